@@ -1,0 +1,1 @@
+"""DHCPv6 (RFC 9915): codes, messages with raw options, and the options that carry structure."""

@@ -1,0 +1,82 @@
+"""Scapy as an oracle, in a process of its own: a JSON request on each line of stdin, a JSON answer out.
+
+    {"do": "build", "packet": PACKET}        -> {"octets": HEX}
+    {"do": "dissect", "as": CLASS, "octets": HEX} -> {"layers": [PACKET, ...], "rest": HEX}
+    {"do": "checksum", "octets": HEX, "source": ADDRESS, "destination": ADDRESS} -> {"checksum": N}
+
+PACKET is `{"layer": CLASS, field: value, ..., "payload": PACKET}`; octets are `{"hex": HEX}`,
+packets may stand in lists. Run only as a program: its licence, GPL-2.0-only, does not go with dhcpkit's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from scapy.layers import dhcp6, inet6
+from scapy.packet import NoPayload, Packet, Raw
+
+
+def find(name: str) -> Any:
+    return getattr(dhcp6, name, None) or getattr(inet6, name)
+
+
+def to_scapy(value: Any) -> Any:
+    if isinstance(value, list):
+        return [to_scapy(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "hex" in value:
+        return bytes.fromhex(value["hex"])
+    fields = {key: to_scapy(each) for key, each in value.items() if key not in ("layer", "payload")}
+    packet = find(value["layer"])(**fields)
+    return packet / to_scapy(value["payload"]) if "payload" in value else packet
+
+
+def to_json(value: Any) -> Any:
+    if isinstance(value, Packet):
+        fields = {field.name: to_json(value.getfieldval(field.name)) for field in value.fields_desc}
+        return {"layer": type(value).__name__, **fields}
+    if isinstance(value, list):
+        return [to_json(each) for each in value]
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return int(value)  # FlagValue
+
+
+def layers_of(packet: Packet) -> tuple[list[Any], bytes]:
+    layers: list[Any] = []
+    while not isinstance(packet, NoPayload):
+        if isinstance(packet, Raw):  # scapy's Padding is a Raw, too
+            return layers, bytes(packet)
+        layers.append(to_json(packet))
+        packet = packet.payload
+    return layers, b""
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    match request["do"]:
+        case "build":
+            return {"octets": bytes(to_scapy(request["packet"])).hex()}
+        case "dissect":
+            packet = find(request["as"])(bytes.fromhex(request["octets"]))
+            layers, rest = layers_of(packet)
+            return {"layers": layers, "rest": rest.hex()}
+        case "checksum":
+            octets = bytes.fromhex(request["octets"])
+            lower = inet6.IPv6(src=request["source"], dst=request["destination"])
+            return {"checksum": inet6.in6_chksum(135, lower, octets)}
+        case other:
+            raise ValueError(f"unknown request {other}")
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
