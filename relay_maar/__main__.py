@@ -1,0 +1,5 @@
+"""`python -m relay_maar`."""
+
+from relay_maar.cli import main
+
+main()

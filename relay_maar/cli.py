@@ -1,0 +1,175 @@
+"""`relay-maar`: run the relay agent of a MAAR, ask it how it is, stop it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import select
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from relay_maar.config import Config, ConfigError, load
+from relay_maar.daemon import AlreadyRunning, Daemon, StartError, remove_leftovers
+from relay_maar.io.control import NotRunning, ask
+from relay_maar.southbound.api import DriverUnavailable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The relay agent of a mobility anchor and access router (MAAR, RFC 8885), fed by the "
+    "Central Mobility Database.",
+)
+
+OPERATOR_FAULT = 2
+FAILURE = 1
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="The MAAR's TOML file.")]
+
+
+def _fail(status: int, *lines: str) -> NoReturn:
+    for line in lines:
+        print(f"relay-maar: {line}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def _load(path: Path) -> Config:
+    try:
+        return load(path)
+    except ConfigError as error:
+        _fail(OPERATOR_FAULT, *error.lines)
+
+
+@app.command()
+def run(config: ConfigPath) -> None:
+    """Serve until SIGTERM or SIGINT, which put the kernel back as it was found; SIGHUP restarts in place."""
+    settings = _load(config)
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        again = asyncio.run(Daemon(settings, config).run())
+    except (AlreadyRunning, StartError, DriverUnavailable) as error:
+        _fail(OPERATOR_FAULT, str(error))
+    if again:
+        os.execv(sys.executable, [sys.executable, "-m", "relay_maar", "run", str(config)])
+
+
+@app.command()
+def check(config: ConfigPath) -> None:
+    """Validate the configuration and start nothing."""
+    _load(config)
+    print(f"{config}: good")
+
+
+@app.command()
+def status(
+    config: ConfigPath,
+    as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+) -> None:
+    """Show sessions, anchors, tunnels and counters of the running daemon."""
+    answer = _ask(_load(config), "status")
+    if as_json:
+        print(json.dumps(answer, indent=2))
+    else:
+        _print_status(Console(), answer)
+
+
+@app.command()
+def stop(
+    config: ConfigPath,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave routes and tunnels for the next start.")
+    ] = False,
+) -> None:
+    """Stop the daemon and put the kernel back as it was found, also when the daemon is gone already (kill -9)."""
+    settings = _load(config)
+    try:
+        pid = int(ask(Path(settings.runtime_directory), "stop-keep" if keep else "stop")["pid"])
+    except NotRunning:
+        if not keep:
+            try:
+                remove_leftovers(settings)
+            except (AlreadyRunning, StartError, DriverUnavailable) as error:
+                _fail(OPERATOR_FAULT, str(error))
+        return
+    except OSError as error:
+        _fail(FAILURE, f"the daemon does not answer: {error}")
+    _wait_for_end(pid)
+
+
+@app.command()
+def restart(config: ConfigPath) -> None:
+    """Restart the daemon in place with its configuration read anew; traffic goes on through the kernel meanwhile."""
+    answer = _ask(_load(config), "restart")
+    if "error" in answer:
+        _fail(OPERATOR_FAULT, str(answer["error"]))
+
+
+def _ask(config: Config, command: str) -> dict[str, Any]:
+    try:
+        return ask(Path(config.runtime_directory), command)
+    except NotRunning as error:
+        _fail(FAILURE, str(error))
+    except OSError as error:
+        _fail(FAILURE, f"the daemon does not answer: {error}")
+
+
+def _wait_for_end(pid: int, patience: float = 15.0) -> None:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not select.select([process], [], [], patience)[0]:
+            _fail(FAILURE, f"process {pid} still runs after {patience:g} s")
+    finally:
+        os.close(process)
+
+
+def _print_status(console: Console, status: dict[str, Any]) -> None:
+    domain = status["domain"]
+    console.print(
+        f"[bold]{status['name']}[/]: endpoint {status['endpoint']}, driver {status['driver']}, "
+        f"{len(domain['peers'])} peers{'' if domain['known'] else ' (the CMD has not answered yet)'}, "
+        f"{len(status['sessions'])} sessions, {len(status['tunnels'])} tunnels",
+        soft_wrap=True,
+    )
+    if status["sessions"]:
+        table = Table(
+            "mobile node", "where", "prefix", "role", "anchored at", "lifetime, s", box=None
+        )
+        for session in status["sessions"]:
+            where = session["attachment"]["interface"] if session["here"] else session["serving"]
+            for entry in session["prefixes"] or [{}]:
+                lifetime = entry.get("lifetime")
+                table.add_row(
+                    session["identity"],
+                    where,
+                    entry.get("prefix", "-"),
+                    entry.get("role", "-"),
+                    entry.get("anchor", "-"),
+                    "for ever" if lifetime is None else f"{lifetime:.0f}",
+                )
+        console.print(table)
+    for peer in status["tunnels"]:
+        console.print(f"tunnel to {peer}")
+    if status["counters"]:
+        counters = Table("counter", "count", box=None)
+        for reason, count in status["counters"].items():
+            counters.add_row(reason, str(count))
+        console.print(counters)
+
+
+def main() -> None:
+    """Entry point of the console script `relay-maar`."""
+    app()

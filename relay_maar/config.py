@@ -1,0 +1,294 @@
+"""The operator's TOML file: read, validated, turned into the core's and the driver's settings.
+
+Every fault is the operator's and becomes one line that names the file, the line where it can be told, and the key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from dmm_wire.address import Prefix, format_address, parse_address
+from dmm_wire.duid import named_duid
+from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
+from relay_maar.southbound.api import SouthboundSettings
+
+ALL_DHCP_SERVERS = parse_address("ff05::1:3")
+"""RFC 9915 section 7.1: the site-scoped group of all servers."""
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used. `lines` holds one clear line for each fault."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+def _address(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be an IPv6 address in quotes")
+    try:
+        return parse_address(value)
+    except ValueError:
+        raise ValueError(f"not an IPv6 address: {value!r}") from None
+
+
+def _unicast(value: bytes) -> bytes:
+    address = ipaddress.IPv6Address(value)
+    if (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or address.is_link_local
+    ):
+        raise ValueError(f"must be a global unicast address, not {address}")
+    return value
+
+
+def _server(value: bytes) -> bytes:
+    return value if value == ALL_DHCP_SERVERS else _unicast(value)
+
+
+def _prefix(value: object) -> Prefix:
+    if not isinstance(value, str):
+        raise ValueError("must be an IPv6 prefix in quotes")
+    try:
+        network = ipaddress.IPv6Network(value)
+    except ValueError as error:
+        raise ValueError(f"not an IPv6 prefix: {error}") from None
+    return Prefix(network.network_address.packed, network.prefixlen)
+
+
+def _interface(value: str) -> str:
+    # IFNAMSIZ is 16 with the terminating zero; the kernel also refuses "/" and white space.
+    if not re.fullmatch(r"[^\s/:]{1,15}", value) or value in {".", ".."}:
+        raise ValueError(f"not an interface name: {value!r}")
+    return value
+
+
+_Some = TypeVar("_Some", bound=tuple[object, ...])
+
+
+def _not_empty(value: _Some) -> _Some:
+    if not value:
+        raise ValueError("at least one is needed")
+    return value
+
+
+def _duid(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be hexadecimal digits in quotes")
+    try:
+        duid = bytes.fromhex(value.replace(":", ""))
+    except ValueError:
+        raise ValueError(f"not hexadecimal: {value!r}") from None
+    # RFC 9915 section 11.1: a two-octet type and 1 to 128 octets.
+    if not 3 <= len(duid) <= 130:
+        raise ValueError(f"a DUID has 3 to 130 octets, not {len(duid)}")
+    return duid
+
+
+Address = Annotated[bytes, BeforeValidator(_address)]
+Unicast = Annotated[Address, AfterValidator(_unicast)]
+Server = Annotated[Address, AfterValidator(_server)]
+Pool = Annotated[Prefix, BeforeValidator(_prefix)]
+Interface = Annotated[str, AfterValidator(_interface)]
+Duid = Annotated[bytes, BeforeValidator(_duid)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        alias_generator=lambda name: name.replace("_", "-"),
+        arbitrary_types_allowed=True,
+    )
+
+
+class AccessTable(_Table):
+    """`[[access]]`: one access interface."""
+
+    interface: Interface
+    link_address: Unicast
+    interface_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    relays_below: bool = False
+    mtu: Annotated[int, Field(ge=1280, le=65535)] = 1460
+
+
+class RouterTable(_Table):
+    """`[router-advertisements]`: ranges of RFC 4861 section 6.2.1."""
+
+    min_interval: Annotated[float, Field(ge=3, le=1350, strict=False)] = 20.0
+    max_interval: Annotated[float, Field(ge=4, le=1800, strict=False)] = 60.0
+    router_lifetime: Annotated[int, Field(ge=0, le=9000)] = 1800
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RouterTable:
+        if self.min_interval > 0.75 * self.max_interval:
+            raise ValueError(
+                "min-interval must be at most 0.75 x max-interval (RFC 4861 section 6.2.1)"
+            )
+        if 0 < self.router_lifetime < self.max_interval:
+            raise ValueError(
+                "router-lifetime must be 0 or at least max-interval (RFC 4861 section 6.2.1)"
+            )
+        return self
+
+
+class Config(_Table):
+    """The whole file."""
+
+    name: Annotated[
+        str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    ]
+    endpoint: Unicast
+    core_interface: Interface
+    servers: Annotated[tuple[Server, ...], Field(strict=False), AfterValidator(_not_empty)]
+    pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(_not_empty)]
+    access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(_not_empty)]
+    driver: str = "auto"
+    mode: Literal["direct"] = "direct"
+    enterprise_number: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 32473
+    relay_id: Duid | None = None
+    access_technology: Annotated[int, Field(ge=0, le=255)] = 4
+    state_directory: str = "/var/lib/relay-maar"
+    runtime_directory: str = "/run/relay-maar"
+    route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
+    table_base: Annotated[int, Field(ge=256, le=2_000_000_000)] = 21300
+    domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    router_advertisements: RouterTable = RouterTable()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Config:
+        for index, pool in enumerate(self.pools):
+            if pool.contains(self.endpoint):
+                raise ValueError(
+                    f"pools: {pool} contains the endpoint {format_address(self.endpoint)}"
+                )
+            for other in self.pools[:index]:
+                if pool.contains(other) or other.contains(pool):
+                    raise ValueError(f"pools: {pool} overlaps {other}")
+        seen: set[str] = set()
+        for link in self.access:
+            if link.interface in seen or link.interface == self.core_interface:
+                raise ValueError(f"access: the interface {link.interface!r} is used twice")
+            seen.add(link.interface)
+        return self
+
+    def southbound(self) -> SouthboundSettings:
+        """What the tunnel driver needs."""
+        return SouthboundSettings(
+            endpoint=self.endpoint,
+            core_interface=self.core_interface,
+            access_interfaces=tuple(link.interface for link in self.access),
+            pools=self.pools,
+            protocol=self.route_protocol,
+            table_base=self.table_base,
+            state_directory=self.state_directory,
+        )
+
+    def agent(self, link_layers: dict[str, bytes]) -> AgentSettings:
+        """What the core needs; `link_layers` gives the router's link-layer address on each access interface."""
+        return AgentSettings(
+            name=self.name,
+            endpoint=self.endpoint,
+            relay_id=self.relay_id or named_duid(self.enterprise_number, self.name),
+            pools=self.pools,
+            access=tuple(
+                AccessLink(
+                    interface=link.interface,
+                    link_address=link.link_address,
+                    interface_id=(link.interface_id or link.interface).encode(),
+                    link_layer=link_layers[link.interface],
+                    relays_below=link.relays_below,
+                    mtu=link.mtu,
+                )
+                for link in self.access
+            ),
+            servers=self.servers,
+            enterprise=self.enterprise_number,
+            access_technology=self.access_technology,
+            domain_refresh=self.domain_refresh,
+            router=RouterSettings(
+                min_interval=self.router_advertisements.min_interval,
+                max_interval=self.router_advertisements.max_interval,
+                router_lifetime=self.router_advertisements.router_lifetime,
+            ),
+        )
+
+
+def load(path: Path) -> Config:
+    """Read and validate the file at `path`. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError([f"{path}: {reason}"]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str) -> Config:
+    """Validate the TOML `text`; `source` names it in the messages. Raises ConfigError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{source}: not TOML: {error}"]) from None
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError([_line(source, text, dict(fault)) for fault in error.errors()]) from None
+
+
+def _line(source: str, text: str, fault: dict[str, Any]) -> str:
+    location = fault["loc"]
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(
+        "."
+    )
+    message = {
+        "missing": "is missing",
+        "extra_forbidden": "is not a key of this file",
+    }.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    # What is missing has no line of its own: name the table it is missing from.
+    line = _line_number(text, location[:-1] if fault["type"] == "missing" else location)
+    place = f"{source}:{line}" if line else source
+    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
+
+
+def _line_number(text: str, location: tuple[int | str, ...]) -> int | None:
+    """The line of the key at `location`, by a walk over table headers; None where the key is not written out."""
+    names = [part for part in location if isinstance(part, str)]
+    if not names:
+        return None
+    wanted_index = next((part for part in location[1:2] if isinstance(part, int)), 0)
+    table, index = "", -1
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if header := re.match(r"\[\[?\s*([^\]\s]+)\s*\]\]?", stripped):
+            if header[1] != table:
+                table, index = header[1], -1
+            index += 1
+            if names == [table] and index == wanted_index:
+                return number
+            continue
+        key = stripped.split("=", 1)[0].strip().strip("\"'")
+        if (not table and key == names[0]) or (
+            len(names) > 1 and table == names[0] and key == names[1] and index == wanted_index
+        ):
+            return number
+    return None

@@ -1,0 +1,52 @@
+"""The MAAR's configuration as the core needs it; `relay_maar.config` reads and validates the operator's TOML file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dmm_wire.address import Prefix
+
+
+@dataclass(frozen=True, slots=True)
+class AccessLink:
+    """An access interface. `link_address` identifies the link to the server (RFC 9915 section 19.1.1), `interface_id`
+    is the Interface-Id option's content; `relays_below` lets Relay-forwards in (LDRA, RFC 6221)."""
+
+    interface: str
+    link_address: bytes
+    interface_id: bytes
+    link_layer: bytes
+    """Our link-layer address on this link: the Source Link-Layer Address of RAs (RFC 6543's fixed one by default)."""
+    relays_below: bool = False
+    mtu: int = 1460
+    """The MTU in RAs: fits the tunnel (1500 - 40)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """Router advertisements (RFC 4861 section 6.2.1); all in seconds."""
+
+    min_interval: float = 20.0
+    max_interval: float = 60.0
+    router_lifetime: int = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """All that the core needs to know about this MAAR."""
+
+    name: str
+    endpoint: bytes
+    relay_id: bytes
+    pools: tuple[Prefix, ...]
+    access: tuple[AccessLink, ...]
+    servers: tuple[bytes, ...]
+    cmds: tuple[bytes, ...] = ()
+    """Addresses that may send PBUs as the CMD (modes other than `direct`)."""
+    enterprise: int = 32473
+    capabilities: int = 0xC000
+    access_technology: int = 4
+    """RFC 5213 section 8.5: 4 is IEEE 802.11a/b/g."""
+    domain_refresh: float = 60.0
+    """How often the CMD is asked for the domain's MAARs (seconds); also at start, then with backoff until answered."""
+    router: RouterSettings = RouterSettings()

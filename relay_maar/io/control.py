@@ -1,0 +1,85 @@
+"""The control socket: how `relay-maar status` and `relay-maar stop` speak to the running daemon.
+
+One JSON object a line, over a Unix stream socket in the runtime directory; its file mode says who may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SOCKET_NAME = "control.sock"
+_LONGEST_REQUEST = 4096
+
+Handler = Callable[[str], dict[str, Any]]
+
+
+class NotRunning(Exception):
+    """No daemon listens in that runtime directory."""
+
+
+class ControlServer:
+    """Answers requests `{"command": NAME}` with what `handler(NAME)` returns."""
+
+    def __init__(self, directory: Path, handler: Handler) -> None:
+        self._path = directory / SOCKET_NAME
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+
+    async def open(self) -> None:
+        """Listen. A socket file that an earlier, killed process left is replaced. Raises OSError."""
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        self._server = await asyncio.start_unix_server(
+            self._serve, self._path, limit=_LONGEST_REQUEST
+        )
+        self._path.chmod(0o660)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await reader.readline()
+            answer = self._answer(line)
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (OSError, ValueError, asyncio.LimitOverrunError):
+            pass  # The other side is gone or does not speak our language: its own loss.
+        finally:
+            writer.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            command = json.loads(line)["command"]
+        except (ValueError, KeyError, TypeError):
+            return {"error": 'a request is {"command": NAME}'}
+        return self._handler(str(command))
+
+    def close(self) -> None:
+        """Stop listening and remove the socket file."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+
+
+def ask(directory: Path, command: str, timeout: float = 5.0) -> dict[str, Any]:
+    """Send `command` to the daemon of `directory` and return its answer. Raises NotRunning; OSError on a time-out."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        try:
+            sock.connect(str(directory / SOCKET_NAME))
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NotRunning(f"no relay-maar runs in {directory}") from None
+        sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+        answer = bytearray()
+        while chunk := sock.recv(65_536):
+            answer += chunk
+    result = json.loads(answer)
+    if not isinstance(result, dict):
+        raise OSError("the daemon's answer makes no sense")
+    return result

@@ -1,0 +1,80 @@
+"""The contract of every southbound driver; `tests/maar/southbound` holds the shared contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dmm_wire.address import Prefix
+from relay_maar.core.items import Change, Item
+
+
+@dataclass(frozen=True, slots=True)
+class AccessDevice:
+    """Where an access interface's packets really go in and out: the device that carries the router identity of RFC 6543
+    (fixed link-local address and MAC) on top of the configured interface."""
+
+    interface: str
+    """The configured name."""
+    device: str
+    """The device's name, e.g. a macvlan on `interface`."""
+    index: int
+    link_local: bytes
+    link_layer: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SouthboundSettings:
+    """What a driver needs to know of this MAAR."""
+
+    endpoint: bytes
+    core_interface: str
+    access_interfaces: tuple[str, ...]
+    pools: tuple[Prefix, ...]
+    protocol: int = 213
+    """Route protocol number on everything we install, so that a start finds what was left (rtnetlink rtm_protocol)."""
+    router_link_local: bytes = bytes.fromhex("fe8000000000000002005efffe005213")
+    """RFC 6543 section 4.1 and 4.2: the fixed identity of a MAG's access link."""
+    router_link_layer: bytes = bytes.fromhex("00005e005213")
+    table_base: int = 21300
+    """First of the routing tables and rule priorities we use."""
+    state_directory: str | None = None
+    """Where a driver notes what it found before it changed it, so that a later process can put it back."""
+
+
+class SouthboundError(Exception):
+    """The kernel refused. `failures` pairs each change that did not happen with the reason (errno name and text);
+    the changes not named were made."""
+
+    def __init__(self, failures: Sequence[tuple[Change, str]]) -> None:
+        super().__init__("; ".join(f"{change}: {reason}" for change, reason in failures))
+        self.failures = tuple(failures)
+
+
+class DriverUnavailable(Exception):
+    """This kernel or these privileges cannot carry the driver; the text names what is missing."""
+
+
+class Southbound(Protocol):
+    """A tunnel driver with its routes, rules and neighbours. Synchronous: a call returns when the kernel confirmed."""
+
+    name: str
+
+    def open(self) -> tuple[AccessDevice, ...]:
+        """Prepare the namespace (router identity on the access links, tunnel source, decapsulation, forwarding). Finds
+        and adopts what an earlier process left. Raises DriverUnavailable."""
+        ...
+
+    def dump(self) -> frozenset[Item]:
+        """All items of ours that the kernel holds now."""
+        ...
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Make the changes in order. Raises SouthboundError after having tried all of them."""
+        ...
+
+    def close(self, *, keep: bool) -> None:
+        """`keep`: leave everything for the next process (restart). Otherwise put the kernel back as `open` found it:
+        every item, device, rule and sysctl of ours goes. Idempotent."""
+        ...
