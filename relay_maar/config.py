@@ -169,7 +169,7 @@ class Config(_Table):
     state_directory: str = "/var/lib/relay-maar"
     runtime_directory: str = "/run/relay-maar"
     route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
-    table_base: Annotated[int, Field(ge=256, le=2_000_000_000)] = 21300
+    table_base: Annotated[int, Field(ge=256, le=32_761)] = 21300
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     router_advertisements: RouterTable = RouterTable()
@@ -200,7 +200,6 @@ class Config(_Table):
             pools=self.pools,
             protocol=self.route_protocol,
             table_base=self.table_base,
-            state_directory=self.state_directory,
         )
 
     def agent(self, link_layers: dict[str, bytes]) -> AgentSettings:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from dmm_wire.address import Prefix
+from dmm_wire.address import Prefix, format_address
 from relay_maar.core.items import Change, Item
 
 
@@ -39,8 +39,6 @@ class SouthboundSettings:
     router_link_layer: bytes = bytes.fromhex("00005e005213")
     table_base: int = 21300
     """First of the routing tables and rule priorities we use."""
-    state_directory: str | None = None
-    """Where a driver notes what it found before it changed it, so that a later process can put it back."""
 
 
 class SouthboundError(Exception):
@@ -48,8 +46,15 @@ class SouthboundError(Exception):
     the changes not named were made."""
 
     def __init__(self, failures: Sequence[tuple[Change, str]]) -> None:
-        super().__init__("; ".join(f"{change}: {reason}" for change, reason in failures))
+        super().__init__("; ".join(f"{_name(change)}: {reason}" for change, reason in failures))
         self.failures = tuple(failures)
+
+
+def _name(change: Change) -> str:
+    words = (
+        format_address(part) if isinstance(part, bytes) else str(part) for part in change.item.key
+    )
+    return " ".join([type(change).__name__.lower(), *words])
 
 
 class DriverUnavailable(Exception):
@@ -57,7 +62,10 @@ class DriverUnavailable(Exception):
 
 
 class Southbound(Protocol):
-    """A tunnel driver with its routes, rules and neighbours. Synchronous: a call returns when the kernel confirmed."""
+    """A tunnel driver with its routes, rules and neighbours. Synchronous: a call returns when the kernel confirmed.
+
+    A Tunnel is put before what uses it (ToPeer routes, source rules) and dropped after it; otherwise the change fails.
+    """
 
     name: str
 

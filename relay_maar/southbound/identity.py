@@ -1,0 +1,212 @@
+"""The router identity of RFC 6543 on an access link: a device of our own on the operator's interface.
+
+All mobile access gateways of a domain show the hosts one link-local address and one link-layer
+address, so that the default router a host has learned is still there after a move. Both live on a
+macvlan in bridge mode: the interface itself keeps its own addresses, and removing the device undoes
+everything.
+"""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from socket import AF_INET6
+from typing import NamedTuple
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import (
+    RTM_DELLINK,
+    RTM_GETADDR,
+    RTM_GETLINK,
+    RTM_NEWADDR,
+    RTM_NEWLINK,
+)
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from dmm_wire.address import format_address, format_mac, parse_address, parse_mac
+from relay_maar.southbound.api import AccessDevice, DriverUnavailable, SouthboundSettings
+from relay_maar.southbound.netlink import Message, Netlink, Refused, message
+
+_NAME = "maar{}"
+"""The device's name, from the interface's index: unique, and short enough for any interface name."""
+_BRIDGE_MODE = "bridge"
+_ADDR_GEN_MODE_NONE = 1
+_IFF_UP = 1
+_IFA_F_NODAD = 2
+_SYSCTLS = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
+"""A router's interface; the defaults it was born with are the operator's."""
+
+
+class Link(NamedTuple):
+    """A network device as the kernel describes it."""
+
+    number: int
+    name: str
+    kind: str | None
+    parent: int | None
+    link_layer: bytes
+
+
+def links(netlink: Netlink) -> list[Link]:
+    """Every device of the namespace."""
+    return [_link(found) for found in netlink.dump(message(ifinfmsg, RTM_GETLINK, 0, {}, ()))]
+
+
+def _link(found: Message) -> Link:
+    info = found.get_attr("IFLA_LINKINFO")
+    address = found.get_attr("IFLA_ADDRESS")
+    return Link(
+        found["index"],
+        found.get_attr("IFLA_IFNAME"),
+        info.get_attr("IFLA_INFO_KIND") if info is not None else None,
+        found.get_attr("IFLA_LINK"),
+        parse_mac(address) if address else b"",
+    )
+
+
+def holder(netlink: Netlink, address: bytes) -> int | None:
+    """The index of the device that has `address` (packed IPv6), if any."""
+    for found in netlink.dump(message(ifaddrmsg, RTM_GETADDR, 0, {"family": AF_INET6}, ())):
+        text = found.get_attr("IFA_LOCAL") or found.get_attr("IFA_ADDRESS")
+        if text and parse_address(text) == address:
+            return int(found["index"])
+    return None
+
+
+def prepare(netlink: Netlink, settings: SouthboundSettings) -> tuple[AccessDevice, ...]:
+    """Make or adopt the device of each access interface; remove those of interfaces no longer ours.
+
+    Raises DriverUnavailable.
+    """
+    existing = {link.name: link for link in links(netlink)}
+    wanted = {}
+    for interface in settings.access_interfaces:
+        if interface not in existing:
+            raise DriverUnavailable(f"access interface {interface} does not exist")
+        wanted[_NAME.format(existing[interface].number)] = existing[interface]
+    for link in list(existing.values()):
+        kept = link.name in wanted and link.link_layer == settings.router_link_layer
+        if is_ours(link) and not kept:
+            remove(netlink, link)
+            del existing[link.name]
+    return tuple(
+        _prepare(netlink, settings, name, parent, existing.get(name))
+        for name, parent in wanted.items()
+    )
+
+
+def is_ours(link: Link) -> bool:
+    """Whether we made this device: named after the index of the interface it sits on."""
+    return link.kind == "macvlan" and link.name == _NAME.format(link.parent)
+
+
+def remove(netlink: Netlink, link: Link) -> None:
+    """Remove a device; one that is gone already is not an error. Raises Refused."""
+    try:
+        netlink.request(message(ifinfmsg, RTM_DELLINK, 0, {"index": link.number}, ()))
+    except Refused as refused:
+        if refused.number != errno.ENODEV:
+            raise
+
+
+def _prepare(
+    netlink: Netlink, settings: SouthboundSettings, name: str, parent: Link, found: Link | None
+) -> AccessDevice:
+    try:
+        if found is None:
+            netlink.request(_creation(settings, name, parent))
+            (found,) = (link for link in links(netlink) if link.name == name)
+        elif not is_ours(found):
+            raise DriverUnavailable(f"the name {name} is taken by a device that is not ours")
+        netlink.request(_no_generated_address(found.number))
+        _set_sysctls(name)
+        netlink.request(
+            message(
+                ifinfmsg,
+                RTM_NEWLINK,
+                0,
+                {"index": found.number, "flags": _IFF_UP, "change": _IFF_UP},
+                (),
+            )
+        )
+        _assign(netlink, found.number, settings.router_link_local)
+    except Refused as refused:
+        raise DriverUnavailable(
+            f"router identity (RFC 6543) on {parent.name}: {refused.reason}"
+        ) from None
+    return AccessDevice(
+        parent.name,
+        name,
+        found.number,
+        settings.router_link_local,
+        settings.router_link_layer,
+    )
+
+
+def _creation(settings: SouthboundSettings, name: str, parent: Link) -> Message:
+    return message(
+        ifinfmsg,
+        RTM_NEWLINK,
+        NLM_F_CREATE | NLM_F_EXCL,
+        {},
+        [
+            ("IFLA_IFNAME", name),
+            ("IFLA_LINK", parent.number),
+            ("IFLA_ADDRESS", format_mac(settings.router_link_layer)),
+            (
+                "IFLA_LINKINFO",
+                {
+                    "attrs": [
+                        ("IFLA_INFO_KIND", "macvlan"),
+                        (
+                            "IFLA_INFO_DATA",
+                            {"attrs": [("IFLA_MACVLAN_MODE", _BRIDGE_MODE)]},
+                        ),
+                    ]
+                },
+            ),
+        ],
+    )
+
+
+def _no_generated_address(index: int) -> Message:
+    """The fixed link-local address is the only one: hosts must not see a second router."""
+    inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]}
+    return message(
+        ifinfmsg,
+        RTM_NEWLINK,
+        0,
+        {"index": index},
+        [("IFLA_AF_SPEC", {"attrs": [("AF_INET6", inet6)]})],
+    )
+
+
+def _assign(netlink: Netlink, index: int, address: bytes) -> None:
+    """Without duplicate address detection: every gateway of the domain has this address."""
+    try:
+        netlink.request(
+            message(
+                ifaddrmsg,
+                RTM_NEWADDR,
+                NLM_F_CREATE | NLM_F_EXCL,
+                {"family": AF_INET6, "prefixlen": 64, "index": index, "flags": _IFA_F_NODAD},
+                [("IFA_ADDRESS", format_address(address))],
+            )
+        )
+    except Refused as refused:
+        if refused.number != errno.EEXIST:
+            raise
+
+
+def _set_sysctls(device: str) -> None:
+    for name, value in _SYSCTLS.items():
+        path = Path("/proc/sys/net/ipv6/conf") / device / name
+        try:
+            # Written only where needed: /proc/sys may be read-only for a confined service.
+            if path.read_text().strip() != value:
+                path.write_text(value)
+        except OSError as error:
+            raise DriverUnavailable(
+                f"net.ipv6.conf.{device}.{name}={value}: {error.strerror}"
+            ) from None

@@ -1,0 +1,316 @@
+"""What all tunnel drivers share: opening, changing, reading and closing; `layout` says what goes where."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from dmm_wire.address import format_address, parse_mac
+from relay_maar.core.items import (
+    AcceptFrom,
+    Change,
+    Item,
+    Key,
+    Neighbour,
+    Route,
+    ToNode,
+    ToPeer,
+    Tunnel,
+    Unreachable,
+)
+from relay_maar.southbound import identity
+from relay_maar.southbound.api import (
+    AccessDevice,
+    DriverUnavailable,
+    SouthboundError,
+    SouthboundSettings,
+)
+from relay_maar.southbound.checks import Impossible
+from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
+from relay_maar.southbound.layout import Layout
+from relay_maar.southbound.messages import (
+    RT_TABLE_MAIN,
+    RTN_UNREACHABLE,
+    all_neighbours,
+    all_routes,
+    all_rules,
+    drop_found_route,
+    drop_found_rule,
+    drop_neighbour,
+    packed,
+    route_prefix,
+    rule_table,
+)
+from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused
+from relay_maar.southbound.plan import EXISTS, GONE, Planner, Step
+
+
+class _Found(NamedTuple):
+    """The kernel's state in our words."""
+
+    items: dict[Key, Item]
+    strays: list[Message]
+    """Removals of what carries our number but is no item of this configuration."""
+
+
+class KernelSouthbound(ABC):
+    """A driver but for its tunnels: a subclass says how a peer is reached and how T decapsulates."""
+
+    name: str
+
+    def __init__(self, settings: SouthboundSettings) -> None:
+        self.settings = settings
+        self.layout = Layout(settings)
+        self.core_index = 0
+        """The index of the core interface, from `open` on."""
+        self._closed = False
+        self._netlink = Netlink()
+        self._notebook = Notebook(self._netlink, self.layout)
+        self._planner = Planner(self.layout, self, self._notebook)
+
+    # What a driver adds
+
+    @abstractmethod
+    def encapsulation(self, peer: bytes) -> Attributes:
+        """The route attributes that send packets through the tunnel to `peer`."""
+
+    @abstractmethod
+    def decapsulation(self) -> Message:
+        """Put the route to T in the decapsulation table."""
+
+    @abstractmethod
+    def peer_of(self, route: Message) -> bytes | None:
+        """The peer that a dumped route leads to, if it is of the kind `encapsulation` makes."""
+
+    @abstractmethod
+    def set_up(self, notebook: Notebook) -> None:
+        """What the tunnels need once per namespace, noting first what was there. Raises Refused."""
+
+    @abstractmethod
+    def tear_down(self, notebook: Notebook) -> None:
+        """Undo `set_up`, whichever process did it. Raises Refused."""
+
+    # The contract
+
+    def open(self) -> tuple[AccessDevice, ...]:
+        """See `Southbound.open`."""
+        if self.settings.table_base > self.layout.highest_base:
+            raise DriverUnavailable(
+                f"table_base {self.settings.table_base} is above {self.layout.highest_base}: its "
+                "rules would come after the main table's, priority 32766"
+            )
+        try:
+            self._notebook.load(self._routes())
+            self._find_core()
+            turn_on_forwarding(self._notebook)
+            self.set_up(self._notebook)
+            devices = identity.prepare(self._netlink, self.settings)
+            self._planner.devices = {device.interface: device for device in devices}
+            self._make(
+                [
+                    Step(self.decapsulation()),
+                    Step(self.layout.own_route()),
+                    *(Step(rule, EXISTS) for rule in self.layout.own_rules(self._device_names())),
+                ]
+            )
+            self._make([Step(removal, GONE) for removal in self._read().strays])
+            self._adopt()
+        except Refused as refused:
+            raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
+        return devices
+
+    def dump(self) -> frozenset[Item]:
+        """See `Southbound.dump`. Raises DriverUnavailable where the kernel does not answer."""
+        try:
+            self._adopt()
+        except Refused as refused:
+            raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
+        return frozenset(self._planner.items.values())
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """See `Southbound.apply`."""
+        failures: dict[int, str] = {}
+        steps: list[tuple[int, Step]] = []
+        for number, change in enumerate(changes):
+            try:
+                steps += [(number, step) for step in self._planner.plan(change)]
+            except Impossible as error:
+                failures[number] = str(error)
+        try:
+            verdicts = self._netlink.transact([step.request for _, step in steps])
+        except OSError as error:
+            # Nobody knows how far it came: nothing counts as made, and every change may be repeated.
+            failures = dict.fromkeys(range(len(changes)), f"netlink: {error.strerror or error}")
+            verdicts, steps = [], []
+        for (number, step), refusal in zip(steps, verdicts, strict=True):
+            if refusal is not None and refusal.number not in step.tolerated:
+                failures.setdefault(number, _explain(changes[number].item, refusal))
+        if failures:
+            with suppress(Refused, OSError):
+                self._adopt()
+            raise SouthboundError([(changes[n], reason) for n, reason in sorted(failures.items())])
+
+    def close(self, *, keep: bool) -> None:
+        """See `Southbound.close`; also without an `open`, after a process that was killed. A closed
+        driver stays closed.
+
+        Raises DriverUnavailable if something could not be put back.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if not keep:
+                self._put_back()
+        except Refused as refused:
+            raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
+        finally:
+            self._netlink.close()
+
+    # Opening and closing
+
+    def _find_core(self) -> None:
+        names = {link.number: link.name for link in identity.links(self._netlink)}
+        core = [index for index, name in names.items() if name == self.settings.core_interface]
+        if not core:
+            raise DriverUnavailable(f"core interface {self.settings.core_interface} does not exist")
+        self.core_index = core[0]
+        holder = identity.holder(self._netlink, self.settings.endpoint)
+        if holder is not None:
+            raise DriverUnavailable(
+                f"the tunnel endpoint {format_address(self.settings.endpoint)} is assigned to "
+                f"{names.get(holder, holder)}: take it away, the driver makes it local itself"
+            )
+
+    def _put_back(self) -> None:
+        routes = self._notebook.load(self._routes())
+        # Decapsulation ends first: from then on no packet can circle.
+        self._make([Step(drop_found_rule(found), GONE) for found in self._rules()])
+        self._make([Step(drop_found_route(route), GONE) for route in routes])
+        self._make([Step(_drop_found(neighbour), GONE) for neighbour in self._neighbours()])
+        for link in identity.links(self._netlink):
+            if identity.is_ours(link):
+                identity.remove(self._netlink, link)
+        self.tear_down(self._notebook)
+        restore_forwarding(self._notebook)
+        self._make([Step(removal, GONE) for removal in self._notebook.erasing_all()])
+
+    def _make(self, steps: Sequence[Step]) -> None:
+        """Try all. Raises the first Refused that matters."""
+        verdicts = self._netlink.transact([step.request for step in steps])
+        for step, refusal in zip(steps, verdicts, strict=True):
+            if refusal is not None and refusal.number not in step.tolerated:
+                raise refusal
+
+    # Reading the kernel
+
+    def _routes(self) -> list[Message]:
+        return self._netlink.dump(all_routes(self.settings.protocol))
+
+    def _rules(self) -> list[Message]:
+        ours = self.settings.protocol
+        found = self._netlink.dump(all_rules())
+        return [rule for rule in found if rule.get_attr("FRA_PROTOCOL") == ours]
+
+    def _neighbours(self) -> list[Message]:
+        ours = self.settings.protocol
+        found = self._netlink.dump(all_neighbours())
+        return [neighbour for neighbour in found if neighbour.get_attr("NDA_PROTOCOL") == ours]
+
+    def _adopt(self) -> None:
+        self._planner.items = self._read().items
+        self._planner.tables = self._notebook.peer_tables()
+
+    def _read(self) -> _Found:
+        found = _Found({}, [])
+        routes = self._notebook.load(self._routes())
+        unused = {table: peer for peer, table in self._notebook.peer_tables().items()}
+        decapsulates = self._read_routes(found, routes, unused)
+        self._read_rules(found, unused, decapsulates)
+        for seen in self._neighbours():
+            neighbour = self._as_neighbour(seen)
+            if neighbour is not None:
+                found.items[neighbour.key] = neighbour
+            else:
+                found.strays.append(_drop_found(seen))
+        for table, peer in unused.items():
+            found.strays.extend(step.request for step in self._planner.unmake_tunnel(peer, table))
+        return found
+
+    def _read_routes(
+        self, found: _Found, routes: Sequence[Message], unused: dict[int, bytes]
+    ) -> bool:
+        """Returns whether the decapsulation route is there."""
+        peers = dict(unused)
+        decapsulates = False
+        for route in routes:
+            table = route.get_attr("RTA_TABLE")
+            peer = self.peer_of(route)
+            if table in peers:
+                if peer == peers[table]:
+                    found.items[Tunnel(peer).key] = Tunnel(peer)
+                    unused.pop(table, None)
+            elif table == RT_TABLE_MAIN and (item := self._as_route(route, peer)) is not None:
+                found.items[item.key] = item
+            elif self.layout.is_own_route(route):
+                decapsulates = decapsulates or table == self.layout.decapsulation_table
+            else:
+                found.strays.append(drop_found_route(route))
+        return decapsulates
+
+    def _read_rules(self, found: _Found, unused: dict[int, bytes], decapsulates: bool) -> None:
+        peers = {table: peer for peer, table in self._notebook.peer_tables().items()}
+        names = self._device_names()
+        for seen in self._rules():
+            if self.layout.is_own_rule(seen, names):
+                continue
+            item = self.layout.as_item(seen, peers)
+            if item is None or item.key in found.items:
+                found.strays.append(drop_found_rule(seen))
+                continue
+            unused.pop(rule_table(seen), None)
+            # Where a link failure took the decapsulation route, putting the item again mends it.
+            if decapsulates or not isinstance(item, AcceptFrom):
+                found.items[item.key] = item
+
+    def _as_route(self, route: Message, peer: bytes | None) -> Route | None:
+        prefix = route_prefix(route)
+        if peer is not None:
+            return Route(prefix, ToPeer(peer))
+        if route["type"] == RTN_UNREACHABLE:
+            return Route(prefix, Unreachable())
+        interface = self._interface(route.get_attr("RTA_OIF"))
+        if interface is None or route.get_attr("RTA_GATEWAY") is None:
+            return None
+        return Route(prefix, ToNode(interface, packed(route, "RTA_GATEWAY")))
+
+    def _as_neighbour(self, seen: Message) -> Neighbour | None:
+        interface = self._interface(seen["ifindex"])
+        link_layer = seen.get_attr("NDA_LLADDR")
+        if interface is None or link_layer is None:
+            return None
+        return Neighbour(interface, packed(seen, "NDA_DST"), parse_mac(link_layer))
+
+    def _device_names(self) -> list[str]:
+        return [device.device for device in self._planner.devices.values()]
+
+    def _interface(self, index: int) -> str | None:
+        for device in self._planner.devices.values():
+            if device.index == index:
+                return device.interface
+        return None
+
+
+def _explain(item: Item, refusal: Refused) -> str:
+    """A device that is gone is an interface that is gone: the operator knows it by that name."""
+    match item:
+        case Route(target=ToNode(interface)) | Neighbour(interface):
+            return f"{refusal.reason} (access interface {interface})"
+        case _:
+            return refusal.reason
+
+
+def _drop_found(neighbour: Message) -> Message:
+    return drop_neighbour(neighbour["ifindex"], packed(neighbour, "NDA_DST"))

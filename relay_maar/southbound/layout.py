@@ -1,0 +1,161 @@
+"""Where in the kernel each item lives. Everything carries our protocol number.
+
+Rules, their priorities counted from `SouthboundSettings.table_base`:
+
+    +0  from an access link, ipproto 135; the same, ipproto 41 to T    dropped
+        Hosts do not signal and do not tunnel to us, whatever source they write into it.
+    +1  from PEER to T, ipproto 41                                     table +0
+        Decapsulation: the driver's one route to T.
+    +2  to T, ipproto 41                                               dropped
+        Only the domain's MAARs have tunnels to us.
+    +3  to T                                                           table +1
+        `local T`: signalling, ping, ICMPv6 errors.
+    +4  from PREFIX                                                    table +16 and up
+        One table for each peer: default by its tunnel, else unreachable.
+
+Routes to prefixes are in the main table, notes (see `found`) in a table that no rule looks up.
+
+T, the tunnel endpoint, is in no local table that comes before these rules: the kernel would take a
+tunnelled packet for itself. Sockets bind T with IPV6_FREEBIND. What decapsulation lets out looks up
+the main table and no rule, so that a packet never goes back into the tunnel it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from itertools import count
+
+from dmm_wire.address import Prefix
+from relay_maar.core.items import AcceptFrom, Item, SourceRule
+from relay_maar.southbound.api import SouthboundSettings
+from relay_maar.southbound.messages import (
+    IPPROTO_IPV6,
+    IPPROTO_MH,
+    RTN_LOCAL,
+    RTN_UNREACHABLE,
+    put_route,
+    route_prefix,
+    rule,
+    rule_destination,
+    rule_source,
+    rule_table,
+)
+from relay_maar.southbound.netlink import Attributes, Message
+
+METRIC = 128
+"""Of our routes: before the kernel's own connected routes (256) and an operator's (1024), which a
+replacement must not touch."""
+NOTES_TABLE = int.from_bytes(b"MAAR", "big")
+"""Whatever the base: a later process may have another one configured."""
+LAST_METRIC = 0xFFFFFFFF
+DEFAULT = Prefix(bytes(16), 0)
+LOOPBACK_INDEX = 1
+_MAIN_RULE_PRIORITY = 32766
+
+
+class Layout:
+    """The numbers of one MAAR, and the rules made of them."""
+
+    highest_base = _MAIN_RULE_PRIORITY - 5
+    """Rules behind the main table's would never see a packet."""
+
+    def __init__(self, settings: SouthboundSettings) -> None:
+        base = settings.table_base
+        self.protocol = settings.protocol
+        self.endpoint = Prefix(settings.endpoint, 128)
+        self.decapsulation_table = base
+        self.own_table = base + 1
+        self.first_peer_table = base + 16
+        self._access, self._accept, self._refuse, self._own, self._source = range(base, base + 5)
+
+    def free_table(self, used: Container[int]) -> int:
+        """The first table for a peer that is not in `used`."""
+        return next(table for table in count(self.first_peer_table) if table not in used)
+
+    def route(self, prefix: Prefix, table: int, attributes: Attributes) -> Message:
+        """Put a route through `attributes`."""
+        return put_route(prefix, table, METRIC, self.protocol, attributes)
+
+    def unreachable(self, prefix: Prefix, table: int, metric: int = METRIC) -> Message:
+        """Put a route that answers with ICMPv6 Destination Unreachable."""
+        return put_route(prefix, table, metric, self.protocol, kind=RTN_UNREACHABLE)
+
+    def own_route(self) -> Message:
+        """Put the route that makes T local."""
+        loopback = [("RTA_OIF", LOOPBACK_INDEX)]
+        return put_route(self.endpoint, self.own_table, METRIC, self.protocol, loopback, RTN_LOCAL)
+
+    def is_own_route(self, found: Message) -> bool:
+        """Whether a dumped route is that to T, local or decapsulating."""
+        tables = (self.decapsulation_table, self.own_table)
+        return route_prefix(found) == self.endpoint and found.get_attr("RTA_TABLE") in tables
+
+    def own_rules(self, access_devices: Iterable[str]) -> list[Message]:
+        """Put the rules that are there whatever the peers."""
+        refused = []
+        for device in access_devices:
+            # Not tunnels to elsewhere: a packet that we encapsulate keeps its input device.
+            for number, destination in ((IPPROTO_IPV6, self.endpoint), (IPPROTO_MH, None)):
+                refused.append(
+                    rule(
+                        self._access,
+                        0,
+                        self.protocol,
+                        put=True,
+                        device=device,
+                        destination=destination,
+                        ip_protocol=number,
+                    )
+                )
+        strangers = rule(
+            self._refuse,
+            0,
+            self.protocol,
+            put=True,
+            destination=self.endpoint,
+            ip_protocol=IPPROTO_IPV6,
+        )
+        own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
+        return [*refused, strangers, own]
+
+    def accept_rule(self, peer: bytes, *, put: bool) -> Message:
+        """The rule of an AcceptFrom."""
+        return rule(
+            self._accept,
+            self.decapsulation_table,
+            self.protocol,
+            put=put,
+            source=Prefix(peer, 128),
+            destination=self.endpoint,
+            ip_protocol=IPPROTO_IPV6,
+        )
+
+    def source_rule(self, prefix: Prefix, table: int, *, put: bool) -> Message:
+        """The rule of a SourceRule to the peer that `table` belongs to."""
+        return rule(self._source, table, self.protocol, put=put, source=prefix)
+
+    def is_own_rule(self, found: Message, access_devices: Container[str]) -> bool:
+        """Whether a dumped rule is one of `own_rules`."""
+        table = rule_table(found)
+        match found.get_attr("FRA_PRIORITY"):
+            case self._access:
+                return table == 0 and found.get_attr("FRA_IIFNAME") in access_devices
+            case self._refuse:
+                return table == 0 and rule_destination(found) == self.endpoint
+            case self._own:
+                return table == self.own_table and rule_destination(found) == self.endpoint
+            case _:
+                return False
+
+    def as_item(self, found: Message, peers: Mapping[int, bytes]) -> Item | None:
+        """The item that a dumped rule is; `peers` says whose each table is."""
+        source, table = rule_source(found), rule_table(found)
+        priority = found.get_attr("FRA_PRIORITY")
+        if source is None:
+            return None
+        if (priority, table) == (self._accept, self.decapsulation_table):
+            accepted = source.length == 128 and rule_destination(found) == self.endpoint
+            return AcceptFrom(source.address) if accepted else None
+        if priority == self._source and table in peers:
+            return SourceRule(source, peers[table])
+        return None

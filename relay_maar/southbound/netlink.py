@@ -1,0 +1,183 @@
+"""A netlink socket that packs requests: one system call for a batch, one verdict per message.
+
+pyroute2 gives the messages, not the socket: its own runs an event loop of its own and so cannot be
+used inside the daemon's, and it waits for every single acknowledgement.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+)
+
+Attributes: TypeAlias = Sequence[tuple[str, Any]]
+Message: TypeAlias = Any
+"""An `nlmsg` of pyroute2 (which has no types)."""
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10
+_NETLINK_EXT_ACK = 11
+_NETLINK_GET_STRICT_CHK = 12
+_NLM_F_DUMP_INTR = 0x10
+_NLM_F_ACK_TLVS = 0x200
+_NLMSGERR_ATTR_MSG = 1
+_HEADER = struct.Struct("=LHHLL")
+_BATCH = 128
+"""Requests per system call: small enough that their answers fit the receive buffer."""
+_LARGEST_DATAGRAM = 1 << 18
+_ANSWER_TIME = 10.0
+"""Seconds. The kernel answers inside the system call; this only turns a kernel bug into an error."""
+
+
+class Refused(Exception):
+    """The kernel's negative answer to one request."""
+
+    def __init__(self, number: int, text: str = "") -> None:
+        name = errno.errorcode.get(number, f"errno {number}")
+        reason = f"{name}: {text or os.strerror(number)}"
+        if number in (errno.EPERM, errno.EACCES):
+            reason += " (CAP_NET_ADMIN is needed)"
+        super().__init__(reason)
+        self.number = number
+        self.reason = reason
+
+
+def message(
+    kind: Any, number: int, flags: int, fields: Mapping[str, int], attributes: Attributes
+) -> Message:
+    """A request of pyroute2's class `kind`, message type `number`, ready for `Netlink`."""
+    result = kind()
+    for name, value in fields.items():
+        result[name] = value
+    result["attrs"] = list(attributes)
+    result["header"]["type"] = number
+    result["header"]["flags"] = NLM_F_REQUEST | flags
+    return result
+
+
+class Netlink:
+    """A connection to the kernel for the network namespace it was made in."""
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._socket.bind((0, 0))
+        self._socket.settimeout(_ANSWER_TIME)
+        self._sequence = 0
+        self._oldest = 0
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._socket.close()
+
+    def request(self, request: Message) -> None:
+        """One request. Raises Refused."""
+        (refusal,) = self.transact([request])
+        if refusal is not None:
+            raise refusal
+
+    def transact(self, requests: Sequence[Message]) -> list[Refused | None]:
+        """Send requests in order; the kernel tries each of them, whatever became of the others."""
+        verdicts: list[Refused | None] = []
+        for first in range(0, len(requests), _BATCH):
+            batch = requests[first : first + _BATCH]
+            verdicts += self._exchange([self._encode(request, NLM_F_ACK) for request in batch])
+        return verdicts
+
+    def get(self, request: Message) -> Message:
+        """The one object a request asks for. Raises Refused."""
+        self._send([self._encode(request, 0)])
+        while True:
+            for number, flags, data in self._receive():
+                if number == NLMSG_ERROR:
+                    raise _verdict(data, flags) or Refused(errno.ENODATA)
+                return _decode(type(request), data)
+
+    def dump(self, request: Message) -> list[Message]:
+        """All objects a request asks for, read again while they change under the reader.
+
+        Raises Refused.
+        """
+        while True:
+            self._send([self._encode(request, NLM_F_DUMP)])
+            result, consistent = self._collect(type(request))
+            if consistent:
+                return result
+
+    def _collect(self, kind: Any) -> tuple[list[Message], bool]:
+        result: list[Message] = []
+        consistent = True
+        while True:
+            for number, flags, data in self._receive():
+                consistent = consistent and not flags & _NLM_F_DUMP_INTR
+                if number == NLMSG_DONE:
+                    return result, consistent
+                if number == NLMSG_ERROR:
+                    raise _verdict(data, flags) or Refused(errno.ENODATA)
+                result.append(_decode(kind, data))
+
+    def _encode(self, request: Message, flags: int) -> bytes:
+        self._sequence += 1
+        request["header"]["flags"] |= flags
+        request["header"]["sequence_number"] = self._sequence
+        request.reset()
+        request.encode()
+        return bytes(request.data)
+
+    def _exchange(self, requests: Sequence[bytes]) -> list[Refused | None]:
+        self._send(requests)
+        verdicts: list[Refused | None] = []
+        while len(verdicts) < len(requests):
+            for number, flags, data in self._receive():
+                if number == NLMSG_ERROR:
+                    verdicts.append(_verdict(data, flags))
+        return verdicts
+
+    def _send(self, requests: Sequence[bytes]) -> None:
+        self._oldest = self._sequence - len(requests) + 1
+        self._socket.send(b"".join(requests))
+
+    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
+        """One datagram's answers to what was sent last: message type, flags, the whole message."""
+        data = self._socket.recv(_LARGEST_DATAGRAM)
+        offset = 0
+        while offset + _HEADER.size <= len(data):
+            length, number, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if sequence >= self._oldest:
+                yield number, flags, data[offset : offset + length]
+            offset += (length + 3) & ~3
+
+
+def _decode(kind: Any, data: bytes) -> Message:
+    result = kind(data)
+    result.decode()
+    return result
+
+
+def _verdict(body: bytes, flags: int) -> Refused | None:
+    (number,) = struct.unpack_from("=i", body, _HEADER.size)
+    if number == 0:
+        return None
+    text = ""
+    # With CAP_ACK only the header of our request is echoed; the attributes follow it.
+    offset = _HEADER.size + 4 + _HEADER.size
+    while flags & _NLM_F_ACK_TLVS and offset + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, offset)
+        if length < 4:
+            break
+        if kind == _NLMSGERR_ATTR_MSG:
+            text = body[offset + 4 : offset + length].rstrip(b"\0").decode("ascii", "replace")
+        offset += (length + 3) & ~3
+    return Refused(-number, text)

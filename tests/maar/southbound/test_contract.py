@@ -1,0 +1,255 @@
+"""What every southbound driver keeps, whatever it drives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from dmm_wire.address import Prefix, parse_address, parse_mac
+from relay_maar.core.items import (
+    AcceptFrom,
+    Change,
+    Drop,
+    Item,
+    Neighbour,
+    Put,
+    Route,
+    SourceRule,
+    ToNode,
+    ToPeer,
+    Tunnel,
+    Unreachable,
+)
+from relay_maar.southbound.api import Southbound, SouthboundError, SouthboundSettings
+
+PEER = parse_address("2001:db8:f::2")
+OTHER = parse_address("2001:db8:f::3")
+NODE = parse_address("fe80::10")
+POOL = Prefix.parse("2001:db8:1::/48")
+LOCAL = Prefix.parse("2001:db8:1:1::/64")
+AWAY = Prefix.parse("2001:db8:1:2::/64")
+VISITING = Prefix.parse("2001:db8:2:1::/64")
+HOST = Prefix.parse("2001:db8:2:2::10/128")
+
+ALL: tuple[Item, ...] = (
+    Tunnel(PEER),
+    Tunnel(OTHER),
+    AcceptFrom(PEER),
+    AcceptFrom(OTHER),
+    Neighbour("acc0", NODE, parse_mac("02:00:00:00:00:10")),
+    Neighbour("acc1", NODE, parse_mac("02:00:00:00:00:11")),
+    Route(POOL, Unreachable()),
+    Route(LOCAL, ToNode("acc0", NODE)),
+    Route(AWAY, ToPeer(PEER)),
+    Route(VISITING, ToNode("acc1", NODE)),
+    Route(HOST, ToNode("acc1", NODE)),
+    SourceRule(VISITING, PEER),
+    SourceRule(HOST, OTHER),
+)
+
+Make = Callable[[], Southbound]
+
+
+def put(driver: Southbound, *items: Item) -> None:
+    driver.apply([Put(item) for item in items])
+
+
+def test_access_devices(new_driver: Make, settings: SouthboundSettings) -> None:
+    devices = new_driver().open()
+    assert [device.interface for device in devices] == list(settings.access_interfaces)
+    assert len({device.index for device in devices}) == len(devices)
+    for device in devices:
+        assert device.link_local == settings.router_link_local
+        assert device.link_layer == settings.router_link_layer
+
+
+def test_nothing_at_first(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    assert driver.dump() == frozenset()
+
+
+def test_dump_is_what_was_put(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    for number, item in enumerate(ALL):
+        put(driver, item)
+        assert driver.dump() == frozenset(ALL[: number + 1])
+
+
+def test_put_is_idempotent(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL, *ALL)
+    put(driver, *ALL)
+    assert driver.dump() == frozenset(ALL)
+
+
+@pytest.mark.parametrize("item", ALL[2:], ids=lambda item: str(item.key[0]))
+def test_drop_takes_that_item_only(new_driver: Make, item: Item) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL)
+    driver.apply([Drop(item), Drop(item)])
+    driver.apply([Drop(item)])
+    assert driver.dump() == frozenset(ALL) - {item}
+
+
+def test_drop_of_everything_in_reverse(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL)
+    driver.apply([Drop(item) for item in reversed(ALL)])
+    assert driver.dump() == frozenset()
+
+
+def test_drop_of_what_never_was(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    driver.apply([Drop(item) for item in ALL])
+    driver.apply([Drop(Neighbour("elsewhere", NODE, bytes(6)))])
+    assert driver.dump() == frozenset()
+
+
+def test_drop_goes_by_key(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL)
+    driver.apply([Drop(Route(AWAY, Unreachable())), Drop(SourceRule(VISITING, OTHER))])
+    assert driver.dump() == frozenset(ALL) - {Route(AWAY, ToPeer(PEER)), SourceRule(VISITING, PEER)}
+
+
+TARGETS = (
+    ToNode("acc0", NODE),
+    ToNode("acc1", NODE),
+    ToNode("acc1", parse_address("fe80::11")),
+    ToPeer(PEER),
+    ToPeer(OTHER),
+    Unreachable(),
+)
+
+
+@pytest.mark.parametrize("before", TARGETS)
+@pytest.mark.parametrize("after", TARGETS)
+def test_route_is_replaced(
+    new_driver: Make, before: ToNode | ToPeer | Unreachable, after: ToNode | ToPeer | Unreachable
+) -> None:
+    driver = new_driver()
+    driver.open()
+    tunnels = (Tunnel(PEER), Tunnel(OTHER))
+    put(driver, *tunnels, Route(LOCAL, before))
+    put(driver, Route(LOCAL, after))
+    assert driver.dump() == {*tunnels, Route(LOCAL, after)}
+
+
+def test_rule_and_neighbour_are_replaced(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL)
+    replaced: set[Item] = {
+        SourceRule(VISITING, OTHER),
+        Neighbour("acc0", NODE, parse_mac("02:00:00:00:00:99")),
+    }
+    put(driver, *replaced)
+    keys = {item.key for item in replaced}
+    assert driver.dump() == {item for item in ALL if item.key not in keys} | replaced
+
+
+def test_next_process_adopts(new_driver: Make) -> None:
+    first = new_driver()
+    devices = first.open()
+    put(first, *ALL)
+    first.close(keep=True)
+    second = new_driver()
+    assert second.open() == devices
+    assert second.dump() == frozenset(ALL)
+    changed = Route(LOCAL, ToPeer(OTHER))
+    second.apply([Put(changed), Drop(SourceRule(VISITING, PEER)), Put(SourceRule(HOST, PEER))])
+    assert second.dump() == (
+        frozenset(ALL)
+        - {Route(LOCAL, ToNode("acc0", NODE)), SourceRule(VISITING, PEER), SourceRule(HOST, OTHER)}
+        | {changed, SourceRule(HOST, PEER)}
+    )
+
+
+def test_next_process_adopts_what_a_killed_one_left(new_driver: Make) -> None:
+    killed = new_driver()
+    killed.open()
+    put(killed, *ALL)
+    heir = new_driver()
+    heir.open()
+    heir.open()
+    put(heir, *ALL)
+    assert heir.dump() == frozenset(ALL)
+
+
+def test_close_leaves_nothing_and_may_come_twice(new_driver: Make) -> None:
+    first = new_driver()
+    first.open()
+    put(first, *ALL)
+    first.close(keep=False)
+    first.close(keep=False)
+    second = new_driver()
+    second.open()
+    assert second.dump() == frozenset()
+
+
+def test_close_without_open(new_driver: Make) -> None:
+    killed = new_driver()
+    killed.open()
+    put(killed, *ALL)
+    new_driver().close(keep=False)
+    heir = new_driver()
+    heir.open()
+    assert heir.dump() == frozenset()
+
+
+def test_failures_are_reported_per_change(new_driver: Make, settings: SouthboundSettings) -> None:
+    driver = new_driver()
+    driver.open()
+    bad: tuple[Change, ...] = (
+        Put(Route(LOCAL, ToNode("elsewhere", NODE))),
+        Put(Neighbour("elsewhere", NODE, bytes(6))),
+        Put(Route(AWAY, ToPeer(OTHER))),
+        Put(SourceRule(VISITING, OTHER)),
+        Put(Tunnel(settings.endpoint)),
+        Drop(Tunnel(PEER)),
+    )
+    good: tuple[Item, ...] = (Tunnel(PEER), Route(AWAY, ToPeer(PEER)), SourceRule(HOST, PEER))
+    changes = [*(Put(item) for item in good), *bad, Put(Route(POOL, Unreachable()))]
+    with pytest.raises(SouthboundError) as error:
+        driver.apply(changes)
+    assert [change for change, _ in error.value.failures] == list(bad)
+    assert [reason.split(":")[0] for _, reason in error.value.failures] == [
+        "ENODEV",
+        "ENODEV",
+        "ENOENT",
+        "ENOENT",
+        "EINVAL",
+        "EBUSY",
+    ]
+    assert driver.dump() == {*good, Route(POOL, Unreachable())}
+    # The failure left nothing behind that confuses what comes next.
+    put(driver, *ALL)
+    assert driver.dump() == frozenset(ALL)
+
+
+def test_an_empty_batch(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    driver.apply([])
+    assert driver.dump() == frozenset()
+
+
+def test_a_large_batch(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    routes = [
+        Route(Prefix.of(POOL.address[:6] + number.to_bytes(2, "big") + bytes(8), 64), Unreachable())
+        for number in range(500)
+    ]
+    put(driver, *routes)
+    assert driver.dump() == frozenset(routes)
+    driver.apply([Drop(route) for route in routes])
+    assert driver.dump() == frozenset()

@@ -1,0 +1,424 @@
+"""What the drivers do to a real kernel: nothing that is not undone, and no moment without a route."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl import RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from dmm_wire.address import Prefix, parse_address, parse_mac
+from relay_maar.core.items import (
+    AcceptFrom,
+    Drop,
+    Item,
+    Neighbour,
+    Put,
+    Route,
+    SourceRule,
+    ToNode,
+    ToPeer,
+    Tunnel,
+    Unreachable,
+)
+from relay_maar.southbound.api import DriverUnavailable, SouthboundError, SouthboundSettings
+from relay_maar.southbound.messages import all_routes, all_rules, route_prefix, rule_source
+from relay_maar.southbound.netlink import Message, Netlink
+from relay_maar.southbound.seg6 import Seg6Southbound
+from tests.maar.southbound.namespaces import Namespace
+from tests.maar.southbound.test_contract import (
+    ALL,
+    AWAY,
+    HOST,
+    LOCAL,
+    NODE,
+    OTHER,
+    PEER,
+    POOL,
+    VISITING,
+    put,
+)
+
+pytestmark = pytest.mark.root
+
+RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE = 11, 19
+
+
+def sysctl(path: str, value: str) -> None:
+    (Path("/proc/sys/net/ipv6/conf") / path).write_text(value)
+
+
+def forwarding_off() -> None:
+    sysctl("all/forwarding", "0")
+
+
+def forwarding_on() -> None:
+    sysctl("all/forwarding", "1")
+
+
+def forwarding_mixed() -> None:
+    sysctl("all/forwarding", "0")
+    sysctl("core/forwarding", "1")
+    sysctl("default/forwarding", "1")
+
+
+def tunnel_source_set() -> None:
+    subprocess.run(["ip", "sr", "tunsrc", "set", "2001:db8:c::1"], check=True)
+
+
+STATES = (forwarding_off, forwarding_on, forwarding_mixed, tunnel_source_set)
+
+
+def run_and_kill(settings: SouthboundSettings) -> None:
+    """A process that opens and installs everything, and is killed -9."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            driver = Seg6Southbound(settings)
+            driver.open()
+            put(driver, *ALL)
+            os.write(writable, b"x")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writable)
+    installed = os.read(readable, 1)
+    os.close(readable)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert installed == b"x"
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_close_restores_exactly(
+    router: Namespace, settings: SouthboundSettings, state: Callable[[], None]
+) -> None:
+    with router.inside():
+        state()
+        before = router.snapshot()
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, *ALL)
+        assert router.snapshot() != before
+        driver.close(keep=False)
+        assert router.snapshot() == before
+
+
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("state", STATES)
+def test_close_restores_what_a_killed_process_found(
+    router: Namespace, settings: SouthboundSettings, state: Callable[[], None], opened: bool
+) -> None:
+    with router.inside():
+        state()
+        before = router.snapshot()
+        run_and_kill(settings)
+        run_and_kill(settings)
+        heir = Seg6Southbound(settings)
+        if opened:
+            heir.open()
+            assert heir.dump() == frozenset(ALL)
+        heir.close(keep=False)
+        assert router.snapshot() == before
+
+
+def test_the_operators_own_is_left_alone(router: Namespace, settings: SouthboundSettings) -> None:
+    with router.inside():
+        router.ip(f"-6 route add {LOCAL} via 2001:db8:c::9 dev core")
+        router.ip(f"-6 route add {AWAY} dev acc0")
+        router.ip(f"-6 rule add from {VISITING} lookup 77 pref 100")
+        router.ip("-6 neigh add fe80::77 lladdr 02:00:00:00:00:77 dev core nud permanent")
+        before = router.snapshot()
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, *ALL)
+        driver.apply([Drop(item) for item in reversed(ALL)])
+        put(driver, *ALL)
+        driver.close(keep=False)
+        assert router.snapshot() == before
+
+
+def test_a_changed_configuration_takes_over(
+    router: Namespace, settings: SouthboundSettings
+) -> None:
+    """Leftovers of another endpoint, interface or table are removed, not left in the kernel."""
+    with router.inside():
+        before = router.snapshot()
+        run_and_kill(settings)
+        changed = dataclasses.replace(
+            settings,
+            endpoint=parse_address("2001:db8:f::9"),
+            access_interfaces=("acc1",),
+            table_base=22000,
+        )
+        heir = Seg6Southbound(changed)
+        heir.open()
+        assert heir.dump() == {
+            Tunnel(PEER),
+            Tunnel(OTHER),
+            Neighbour("acc1", NODE, parse_mac("02:00:00:00:00:11")),
+            Route(POOL, Unreachable()),
+            Route(AWAY, ToPeer(PEER)),
+            Route(VISITING, ToNode("acc1", NODE)),
+            Route(HOST, ToNode("acc1", NODE)),
+        }
+        rules = router.ip("-6 rule show")
+        assert "2001:db8:f::9" in rules
+        assert "2001:db8:f::1 " not in rules
+        assert f"{settings.table_base}" not in rules
+        heir.close(keep=False)
+        assert router.snapshot() == before
+
+
+def test_peer_tables_are_stable_and_freed(router: Namespace, settings: SouthboundSettings) -> None:
+    def tables() -> dict[str, str]:
+        lines = router.ip("-6 route show table all").splitlines()
+        words = [line.split() for line in lines if line.startswith("default")]
+        return {line[line.index("[") + 1]: line[line.index("table") + 1] for line in words}
+
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, Tunnel(PEER), Tunnel(OTHER))
+        assert len(set(tables().values())) == 2
+        driver.apply([Drop(Tunnel(PEER))])
+        before = tables()
+        driver.close(keep=True)
+        heir = Seg6Southbound(settings)
+        heir.open()
+        assert tables() == before
+        put(heir, Tunnel(PEER))
+        assert tables() == before | {"2001:db8:f::2": "21316"}
+        heir.close(keep=True)
+
+
+class Watcher:
+    """Polls the kernel while another thread changes it."""
+
+    def __init__(self, poll: Callable[[Netlink], int]) -> None:
+        self._netlink = Netlink()
+        self._poll = poll
+        self._stop = threading.Event()
+        self.seen: list[int] = []
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.seen.append(self._poll(self._netlink))
+
+    def __enter__(self) -> Watcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._netlink.close()
+
+
+class Events:
+    """What the kernel announces about its routes or rules, in order."""
+
+    def __init__(self, group: int, kind: Any) -> None:
+        self._kind = kind
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
+        self._socket.bind((0, 1 << (group - 1)))
+        self._socket.setblocking(False)
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def read(self) -> list[Message]:
+        """One message a datagram: that is how the kernel sends them."""
+        found: list[Message] = []
+        while True:
+            try:
+                event = self._kind(self._socket.recv(65536))
+            except BlockingIOError:
+                return found
+            event.decode()
+            found.append(event)
+
+
+def routes_to(prefix: Prefix) -> Callable[[Netlink], int]:
+    return lambda netlink: sum(
+        route_prefix(route) == prefix and route.get_attr("RTA_TABLE") == 254
+        for route in netlink.dump(all_routes(213))
+    )
+
+
+def rules_from(prefix: Prefix) -> Callable[[Netlink], int]:
+    return lambda netlink: sum(rule_source(rule) == prefix for rule in netlink.dump(all_rules()))
+
+
+def test_replacing_a_route_leaves_no_gap(router: Namespace, settings: SouthboundSettings) -> None:
+    targets = (ToPeer(PEER), ToNode("acc0", NODE), Unreachable(), ToPeer(OTHER))
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, Tunnel(PEER), Tunnel(OTHER), Route(LOCAL, Unreachable()))
+        with Events(RTNLGRP_IPV6_ROUTE, rtmsg) as events, Watcher(routes_to(LOCAL)) as watcher:
+            while len(watcher.seen) < 300:
+                put(driver, *(Route(LOCAL, target) for target in targets))
+            announced = [event for event in events.read() if route_prefix(event) == LOCAL]
+        assert set(watcher.seen) == {1}
+        assert len(announced) >= len(targets)
+        assert {event["header"]["type"] for event in announced} == {RTM_NEWROUTE}
+        driver.close(keep=True)
+
+
+def test_replacing_a_rule_leaves_no_gap(router: Namespace, settings: SouthboundSettings) -> None:
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, Tunnel(PEER), Tunnel(OTHER), SourceRule(VISITING, PEER))
+        with Events(RTNLGRP_IPV6_RULE, fibmsg) as events, Watcher(rules_from(VISITING)) as watcher:
+            while len(watcher.seen) < 300:
+                put(driver, SourceRule(VISITING, OTHER), SourceRule(VISITING, PEER))
+            announced = [event["header"]["type"] for event in events.read()]
+        assert set(watcher.seen) <= {1, 2}
+        assert announced == [RTM_NEWRULE, RTM_DELRULE] * (len(announced) // 2)
+        assert driver.dump() == {Tunnel(PEER), Tunnel(OTHER), SourceRule(VISITING, PEER)}
+        driver.close(keep=True)
+
+
+def test_a_link_failure_is_seen_and_mended(router: Namespace, settings: SouthboundSettings) -> None:
+    """The kernel forgets routes through an interface that goes down; what is put again is whole."""
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, *ALL)
+        router.ip("link set core down")
+        router.ip("link set core up")
+        lost: set[Item] = {
+            Tunnel(PEER),
+            Tunnel(OTHER),
+            AcceptFrom(PEER),
+            AcceptFrom(OTHER),
+            Route(AWAY, ToPeer(PEER)),
+        }
+        assert driver.dump() == frozenset(ALL) - lost
+        put(driver, *ALL)
+        assert driver.dump() == frozenset(ALL)
+        driver.close(keep=True)
+
+
+def test_an_access_interface_that_is_gone(router: Namespace, settings: SouthboundSettings) -> None:
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        router.ip("link del acc1")
+        change = Put(Route(LOCAL, ToNode("acc1", NODE)))
+        with pytest.raises(SouthboundError) as error:
+            driver.apply([change, Put(Route(LOCAL, ToNode("acc0", NODE)))])
+        ((failed, reason),) = error.value.failures
+        assert failed == change
+        assert reason.startswith("ENODEV")
+        assert "acc1" in reason
+        driver.apply([Drop(Route(LOCAL, ToNode("acc1", NODE)))])
+        driver.close(keep=False)
+
+
+def test_a_kernel_that_does_not_answer(
+    router: Namespace, settings: SouthboundSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_answer(self: Netlink, requests: object) -> None:
+        raise TimeoutError("timed out")
+
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        changes = [Put(item) for item in ALL]
+        with monkeypatch.context() as patch:
+            patch.setattr(Netlink, "transact", no_answer)
+            with pytest.raises(SouthboundError) as error:
+                driver.apply(changes)
+        assert [change for change, _ in error.value.failures] == changes
+        assert driver.dump() == frozenset()
+        driver.apply(changes)
+        assert driver.dump() == frozenset(ALL)
+        driver.close(keep=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"core_interface": "nowhere"}, "core interface nowhere"),
+        ({"access_interfaces": ("acc0", "nowhere")}, "access interface nowhere"),
+        ({"endpoint": parse_address("2001:db8:c::1")}, "assigned to core"),
+        ({"table_base": 40000}, "32766"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(
+    router: Namespace, settings: SouthboundSettings, change: dict[str, object], named: str
+) -> None:
+    with router.inside():
+        before = router.snapshot()
+        driver = Seg6Southbound(dataclasses.replace(settings, **change))  # type: ignore[arg-type]
+        with pytest.raises(DriverUnavailable, match=named) as error:
+            driver.open()
+        assert "\n" not in str(error.value)
+        driver.close(keep=False)
+        assert router.snapshot() == before
+
+
+@pytest.mark.parametrize("down", ["core", "lo"])
+def test_a_device_that_is_down(router: Namespace, settings: SouthboundSettings, down: str) -> None:
+    with router.inside():
+        router.ip(f"link set {down} down")
+        driver = Seg6Southbound(settings)
+        with pytest.raises(DriverUnavailable, match=r"is not up|ENETDOWN|EINVAL"):
+            driver.open()
+        driver.close(keep=False)
+
+
+def test_without_privileges(router: Namespace, settings: SouthboundSettings) -> None:
+    readable, writable = os.pipe()
+    with router.inside():
+        child = os.fork()
+        if child == 0:
+            os.setresuid(65534, 65534, 65534)
+            try:
+                Seg6Southbound(settings).open()
+            except DriverUnavailable as unavailable:
+                os.write(writable, str(unavailable).encode())
+            finally:
+                os._exit(0)
+    os.close(writable)
+    reason = os.read(readable, 4096).decode()
+    os.close(readable)
+    os.waitpid(child, 0)
+    assert "CAP_NET_ADMIN" in reason
+
+
+def test_endpoint_is_bound_with_freebind_only(
+    router: Namespace, settings: SouthboundSettings
+) -> None:
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        address = (str(socket.inet_ntop(socket.AF_INET6, settings.endpoint)), 0)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as udp:
+            with pytest.raises(OSError, match="assign"):
+                udp.bind(address)
+            udp.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND
+            udp.bind(address)
+            udp.settimeout(10)
+            udp.sendto(b"to myself", udp.getsockname())
+            assert udp.recv(100) == b"to myself"
+        driver.close(keep=True)
