@@ -1,0 +1,338 @@
+"""Which prefix and which address: no table of offers, a keyed hash finds the same one again.
+
+A node gets, in this order: its own ended prefix that nobody else could have had; the one it names, or that the
+history says it had last, if free; one of a few candidates hashed from its identity; the first gap in the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from itertools import groupby
+
+from dhcp_cmd.core.draft import DECLINED, Draft
+from dhcp_cmd.core.lifetime import until
+from dhcp_cmd.core.model import (
+    Binding,
+    Domain,
+    IaRequest,
+    Kind,
+    Maar,
+    MaarState,
+    Need,
+    Node,
+    Pool,
+    PoolId,
+    State,
+)
+from dmm_wire.address import Prefix
+
+PROBES = 3
+"""Candidates per pool: with half the pool in use, seven of eight nodes need no search for a gap."""
+ADDRESS_ATTEMPTS = 16
+"""Interface identifiers tried for one address; a reserved or declined one is passed over."""
+
+
+class Missing(Exception):
+    """The decision cannot go on: `need` is to be read first."""
+
+    def __init__(self, need: Need) -> None:
+        super().__init__(need)
+        self.need = need
+
+
+# --- prefixes out of a pool ---
+
+
+def pools_for(domain: Domain, maar: Maar, ia: IaRequest | None) -> tuple[Pool, ...]:
+    """The MAAR's pools for an IA_PD (or, for None, its LINK pools), the best first (RFC 8168 section 3.2).
+
+    Best is the pool that a named prefix lies in, then the hinted length, then shorter ones (larger prefixes), the
+    closest first, then longer ones.
+    """
+    kind = Kind.LINK if ia is None else Kind.DELEGATED
+    pools = [pool for pool in domain.pools.get(maar.id, ()) if pool.kind is kind]
+    if ia is None or len(pools) < 2 or not ia.hints:
+        return tuple(pools)
+    named = [hint.prefix for hint in ia.hints if any(hint.prefix.address)]
+    lengths = [hint.prefix.length for hint in ia.hints if not any(hint.prefix.address)]
+    hinted = lengths[0] if lengths else None
+
+    def rank(pool: Pool) -> tuple[bool, bool, int]:
+        misfit = not any(pool.slot(prefix) is not None for prefix in named)
+        if hinted is None:
+            return misfit, False, 0
+        return misfit, pool.unit_length > hinted, abs(pool.unit_length - hinted)
+
+    return tuple(sorted(pools, key=rank))
+
+
+def hashed_slots(domain: Domain, key: bytes, pool: Pool, iaid: int | None) -> Iterator[int]:
+    """The slots of `pool` where a node looks first; `key` is its identity."""
+    place = pool.id.to_bytes(8, "big") + (b"" if iaid is None else iaid.to_bytes(4, "big"))
+    digest = blake2b(place + key, digest_size=8 * PROBES, key=domain.hash_key).digest()
+    size = pool.size
+    for start in range(0, 8 * PROBES, 8):
+        yield int.from_bytes(digest[start : start + 8], "big") % size
+
+
+def wanted_units(pools: Iterable[Pool], named: Iterable[Prefix]) -> Iterator[tuple[Pool, Prefix]]:
+    """Units of the pools that hold what a client names: the prefix itself, or the prefix an address is in."""
+    pools = tuple(pools)
+    for prefix in named:
+        for pool in pools:
+            unit = prefix
+            if prefix.length == 128 and pool.prefix.contains(prefix):
+                unit = Prefix.of(prefix.address, pool.unit_length)
+            if pool.slot(unit) is not None:
+                yield pool, unit
+
+
+def allocate(
+    draft: Draft, node: Node, maar: Maar, ia: IaRequest | None, named: Sequence[Prefix]
+) -> Binding | None:
+    """Assign a LINK prefix (`ia` None) or the prefix of an IA_PD at `maar`; None when there is none to be had.
+
+    Raises Missing when the database is to be asked first.
+    """
+    if maar.state is not MaarState.ACTIVE:
+        return None
+    pools = pools_for(draft.domain, maar, ia)
+    if not pools:
+        return None
+    kind = Kind.LINK if ia is None else Kind.DELEGATED
+    iaid = None if ia is None else ia.iaid
+    revived = _revive(draft, maar, kind, iaid, pools)
+    if revived is not None:
+        return revived
+    found = (
+        _wanted(draft, pools, named)
+        or _last_held(draft, node, pools, iaid)
+        or _hashed(draft, pools, iaid)
+    )
+    if found is None:
+        return None
+    pool, prefix = found
+    valid_until = until(draft.now, pool.valid)
+    return draft.assign(
+        Binding(
+            prefix=prefix,
+            kind=kind,
+            node=node.id,
+            iaid=iaid,
+            anchor=maar.id,
+            pool=pool.id,
+            slot=pool.slot(prefix),
+            state=State.ACTIVE,
+            assigned_at=draft.now,
+            preferred_until=min(until(draft.now, pool.preferred), valid_until),
+            valid_until=valid_until,
+        )
+    )
+
+
+def _revive(
+    draft: Draft, maar: Maar, kind: Kind, iaid: int | None, pools: Sequence[Pool]
+) -> Binding | None:
+    """The node's own ended row, if its length is what the client would get now (RFC 8168 section 3.2)."""
+    best: tuple[Binding, Pool] | None = None
+    for binding in draft.bindings.values():
+        if not _revivable(binding, maar, kind, iaid):
+            continue
+        for pool in pools:
+            if (
+                pool.id == binding.pool
+                and pool.unit_length == pools[0].unit_length
+                and pool.slot(binding.prefix) == binding.slot
+                and (best is None or (binding.ended_at or 0) > (best[0].ended_at or 0))
+            ):
+                best = binding, pool
+    return None if best is None else revive(draft, *best)
+
+
+def _revivable(binding: Binding, maar: Maar, kind: Kind, iaid: int | None) -> bool:
+    return (
+        binding.state is State.ENDED
+        and binding.kind is kind
+        and binding.iaid == iaid
+        and binding.anchor == maar.id
+        and binding.preferred_until != DECLINED
+    )
+
+
+def revive(draft: Draft, binding: Binding, pool: Pool) -> Binding:
+    """Give an ended binding back to its node, with fresh lifetimes and what older promises it still has."""
+    promised = until(draft.now, pool.valid)
+    quarantined = [b.reusable_at or 0 for b in draft.within(binding) if is_declined(b)]
+    return draft.assign(
+        replace(
+            binding,
+            state=State.ACTIVE,
+            assigned_at=draft.now,
+            preferred_until=min(until(draft.now, pool.preferred), promised),
+            valid_until=max(binding.valid_until, promised),
+            hold_until=None,
+            ended_at=None,
+            reusable_at=max(quarantined) if binding.kind is Kind.LINK and quarantined else None,
+        )
+    )
+
+
+def is_declined(binding: Binding) -> bool:
+    """Whether the binding ended because somebody else was seen to use it."""
+    return binding.state is State.ENDED and binding.preferred_until == DECLINED
+
+
+def _is_free(draft: Draft, prefix: Prefix) -> bool:
+    return prefix.address not in draft.snapshot.taken and prefix.address not in draft.bindings
+
+
+def _wanted(
+    draft: Draft, pools: Sequence[Pool], named: Sequence[Prefix]
+) -> tuple[Pool, Prefix] | None:
+    # `lookup` made candidates of these, so that `taken` knows them.
+    return next((each for each in wanted_units(pools, named) if _is_free(draft, each[1])), None)
+
+
+def _last_held(
+    draft: Draft, node: Node, pools: Sequence[Pool], iaid: int | None
+) -> tuple[Pool, Prefix] | None:
+    """What the history says the node had last. One that never left its first MAAR need not ask: the hash knows."""
+    if not draft.is_known or node.previous is None:
+        return None
+    snapshot = draft.snapshot
+    asked = [(node.id, pool.id, iaid) for pool in pools]
+    if any(each not in snapshot.last_held for each in asked):
+        raise Missing(Need(last_held=_questions(draft, node, asked)))
+    for pool, question in zip(pools, asked, strict=True):
+        prefix = snapshot.last_held[question]
+        slot = None if prefix is None else pool.slot(prefix)
+        if prefix is None or slot is None or not _is_free(draft, prefix):
+            continue
+        # Free for all we have seen; whether it has a row is answered by the first gap from there.
+        if _answer(draft, pool.id, slot) == prefix:
+            return pool, prefix
+    return None
+
+
+def _questions(
+    draft: Draft, node: Node, first: Iterable[tuple[int, int, int | None]]
+) -> tuple[tuple[int, int, int | None], ...]:
+    """Everything this request may come to ask of the history, so that it costs one read and not one for each IA."""
+    asked = dict.fromkeys(first)
+    pools = () if draft.here is None else draft.domain.pools.get(draft.here.id, ())
+    for ia in draft.request.ias:
+        for pool in pools:
+            if (pool.kind is Kind.DELEGATED) is ia.delegated:
+                asked[node.id, pool.id, ia.iaid if ia.delegated else None] = None
+    return tuple(each for each in asked if each not in draft.snapshot.last_held)
+
+
+def _hashed(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
+    """Every pool of the best length, to its last unit, before one of another length."""
+    for _, same in groupby(pools, key=lambda pool: pool.unit_length):
+        group = tuple(same)
+        found = _candidate(draft, group, iaid) or _gap(draft, group, iaid)
+        if found is not None:
+            return found
+    return None
+
+
+def _candidate(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
+    for pool in pools:
+        for slot in hashed_slots(draft.domain, draft.key, pool, iaid):
+            prefix = pool.unit(slot)
+            if _is_free(draft, prefix):
+                return pool, prefix
+    return None
+
+
+def _gap(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
+    for pool in pools:
+        slot = next(hashed_slots(draft.domain, draft.key, pool, iaid))
+        seen: set[int] = set()
+        while slot not in seen:
+            seen.add(slot)
+            prefix = _answer(draft, pool.id, slot)
+            found = None if prefix is None else pool.slot(prefix)
+            if prefix is None or found is None:
+                break
+            if _is_free(draft, prefix):
+                return pool, prefix
+            slot = (found + 1) % pool.size  # an earlier request of this batch took it
+    return None
+
+
+def _answer(draft: Draft, pool: PoolId, slot: int) -> Prefix | None:
+    question = (pool, slot)
+    if question not in draft.snapshot.gaps:
+        raise Missing(Need(gaps=(question,)))
+    return draft.snapshot.gaps[question]
+
+
+# --- addresses out of a node's LINK prefix ---
+
+
+def address(
+    draft: Draft, node: Node, link: Binding, pool: Pool, ia: IaRequest, named: Sequence[Prefix]
+) -> Binding | None:
+    """Assign an address of an IA_NA out of the node's LINK prefix; nobody else has any there, so nothing is read."""
+    anchor = draft.domain.maars[link.anchor]
+    for binding in draft.within(link):
+        if _revivable(binding, anchor, Kind.ADDRESS, ia.iaid):
+            return revive(draft, binding, pool)
+    for found in _addresses(draft, link, ia.iaid, named):
+        if found not in draft.bindings:
+            return draft.assign(
+                Binding(
+                    prefix=Prefix(found, 128),
+                    kind=Kind.ADDRESS,
+                    node=node.id,
+                    iaid=ia.iaid,
+                    anchor=link.anchor,
+                    pool=None,
+                    slot=None,
+                    state=State.ACTIVE,
+                    assigned_at=draft.now,
+                    preferred_until=link.preferred_until,
+                    valid_until=link.valid_until,
+                )
+            )
+    return None
+
+
+def _addresses(draft: Draft, link: Binding, iaid: int, named: Sequence[Prefix]) -> Iterator[bytes]:
+    bits = min(64, 128 - link.prefix.length)
+    first = int.from_bytes(link.prefix.address, "big")
+    for prefix in named:
+        offset = int.from_bytes(prefix.address, "big") - first
+        if 0 <= offset < 1 << bits and not is_reserved(offset, bits):
+            yield prefix.address
+    for attempt in range(ADDRESS_ATTEMPTS):
+        identifier = interface_identifier(draft.domain, draft.key, link.prefix, iaid, attempt)
+        if not is_reserved(identifier, bits):
+            yield (first + identifier).to_bytes(16, "big")
+
+
+def interface_identifier(domain: Domain, key: bytes, link: Prefix, iaid: int, attempt: int) -> int:
+    """A semantically opaque interface identifier (RFC 7943 section 3): F(prefix, DUID, IAID, counter, secret)."""
+    place = link.address + iaid.to_bytes(4, "big") + bytes((attempt,))
+    digest = blake2b(place + key, digest_size=8, key=domain.hash_key).digest()
+    return int.from_bytes(digest, "big") & ((1 << min(64, 128 - link.length)) - 1)
+
+
+def is_reserved(identifier: int, bits: int) -> bool:
+    """Whether no host may have this interface identifier of so many bits (RFC 5453, RFC 2526).
+
+    Reserved are the subnet-router anycast address, the highest 128 (subnet anycast) and, with 64 bits, IANA's
+    Ethernet block, which has Proxy Mobile IPv6's own (RFC 6543), and the anycast identifiers of EUI-64 format.
+    """
+    if identifier == 0 or identifier >= (1 << bits) - 128:
+        return True
+    if bits != 64:
+        return False
+    return (
+        0x0200_5EFF_FE00_0000 <= identifier <= 0x0200_5EFF_FEFF_FFFF
+        or 0xFDFF_FFFF_FFFF_FF80 <= identifier <= 0xFDFF_FFFF_FFFF_FFFF
+    )

@@ -1,0 +1,91 @@
+"""Visits: the S-MAAR of a node changes, its bindings become local or anchored away, the oldest anchors go."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dhcp_cmd.core.draft import Draft
+from dhcp_cmd.core.lifetime import end_of
+from dhcp_cmd.core.model import MICROS, Event, EventType, Kind, Maar, MaarId, Micros, Node, State
+from dmm_wire.timestamp import from_micros
+
+
+def settle(draft: Draft) -> None:
+    """Record what ended by itself since the node was last heard of, and what lost its anchor."""
+    # Addresses first: each with its own end, before its LINK prefix takes along what is left.
+    for binding in sorted(draft.live(), key=lambda b: b.kind is Kind.LINK):
+        end, cause = end_of(binding)
+        if end <= draft.now:
+            draft.end(binding, EventType.EXPIRED, cause=cause, at=end)
+        elif binding.anchor not in draft.domain.maars:
+            draft.end(binding, EventType.RELEASED, cause="anchor-removed")
+
+
+def flaps_after(node: Node, maar: Maar, now: Micros, flap_interval: int) -> int:
+    """How many moves in a row, one to `maar` now among them, went back faster than a person moves."""
+    if node.serving == maar.id:
+        return node.flaps
+    went_back = node.previous == maar.id and now - node.visit_since < flap_interval * MICROS
+    return node.flaps + 1 if went_back else 0
+
+
+def attach(draft: Draft, node: Node, maar: Maar) -> Node:
+    """The node is at `maar` now, whatever message showed it: a handover where its S-MAAR was another one.
+
+    The visit's generation orders the PBUs of all visits (DESIGN 3.2), so it grows even when the clock does not.
+    """
+    if node.serving != maar.id:
+        generation = max(from_micros(draft.now), node.generation + 1)
+        draft.events.append(
+            Event(
+                at=draft.now,
+                recorded_at=draft.now,
+                type=EventType.HANDOVER,
+                node=node.id,
+                cause=draft.cause,
+                from_maar=node.serving,
+                to_maar=maar.id,
+                generation=generation,
+                transaction_id=draft.request.transaction_id,
+            )
+        )
+        node = replace(
+            node,
+            serving=maar.id,
+            previous=node.serving,
+            generation=generation,
+            visit_since=draft.now,
+            flaps=flaps_after(node, maar, draft.now, draft.settings.flap_interval),
+        )
+        draft.node = node
+    _sort_out(draft, maar)
+    _limit_anchors(draft, maar)
+    return node
+
+
+def _sort_out(draft: Draft, maar: Maar) -> None:
+    """What is anchored here is local, everything else is anchored away."""
+    for binding in draft.live():
+        if binding.anchor == maar.id:
+            if binding.state is State.DEPRECATED:
+                draft.activate(binding)
+        elif binding.state is State.ACTIVE:
+            draft.deprecate(binding)
+
+
+def _limit_anchors(draft: Draft, maar: Maar) -> None:
+    """No more than `max_anchors` P-MAARs: the one left longest ago goes first."""
+    left_at: dict[MaarId, tuple[Micros, Micros]] = {}
+    for binding in draft.live():
+        if binding.anchor != maar.id:
+            age = (binding.hold_until or 0, binding.assigned_at)
+            left_at[binding.anchor] = max(age, left_at.get(binding.anchor, (0, 0)))
+    surplus = len(left_at) - draft.settings.max_anchors
+    if surplus <= 0:
+        return
+    oldest = set(sorted(left_at, key=lambda anchor: (left_at[anchor], anchor))[:surplus])
+    for binding in draft.live():
+        # A LINK prefix takes its addresses along, so look at what became of this one.
+        now = draft.bindings[binding.prefix.address]
+        if binding.anchor in oldest and now.state is not State.ENDED:
+            draft.end(now, EventType.EXPIRED, cause="max-anchors")

@@ -1,0 +1,352 @@
+"""A decision while it is being made: the node and its bindings, changed step by step, and the history that results.
+
+The snapshot stays as it was read. What is to be written is the difference between it and the draft, one row
+written once however often the steps touched it; every step but a mere extension leaves an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from dhcp_cmd.core.lifetime import NEVER, ended_binding, left, until
+from dhcp_cmd.core.model import (
+    Binding,
+    BindingRequest,
+    Change,
+    Domain,
+    DropNode,
+    Event,
+    EventType,
+    Kind,
+    Maar,
+    MaarState,
+    Micros,
+    Node,
+    Pool,
+    PutBinding,
+    PutNode,
+    Record,
+    Settings,
+    Snapshot,
+    State,
+)
+from dhcp_cmd.core.place import Place
+from dmm_wire import dmm
+
+DECLINED: Micros = 0
+"""`preferred_until` of an ended binding that was declined: it is not even its own node's to have again."""
+
+
+class Draft:
+    """The working state of one decision. `node` None: the message shows no identity, or comes from nowhere."""
+
+    __slots__ = (
+        "_known",
+        "_merged",
+        "_node_before",
+        "bindings",
+        "cause",
+        "domain",
+        "events",
+        "key",
+        "node",
+        "now",
+        "place",
+        "request",
+        "settings",
+        "snapshot",
+    )
+
+    def __init__(
+        self,
+        request: BindingRequest,
+        snapshot: Snapshot,
+        settings: Settings,
+        now: Micros,
+        place: Place,
+        cause: str,
+    ) -> None:
+        self.request = request
+        self.snapshot = snapshot
+        self.domain: Domain = snapshot.domain
+        self.settings = settings
+        self.now = now
+        self.place = place
+        self.cause = cause
+        self.key = b""
+        self.node: Node | None = None
+        self.bindings: dict[bytes, Binding] = {}
+        self.events: list[Event] = []
+        self._node_before: Node | None = None
+        self._known: dict[bytes, Binding] = {}
+        self._merged: list[Node] = []
+
+    # --- the node ---
+
+    def adopt(self, node: Node, key: bytes, *, new: bool = False) -> None:
+        """Work on this node; `key` is what its allocations are hashed from."""
+        self.node, self.key = node, key
+        if not new:
+            self._node_before = node
+            # Sorted, so that no decision depends on the order in which a store returns rows.
+            self._known = dict(sorted(self.snapshot.bindings.get(node.id, {}).items()))
+            self.bindings = dict(self._known)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the node was in the database before this message."""
+        return self._node_before is not None
+
+    def absorb(self, other: Node) -> None:
+        """Merge: `other` turned out to be this node. Its identities, bindings and visits become this node's."""
+        node = self._require_node()
+        learned = tuple(i for i in other.identities if i not in node.identities)
+        self.node = replace(
+            node,
+            identities=node.identities + learned,
+            generation=max(node.generation, other.generation),
+        )
+        self._merged.append(other)
+        for address, binding in sorted(self.snapshot.bindings.get(other.id, {}).items()):
+            self._known[address] = binding
+            self._move(binding, other)
+
+    def _move(self, binding: Binding, other: Node) -> None:
+        self.record(EventType.RECLAIMED, binding, cause="merge")
+        moved = replace(binding, node=self._require_node().id)
+        twin = self.link_at(binding.anchor) if binding.kind is Kind.LINK else None
+        self.bindings[moved.prefix.address] = moved
+        self.record(EventType.ASSIGNED, moved, cause="merge")
+        if moved.state is State.DEPRECATED:
+            self.record(EventType.DEPRECATED, moved, cause="merge")
+        elif moved.state is State.ENDED:
+            self.record(EventType.RELEASED, moved, cause="merge", at=moved.ended_at)
+        if twin is not None and moved.state is not State.ENDED:
+            self.end(moved, EventType.RELEASED, cause="merge")  # one prefix per node and MAAR
+
+    # --- looking ---
+
+    @property
+    def here(self) -> Maar | None:
+        """The MAAR whose link the client is on."""
+        return self.place.maar
+
+    def live(self) -> list[Binding]:
+        """The bindings that have not ended."""
+        return [b for b in self.bindings.values() if b.state is not State.ENDED]
+
+    def link_at(self, anchor: int) -> Binding | None:
+        """The node's LINK prefix anchored there, if it has not ended."""
+        for binding in self.bindings.values():
+            if (
+                binding.kind is Kind.LINK
+                and binding.anchor == anchor
+                and binding.state is not State.ENDED
+            ):
+                return binding
+        return None
+
+    def of_ia(self, kind: Kind, iaid: int) -> list[Binding]:
+        """Every row of one IA, ended ones too; a relay without mobility sees those of its own link only."""
+        here = self.here
+        anywhere = self.place.level is not None
+        return [
+            b
+            for b in self.bindings.values()
+            if b.kind is kind
+            and b.iaid == iaid
+            and (anywhere or (here is not None and b.anchor == here.id))
+        ]
+
+    def within(self, link: Binding) -> list[Binding]:
+        """The addresses that come out of a LINK prefix."""
+        return [
+            b
+            for b in self.bindings.values()
+            if b.kind is Kind.ADDRESS and link.prefix.contains(b.prefix.address)
+        ]
+
+    def pool_of(self, binding: Binding) -> Pool | None:
+        """The pool whose lifetimes the binding has; None when it is gone from the domain."""
+        if binding.kind is Kind.ADDRESS:
+            for link in self.bindings.values():
+                if link.kind is Kind.LINK and link.prefix.contains(binding.prefix.address):
+                    binding = link
+                    break
+            else:
+                return None
+        for pool in self.domain.pools.get(binding.anchor, ()):
+            if pool.id == binding.pool:
+                return pool
+        return None
+
+    def may_extend(self, binding: Binding) -> bool:
+        """Whether lifetimes may still grow: not where the anchor is being drained or gone."""
+        anchor = self.domain.maars.get(binding.anchor)
+        return anchor is not None and anchor.state is MaarState.ACTIVE
+
+    def lifetimes(self, binding: Binding) -> tuple[int, int]:
+        """Preferred and valid lifetime in seconds, as client and MAAR are told them now."""
+        if binding.state is State.ENDED:
+            return 0, 0
+        pool = self.pool_of(binding)
+        valid = left(min(binding.valid_until, binding.hold_until or NEVER), self.now)
+        preferred = 0
+        if binding.state is State.ACTIVE:
+            preferred = left(binding.preferred_until, self.now)
+        if pool is not None:  # the row keeps the longest promise; a pool may have become shorter
+            valid, preferred = min(valid, pool.valid), min(preferred, pool.preferred)
+        return min(preferred, valid), valid
+
+    # --- steps ---
+
+    def assign(self, binding: Binding) -> Binding:
+        """The binding exists and is ACTIVE from now on: new, revived, or local again."""
+        self.bindings[binding.prefix.address] = binding
+        self.record(EventType.ASSIGNED, binding)
+        return binding
+
+    def activate(self, binding: Binding) -> Binding:
+        """Local again: preferred again, as far as its valid lifetime was promised."""
+        pool = self.pool_of(binding)
+        preferred = binding.valid_until if pool is None else until(self.now, pool.preferred)
+        return self.assign(
+            replace(
+                binding,
+                state=State.ACTIVE,
+                hold_until=None,
+                preferred_until=min(preferred, binding.valid_until),
+            )
+        )
+
+    def deprecate(self, binding: Binding) -> Binding:
+        """Anchored away from now on, for `anchor_hold` at most."""
+        binding = replace(
+            binding,
+            state=State.DEPRECATED,
+            preferred_until=min(binding.preferred_until, self.now),
+            hold_until=until(self.now, self.settings.anchor_hold),
+        )
+        self.bindings[binding.prefix.address] = binding
+        self.record(EventType.DEPRECATED, binding)
+        return binding
+
+    def extend(self, binding: Binding, pool: Pool) -> Binding:
+        """Promise the pool's lifetimes anew; while anchored away, no longer than it is held. Leaves no history."""
+        promised = until(self.now, pool.valid)
+        preferred = binding.preferred_until
+        if binding.state is State.ACTIVE:
+            preferred = min(until(self.now, pool.preferred), promised)
+        elif binding.hold_until is not None:
+            promised = min(promised, binding.hold_until)
+        valid = max(binding.valid_until, promised)
+        if (preferred, valid) == (binding.preferred_until, binding.valid_until):
+            return binding
+        return self.put(replace(binding, preferred_until=preferred, valid_until=valid))
+
+    def end(
+        self,
+        binding: Binding,
+        how: EventType,
+        *,
+        cause: str | None = None,
+        at: Micros | None = None,
+        declined: bool = False,
+    ) -> None:
+        """End a binding, and with a LINK prefix its addresses. The row stays until nothing promised is left of it."""
+        if binding.kind is Kind.LINK:
+            for address in self.within(binding):
+                if address.state is not State.ENDED:
+                    self.end(address, how, cause=cause, at=at)
+        ended = ended_binding(binding, self.now if at is None else at, self.settings)
+        if declined:
+            free = until(self.now, max(self.settings.quarantine, 1))
+            ended = replace(
+                ended,
+                preferred_until=DECLINED,
+                reusable_at=max(ended.reusable_at or free, free),
+            )
+        self.bindings[ended.prefix.address] = ended
+        self.record(how, ended, cause=cause, at=ended.ended_at)
+
+    def put(self, binding: Binding) -> Binding:
+        """Change a row without an event."""
+        self.bindings[binding.prefix.address] = binding
+        return binding
+
+    def fail(self, reports: Iterable[dmm.AnchorFailed]) -> None:
+        """End what the S-MAAR says its P-MAAR does not serve any more, if it is anchored there."""
+        for report in reports:
+            binding = self.bindings.get(report.prefix.address)
+            if binding is None or binding.prefix != report.prefix:
+                continue
+            anchor = self.domain.maars.get(binding.anchor)
+            if (
+                binding.state is State.DEPRECATED
+                and binding.kind is not Kind.ADDRESS
+                and anchor is not None
+                and anchor.endpoint == report.endpoint
+            ):
+                self.end(binding, EventType.RELEASED, cause="anchor-failed")
+
+    def record(
+        self,
+        kind: EventType,
+        binding: Binding,
+        *,
+        cause: str | None = None,
+        at: Micros | None = None,
+    ) -> None:
+        """Note what happened to a binding."""
+        self.events.append(
+            Event(
+                at=self.now if at is None else at,
+                recorded_at=self.now,
+                type=kind,
+                node=binding.node,
+                cause=cause or self.cause,
+                prefix=binding.prefix,
+                kind=binding.kind,
+                iaid=binding.iaid,
+                anchor=binding.anchor,
+                generation=self.node.generation if self.node is not None else None,
+                transaction_id=self.request.transaction_id,
+            )
+        )
+
+    # --- the outcome ---
+
+    def trial(self) -> Draft:
+        """A copy to try out what an Advertise promises; nothing of it is written."""
+        copy = Draft(self.request, self.snapshot, self.settings, self.now, self.place, self.cause)
+        copy.node, copy.key = self.node, self.key
+        copy._node_before, copy._known = self._node_before, self._known
+        copy.bindings = dict(self.bindings)
+        return copy
+
+    def changes(self) -> tuple[Change, ...]:
+        """What is to be written, in an order that keeps references whole; the history last."""
+        bindings = [
+            PutBinding(binding, new=address not in self._known)
+            for address, binding in self.bindings.items()
+            if self._known.get(address) != binding
+        ]
+        node = list(self._node_change(bool(bindings)))
+        if self._merged:
+            drops = [DropNode(other.id) for other in self._merged]
+            return (*bindings, *drops, *node, *map(Record, self.events))
+        return (*node, *bindings, *map(Record, self.events))
+
+    def _node_change(self, has_bindings: bool) -> Iterable[PutNode]:
+        node, before = self.node, self._node_before
+        if node is None or node == before:
+            return
+        # A relay without mobility makes no visit: its client is a node once it holds something.
+        if before is not None or has_bindings or node.serving is not None:
+            yield PutNode(node, new=before is None)
+
+    def _require_node(self) -> Node:
+        if self.node is None:
+            raise ValueError("no node to work on")
+        return self.node

@@ -1,0 +1,413 @@
+"""The vocabulary of the CMD: what is stored, what a message asks, what is decided.
+
+Times are integers, microseconds since the epoch (UTC). DHCPv6 lifetimes are integers, seconds (0xFFFFFFFF: infinity).
+Addresses are 16 raw bytes, prefixes `dmm_wire.address.Prefix`. All values are immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from dmm_wire.address import Prefix
+from dmm_wire.dhcpv6.message import Options
+from dmm_wire.dmm import SubOption
+from dmm_wire.identity import Identity
+
+Micros: TypeAlias = int
+NodeId: TypeAlias = int
+MaarId: TypeAlias = int
+PoolId: TypeAlias = int
+
+MICROS = 1_000_000
+"""Microseconds in a second."""
+
+
+# --- The domain: MAARs, their links and their pools (few rows, kept in memory, reloaded when `version` moves) ---
+
+
+class MaarState(StrEnum):
+    """Whether a MAAR may anchor new prefixes (`ACTIVE`) or is being emptied (`DRAINING`)."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Maar:
+    """A registered mobility anchor and access router.
+
+    `relay_id` (a DUID) is its key in Relay-forward messages (RFC 5460 section 5.4.1), `endpoint` the one address of its
+    tunnels and PMIPv6 signalling, `relay_address` the UDP source of what it relays (normally the endpoint).
+    """
+
+    id: MaarId
+    name: str
+    relay_id: bytes
+    endpoint: bytes
+    relay_address: bytes
+    state: MaarState = MaarState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An access link of a MAAR: the link-address of its Relay-forwards lies in `prefix`."""
+
+    maar: MaarId
+    prefix: Prefix
+
+
+class Kind(StrEnum):
+    """What a binding holds."""
+
+    LINK = "link"
+    """The prefix of the node on the MAAR's access link: all its IA_NA addresses come out of it."""
+    ADDRESS = "address"
+    """One IA_NA address (a /128 out of the node's LINK prefix, never out of a pool)."""
+    DELEGATED = "delegated"
+    """One IA_PD prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A range that one MAAR alone hands out, in units of `unit_length` bits. `kind` is LINK or DELEGATED.
+
+    `preferred` and `valid` are the lifetimes in seconds of what is given out of it.
+    """
+
+    id: PoolId
+    maar: MaarId
+    kind: Kind
+    prefix: Prefix
+    unit_length: int
+    preferred: int
+    valid: int
+
+    @property
+    def size(self) -> int:
+        """How many units the pool has; slots run from 0 to `size - 1`."""
+        return 1 << (self.unit_length - self.prefix.length)
+
+    def unit(self, slot: int) -> Prefix:
+        """The prefix in `slot`."""
+        first = int.from_bytes(self.prefix.address, "big") + (slot << (128 - self.unit_length))
+        return Prefix(first.to_bytes(16, "big"), self.unit_length)
+
+    def slot(self, prefix: Prefix) -> int | None:
+        """The slot of `prefix`, None when it is not a unit of this pool."""
+        if prefix.length != self.unit_length or not self.prefix.contains(prefix):
+            return None
+        offset = int.from_bytes(prefix.address, "big") - int.from_bytes(self.prefix.address, "big")
+        return offset >> (128 - self.unit_length)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """All MAARs, links and pools of the mobility domain at one version, with the domain's allocation key."""
+
+    version: int
+    hash_key: bytes
+    maars: Mapping[MaarId, Maar]
+    links: tuple[Link, ...]
+    pools: Mapping[MaarId, tuple[Pool, ...]]
+    by_relay_id: Mapping[bytes, Maar]
+    by_endpoint: Mapping[bytes, Maar]
+
+
+# --- What is stored about mobile nodes ---
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A mobile node: a surrogate id, its identifiers, and the visit it is on.
+
+    `serving` is its S-MAAR, `previous` the S-MAAR it just left (None: none), `generation` the visit's number
+    (RFC 5213 timestamp format, `max(now, last + 1)`), `visit_since` when the visit began. `flaps` counts moves in a row
+    that went back to the MAAR just left faster than a person moves.
+    """
+
+    id: NodeId
+    serving: MaarId | None
+    previous: MaarId | None
+    generation: int
+    visit_since: Micros
+    flaps: int
+    identities: tuple[Identity, ...]
+
+
+class State(StrEnum):
+    """The life of a binding. Its row is removed when it is reclaimed: only then may another node get the prefix."""
+
+    ACTIVE = "active"
+    """Anchored at the MAAR where the node is (or was last seen)."""
+    DEPRECATED = "deprecated"
+    """Anchored at a P-MAAR; the client sees preferred lifetime 0."""
+    ENDED = "ended"
+    """Released, expired, declined...; kept until every lifetime promised for it has run out (`reusable_at`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One prefix (or IA_NA address) of one node. The key is the first address of `prefix`.
+
+    `iaid` is None for Kind.LINK. `pool` and `slot` are None for Kind.ADDRESS. `valid_until` is the latest end ever
+    promised to a client or a MAAR; `hold_until` caps it while the prefix is anchored away (`anchor-hold`).
+    An ended binding with `preferred_until` 0 was declined. A LINK prefix that has not ended has a `reusable_at`
+    where one of its addresses is in quarantine until then.
+    """
+
+    prefix: Prefix
+    kind: Kind
+    node: NodeId
+    iaid: int | None
+    anchor: MaarId
+    pool: PoolId | None
+    slot: int | None
+    state: State
+    assigned_at: Micros
+    preferred_until: Micros
+    valid_until: Micros
+    hold_until: Micros | None = None
+    ended_at: Micros | None = None
+    reusable_at: Micros | None = None
+
+
+class EventType(StrEnum):
+    """What the append-only history records (DESIGN section 6)."""
+
+    ASSIGNED = "assigned"
+    """The binding exists and is ACTIVE: new, revived, or local again after a return."""
+    HANDOVER = "handover"
+    """The node's S-MAAR changed (also the first attach: `from_maar` is None). No prefix."""
+    DEPRECATED = "deprecated"
+    """The binding is anchored away from now on."""
+    RELEASED = "released"
+    """Ended by the client (Release, Decline), or given up by the operator or the MAAR; see `cause`."""
+    EXPIRED = "expired"
+    """Ended by a lifetime or a limit; `at` is the end itself, `recorded_at` when it was written down."""
+    RECLAIMED = "reclaimed"
+    """The row is gone; the prefix may be given to somebody else."""
+    CONFLICT = "conflict"
+    """Two nodes claimed one identity; nothing was moved (unless the policy says so)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One history row. `cause` says which message or actor: "solicit", "rebind", "query", "reaper", "max-anchors"..."""
+
+    at: Micros
+    recorded_at: Micros
+    type: EventType
+    node: NodeId
+    cause: str
+    prefix: Prefix | None = None
+    kind: Kind | None = None
+    iaid: int | None = None
+    anchor: MaarId | None = None
+    from_maar: MaarId | None = None
+    to_maar: MaarId | None = None
+    generation: int | None = None
+    transaction_id: bytes | None = None
+    detail: str | None = None
+
+
+# --- What a message asks ---
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseHint:
+    """An address (/128) or prefix that the client named inside an IA; `::/n` is a prefix-length hint (RFC 8168)."""
+
+    prefix: Prefix
+    preferred: int
+    valid: int
+
+
+@dataclass(frozen=True, slots=True)
+class IaRequest:
+    """One IA_NA (`delegated` False) or IA_PD of a client message."""
+
+    iaid: int
+    delegated: bool
+    hints: tuple[LeaseHint, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayLevel:
+    """One Relay-forward around the message. `source` is who sent it: the UDP source of the outermost level, the
+    peer-address of the next level out for the others.
+    """
+
+    source: bytes
+    link_address: bytes
+    peer_address: bytes
+    relay_id: bytes | None
+    link_layer: tuple[int, bytes] | None
+    suboptions: tuple[SubOption, ...] | None
+    """None: the level has no option 17 of our enterprise number."""
+
+
+@dataclass(frozen=True, slots=True)
+class BindingRequest:
+    """A DHCPv6 message as the CMD sees it; `relays` outermost first, empty for a message that came directly."""
+
+    type: int
+    transaction_id: bytes
+    client_id: bytes | None
+    server_id: bytes | None
+    rapid_commit: bool
+    ias: tuple[IaRequest, ...]
+    relays: tuple[RelayLevel, ...]
+    source: bytes
+
+
+# --- What the store reads for a batch, and what a decision asks back ---
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What to read before one request is decided: the nodes of `identities` with all their bindings, and which of
+    `candidates` (first addresses) are taken by any row."""
+
+    identities: tuple[Identity, ...]
+    candidates: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What was read. A batch shares one; core.apply makes a decision's changes visible to the next request."""
+
+    domain: Domain
+    nodes: dict[Identity, Node] = field(default_factory=dict)
+    bindings: dict[NodeId, dict[bytes, Binding]] = field(default_factory=dict)
+    """By node, then by the first address of the prefix; ENDED ones too."""
+    taken: dict[bytes, NodeId] = field(default_factory=dict)
+    """Candidates that have a row, and whose it is."""
+    last_held: dict[tuple[NodeId, PoolId, int | None], Prefix | None] = field(default_factory=dict)
+    """Answers to Need.last_held: the last prefix the node had from that pool for that IAID, from the history."""
+    gaps: dict[tuple[PoolId, int], Prefix | None] = field(default_factory=dict)
+    """Answers to Need.gaps: the first free unit at or after the slot, wrapping around; None: the pool is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A decision that cannot be taken from the snapshot: read this and ask again (a pool nearly full, a node back)."""
+
+    last_held: tuple[tuple[NodeId, PoolId, int | None], ...] = ()
+    gaps: tuple[tuple[PoolId, int], ...] = ()
+    candidates: tuple[bytes, ...] = ()
+
+
+# --- What is decided ---
+
+
+@dataclass(frozen=True, slots=True)
+class PutNode:
+    """Insert (`new`) or update a node, with all its identities; identities already there stay."""
+
+    node: Node
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropNode:
+    """Remove a node whose identities and bindings went to another one (merge) or that was pruned."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class PutBinding:
+    """Insert (`new`) or update a binding; its key is the first address of its prefix."""
+
+    binding: Binding
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DropBinding:
+    """Remove a binding's row (it was reclaimed)."""
+
+    prefix: Prefix
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Append a history row."""
+
+    event: Event
+
+
+Change: TypeAlias = PutNode | DropNode | PutBinding | DropBinding | Record
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReply:
+    """The answer to the client: message type and the options the CMD decides (IAs, status, rapid commit), encoded.
+    Client Identifier, Server Identifier and the operator's static options are added by the host."""
+
+    type: int
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be written, then said. `reply` None: the message is not answered. `level` is the index in
+    `BindingRequest.relays` of the MAAR's relay level, where the sub-options `relay` go (None: no MAAR).
+    `outcome` is a short slug for the counters: "reply", "advertise", "unknown-maar", "identity-conflict"...
+    """
+
+    reply: ClientReply | None
+    level: int | None
+    relay: tuple[SubOption, ...]
+    changes: tuple[Change, ...]
+    outcome: str
+
+
+# --- How the operator wants it ---
+
+
+class ConflictPolicy(StrEnum):
+    """What to do when a known DUID arrives with a link-layer address that is not its own, or flaps (DESIGN 3.3)."""
+
+    DENY = "deny"
+    """Do not move, do not assign; count, record, tell the MAAR (STATUS 4)."""
+    ACCEPT = "accept"
+    """Record the conflict, then move the node and learn the new identifier."""
+
+
+class ConfirmPolicy(StrEnum):
+    """What a Confirm for addresses anchored elsewhere in the domain gets (lab notes: what dhcpcd makes of it)."""
+
+    SUCCESS = "success"
+    """Success while every address is still anchored in the domain (the address goes on; the default)."""
+    NOT_ON_LINK = "not-on-link"
+    """NotOnLink after a move, so that a client asks anew and gets a local address too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The CMD's configuration that decisions depend on. Durations in seconds."""
+
+    server_duid: bytes
+    enterprise: int = 32473
+    anchor_hold: int = 86_400
+    """How long a prefix may stay anchored away from its node."""
+    max_anchors: int = 8
+    """How many P-MAARs may anchor prefixes of one node; the oldest goes first."""
+    reuse_margin: int = 60
+    """Added to the last promised lifetime before a prefix may go to somebody else."""
+    quarantine: int = 86_400
+    """How long a declined address is not given out."""
+    flap_interval: int = 2
+    """A move back to the MAAR just left, sooner than this after the last move, counts as a flap."""
+    flap_limit: int = 3
+    """So many flaps in a row are let pass; the next is a conflict."""
+    conflict_policy: ConflictPolicy = ConflictPolicy.DENY
+    confirm_policy: ConfirmPolicy = ConfirmPolicy.SUCCESS
+    rapid_commit: bool = True
+    t1_percent: int = 50
+    t2_percent: int = 80

@@ -1,0 +1,58 @@
+"""What the CMD's core asks of a store. `dhcp_cmd.store` implements it in SQL, the tests also in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from dhcp_cmd.core.model import Binding, Change, Domain, Lookup, Micros, Need, Snapshot
+
+
+class StoreError(Exception):
+    """The database did not do it (locked, full, away): our fault or the operator's, never the client's.
+
+    Nothing of the transaction is kept, so nothing may be answered; the client's retransmission tries again.
+    """
+
+
+class Collision(StoreError):
+    """Somebody else took the same prefix, identity or row first: read again and decide again."""
+
+
+class Transaction(Protocol):
+    """One transaction: nothing of it is visible or durable before `commit` returned. Leaving it without, or by an
+    exception, rolls it back. Every method may raise StoreError."""
+
+    def domain(self) -> Domain:
+        """The domain as of this transaction (cached by its version)."""
+        ...
+
+    def read(self, lookups: Sequence[Lookup]) -> Snapshot:
+        """One read for all requests of a batch; on engines with row locks the nodes found are locked in id order."""
+        ...
+
+    def supply(self, snapshot: Snapshot, need: Need) -> None:
+        """Add to `snapshot` what a decision asked for."""
+        ...
+
+    def due(self, now: Micros, limit: int) -> list[Binding]:
+        """At most `limit` bindings to reap: first those not ENDED with `valid_until` or `hold_until` <= now, then those
+        ENDED with `reusable_at` <= now, each sort in the order of these times."""
+        ...
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Write changes, history rows too, in few statements. Raises Collision when a unique index objects."""
+        ...
+
+    def commit(self) -> None:
+        """Make it durable. Raises StoreError (or Collision): then nothing was written."""
+        ...
+
+
+class Store(Protocol):
+    """Where bindings and their history live."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a transaction that may write (SQLite: BEGIN IMMEDIATE)."""
+        ...

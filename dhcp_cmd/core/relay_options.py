@@ -1,0 +1,57 @@
+"""What the MAAR is told at its relay level (DESIGN 3.1): always the full set, what is absent has ended."""
+
+from __future__ import annotations
+
+from dhcp_cmd.core.draft import Draft
+from dhcp_cmd.core.identity import mobile_node
+from dhcp_cmd.core.model import Domain, Kind
+from dmm_wire import dmm
+from dmm_wire.address import UNSPECIFIED
+from dmm_wire.dmm import DmmStatus, SubOption
+
+
+def status(code: DmmStatus, text: str = "") -> SubOption:
+    """STATUS."""
+    return dmm.Status(int(code), text)
+
+
+def peers(domain: Domain) -> SubOption:
+    """DOMAIN: the endpoints of all MAARs, in the order of their ids."""
+    return dmm.Domain(tuple(maar.endpoint for _, maar in sorted(domain.maars.items())))
+
+
+def visit_options(draft: Draft) -> tuple[SubOption, ...]:
+    """STATUS 0, the node, its visit, the prefixes anchored at the MAAR addressed and those anchored elsewhere.
+
+    Prefixes, not addresses: the unit of mobility is the prefix. Both lists are sorted, so that the same state is the
+    same bytes.
+    """
+    node, here = draft.node, draft.here
+    options: list[SubOption] = [status(DmmStatus.SUCCESS)]
+    if node is None or here is None:
+        return tuple(options)
+    identity = mobile_node(node)
+    if identity is not None:
+        options.append(dmm.MobileNode(identity))
+    maars = draft.domain.maars
+    previous = maars.get(node.previous) if node.previous is not None else None
+    options.append(
+        dmm.Visit(node.generation, previous.endpoint if previous is not None else UNSPECIFIED)
+    )
+    anchored: list[SubOption] = []
+    elsewhere: list[SubOption] = []
+    for binding in sorted(draft.live(), key=lambda b: b.prefix):
+        if binding.kind is Kind.ADDRESS:
+            continue
+        preferred, valid = draft.lifetimes(binding)
+        if not valid:
+            continue  # in its last second
+        delegated = binding.kind is Kind.DELEGATED
+        if binding.anchor == here.id:
+            anchored.append(dmm.AnchoredPrefix(binding.prefix, preferred, valid, delegated))
+        elif binding.anchor in maars:
+            endpoint = maars[binding.anchor].endpoint
+            elsewhere.append(
+                dmm.PreviousMaar(binding.prefix, preferred, valid, delegated, endpoint)
+            )
+    return (*options, *anchored, *elsewhere)

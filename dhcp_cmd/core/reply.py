@@ -1,0 +1,156 @@
+"""What the client is told: IA options with their leases, T1 and T2, status codes (RFC 9915 sections 18.3 and 21)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from dhcp_cmd.core.draft import Draft
+from dhcp_cmd.core.lease import has_pool, kind_of
+from dhcp_cmd.core.model import ClientReply, IaRequest, State
+from dmm_wire.address import Prefix
+from dmm_wire.dhcpv6.codes import INFINITY, MessageType, OptionCode, StatusCode
+from dmm_wire.dhcpv6.message import Options, encode_options
+
+_IA: Final = Struct("!III")
+_ADDRESS: Final = Struct("!16sII")
+_PREFIX: Final = Struct("!IIB16s")
+
+_IA_NA, _IA_PD = int(OptionCode.IA_NA), int(OptionCode.IA_PD)
+_IAADDR, _IAPREFIX = int(OptionCode.IAADDR), int(OptionCode.IAPREFIX)
+
+RAPID_COMMIT: Final = (int(OptionCode.RAPID_COMMIT), b"")
+
+_TEXT: Final = {
+    StatusCode.SUCCESS: "",
+    StatusCode.UNSPEC_FAIL: "refused",
+    StatusCode.NO_ADDRS_AVAIL: "no addresses available",
+    StatusCode.NO_BINDING: "no binding",
+    StatusCode.NOT_ON_LINK: "not on link",
+    StatusCode.NO_PREFIX_AVAIL: "no prefixes available",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One address or prefix as it is told: lifetimes in seconds; `renewable` when T1 and T2 should count it."""
+
+    prefix: Prefix
+    preferred: int
+    valid: int
+    renewable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IaReply:
+    """One IA of the answer: leases, or a status instead."""
+
+    ia: IaRequest
+    leases: tuple[Lease, ...] = ()
+    status: StatusCode | None = None
+
+
+def status_option(status: StatusCode) -> tuple[int, bytes]:
+    """A Status Code option (RFC 9915 section 21.13)."""
+    return int(OptionCode.STATUS_CODE), int(status).to_bytes(2, "big") + _TEXT[status].encode()
+
+
+def unavailable(ia: IaRequest) -> StatusCode:
+    """What an IA is told that gets nothing."""
+    return StatusCode.NO_PREFIX_AVAIL if ia.delegated else StatusCode.NO_ADDRS_AVAIL
+
+
+def reply(*options: tuple[int, bytes]) -> ClientReply:
+    """A Reply with these options."""
+    return ClientReply(int(MessageType.REPLY), options)
+
+
+def ia_reply(draft: Draft, ia: IaRequest, *, ended: bool = False, unknown: bool = False) -> IaReply:
+    """What the draft holds for this IA: the local lease, the anchored ones, all of them.
+
+    With `ended`, leases that are over are told with lifetimes 0, with `unknown` also those the client named and we do
+    not know (RFC 9915 sections 18.3.4 and 18.3.5). An IA without a usable lease has a status: NoBinding where the
+    MAAR has no pool for it, else that nothing is available.
+    """
+    leases, over = [], []
+    for binding in draft.of_ia(kind_of(ia), ia.iaid):
+        preferred, valid = draft.lifetimes(binding)
+        if valid:
+            renewable = draft.may_extend(binding)
+            leases.append(Lease(binding.prefix, preferred, valid, renewable))
+        elif ended and not (binding.state is State.ENDED and _is_past(draft, binding.reusable_at)):
+            over.append(Lease(binding.prefix, 0, 0))
+    if unknown:
+        told = {lease.prefix for lease in leases} | {lease.prefix for lease in over}
+        over += [Lease(p, 0, 0) for p in dict.fromkeys(_named(ia)) if p not in told]
+    if not leases and not has_pool(draft, ia):
+        status = StatusCode.NO_BINDING if unknown else unavailable(ia)
+        return IaReply(ia, (), status)
+    if not leases and not unknown:
+        return IaReply(
+            ia, (), unavailable(ia)
+        )  # then the IA holds no lease (sections 18.3.2 and 18.3.9)
+    # The preferred one first: it is the one that a client which takes a single lease should take.
+    leases.sort(key=lambda lease: lease.preferred == 0)
+    return IaReply(ia, (*leases, *over), None if leases else unavailable(ia))
+
+
+def ia_options(replies: Sequence[IaReply], draft: Draft) -> Options:
+    """Encode the IAs, all with the same T1 and T2, taken over all leases in them (RFC 9915 section 18.3.2)."""
+    leases = [lease for each in replies for lease in each.leases]
+    return _encode(replies, *timers(leases, draft.settings.t1_percent, draft.settings.t2_percent))
+
+
+def ia_statuses(ias: Iterable[tuple[IaRequest, StatusCode]]) -> Options:
+    """Encode IAs that hold a status and nothing else."""
+    return _encode([IaReply(ia, (), status) for ia, status in ias], 0, 0)
+
+
+def timers(leases: Iterable[Lease], t1_percent: int, t2_percent: int) -> tuple[int, int]:
+    """T1 and T2 in seconds: parts of the shortest preferred lifetime (RFC 9915 section 21.4).
+
+    Where nothing is preferred (all of it anchored away), of the shortest valid lifetime. Where nothing will be
+    extended, both are that lifetime itself, since there is no point in trying earlier (section 18.3.4).
+    """
+    usable = [lease for lease in leases if lease.valid]
+    renewable = [lease for lease in usable if lease.renewable]
+    preferred = [lease.preferred for lease in renewable if lease.preferred]
+    if preferred or renewable:
+        shortest = min(preferred or [lease.valid for lease in renewable])
+        t1, t2 = _part(shortest, t1_percent), _part(shortest, t2_percent)
+        return min(t1, t2), t2
+    shortest = min((lease.valid for lease in usable), default=0)
+    return shortest, shortest
+
+
+def _part(seconds: int, percent: int) -> int:
+    return INFINITY if seconds == INFINITY else seconds * percent // 100
+
+
+def _encode(replies: Sequence[IaReply], t1: int, t2: int) -> Options:
+    options = []
+    for each in replies:
+        delegated = each.ia.delegated
+        inner: list[tuple[int, bytes]] = []
+        for lease in each.leases:
+            address, length = lease.prefix
+            if delegated:
+                body = _PREFIX.pack(lease.preferred, lease.valid, length, address)
+                inner.append((_IAPREFIX, body))
+            else:
+                inner.append((_IAADDR, _ADDRESS.pack(address, lease.preferred, lease.valid)))
+        if each.status is not None:
+            inner.append(status_option(each.status))
+        header = _IA.pack(each.ia.iaid, t1, t2)
+        options.append((_IA_PD if delegated else _IA_NA, header + encode_options(tuple(inner))))
+    return tuple(options)
+
+
+def _named(ia: IaRequest) -> list[Prefix]:
+    return [hint.prefix for hint in ia.hints if any(hint.prefix.address)]
+
+
+def _is_past(draft: Draft, at: int | None) -> bool:
+    return at is not None and at <= draft.now
