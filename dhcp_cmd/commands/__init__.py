@@ -1,0 +1,1 @@
+"""The commands of `dhcp-cmd`, one module for each group."""

@@ -1,0 +1,83 @@
+"""`dhcp-cmd db`: make, upgrade, check, prune and back up the database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dhcp_cmd.audit import iso, parse_duration
+from dhcp_cmd.commands.context import FAILURE, Mistake, chosen, database, now
+from dhcp_cmd.core.model import MICROS
+
+app = typer.Typer(
+    no_args_is_help=True, help="Make, upgrade, check, prune and back up the database."
+)
+
+
+@app.command()
+def upgrade(context: typer.Context) -> None:
+    """Bring the database to this program's schema version; make it if it is not there."""
+    from dhcp_cmd.store import SCHEMA_VERSION, create_database, database_path, parse_url
+    from dhcp_cmd.store import upgrade as upgrade_database
+
+    url = chosen(context).url()
+    if not database_path(parse_url(url)).exists():
+        create_database(url)
+        print(f"made, schema version {SCHEMA_VERSION}")
+        return
+    before, after = upgrade_database(url)
+    if before == after:
+        print(f"schema version {after} already")
+    else:
+        print(f"schema version {before or 'none'} -> {after}")
+
+
+@app.command()
+def check(context: typer.Context) -> None:
+    """Check schema version, integrity, references, overlaps, and that the history replays to the bindings."""
+    from dhcp_cmd.store.maintenance import check as check_database
+
+    with database(context) as store:
+        problems = check_database(store)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(FAILURE)
+    print("sound")
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    older_than: Annotated[
+        str,
+        typer.Option(metavar="AGE", help="Forget what ended or changed so long ago: 90d, 12h, 2w."),
+    ],
+) -> None:
+    """Forget old history, and the nodes of which nothing is left. What is held now stays known."""
+    from dhcp_cmd.store.prune import prune as prune_database
+
+    try:
+        age = parse_duration(older_than)
+    except ValueError as error:
+        raise Mistake(f"--older-than: {error}") from None
+    moment = now()
+    before = moment - age * MICROS
+    with database(context) as store:
+        pruned = prune_database(store, before, moment)
+    print(f"pruned {pruned.events} events and {pruned.nodes} nodes of before {iso(before)}")
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; must not exist.")],
+) -> None:
+    """Copy the database, as it is at one moment, while the CMD goes on."""
+    from dhcp_cmd.store.maintenance import backup as backup_database
+
+    with database(context) as store:
+        size = backup_database(store, file)
+    print(f"{file}: {size} bytes")

@@ -1,0 +1,97 @@
+"""A batch's changes put together by kind, so that each kind is one statement with many rows.
+
+Only the first and the last word on a row matter: whether it was there before the batch, and what it is afterwards.
+History rows are all kept, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from dhcp_cmd.core.model import (
+    Binding,
+    Change,
+    DropBinding,
+    DropNode,
+    Event,
+    Node,
+    NodeId,
+    PutBinding,
+    PutNode,
+    Record,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Rows(Generic[K, V]):
+    """What happens to the rows of one table, by key. Each key is in at most one of the three."""
+
+    inserted: dict[K, V] = field(default_factory=dict)
+    updated: dict[K, V] = field(default_factory=dict)
+    deleted: set[K] = field(default_factory=set)
+
+    def all(self) -> Iterator[V]:
+        """Every row that is there afterwards."""
+        yield from self.inserted.values()
+        yield from self.updated.values()
+
+    def put(self, key: K, value: V, *, new: bool) -> None:
+        """The row is `value` now; `new` says that it was not there just before."""
+        if key in self.deleted:
+            # There before the batch, dropped by it, there again.
+            self.deleted.discard(key)
+            self.updated[key] = value
+        elif key in self.inserted or (new and key not in self.updated):
+            self.inserted[key] = value
+        else:
+            self.updated[key] = value
+
+    def drop(self, key: K) -> None:
+        """The row is gone now."""
+        if key in self.inserted:
+            del self.inserted[key]
+        else:
+            self.updated.pop(key, None)
+            self.deleted.add(key)
+
+
+@dataclass(slots=True)
+class Grouped:
+    """All changes of a batch."""
+
+    nodes: Rows[NodeId, Node] = field(default_factory=Rows)
+    """Nodes that are there afterwards. Their rows are never deleted, because the history names them."""
+    dropped_nodes: dict[NodeId, Node | None] = field(default_factory=dict)
+    """Nodes that are dropped, as the batch had put them before (None: it had not)."""
+    bindings: Rows[bytes, Binding] = field(default_factory=Rows)
+    dropped_from: dict[bytes, NodeId] = field(default_factory=dict)
+    """Whose a deleted binding was, by first address; not where the batch had changed it before."""
+    events: list[Event] = field(default_factory=list)
+
+
+def group(changes: Sequence[Change]) -> Grouped:
+    """Put `changes` together, in the order given."""
+    grouped = Grouped()
+    for change in changes:
+        match change:
+            case PutNode(node, new):
+                grouped.nodes.put(node.id, node, new=new)
+                grouped.dropped_nodes.pop(node.id, None)
+            case DropNode(node_id):
+                nodes = grouped.nodes
+                put = nodes.inserted.get(node_id) or nodes.updated.get(node_id)
+                grouped.dropped_nodes[node_id] = put
+            case PutBinding(binding, new):
+                grouped.bindings.put(binding.prefix.address, binding, new=new)
+            case DropBinding(prefix, node_id):
+                if prefix.address not in grouped.bindings.updated:
+                    grouped.dropped_from.setdefault(prefix.address, node_id)
+                grouped.bindings.drop(prefix.address)
+            case Record(event):
+                grouped.events.append(event)
+    return grouped

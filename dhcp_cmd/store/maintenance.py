@@ -1,0 +1,179 @@
+"""Looking after a database: check, backup, status. Pruning is in `prune`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from dhcp_cmd.core.model import Binding, Kind, Micros
+from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.replay import Held, replay
+from dhcp_cmd.store import tables as t
+from dhcp_cmd.store.admin import overlap
+from dhcp_cmd.store.engine import reading, schema_version
+from dhcp_cmd.store.rows import binding_of, event_of
+from dhcp_cmd.store.sql import SqlStore, load_domain
+from dmm_wire.address import Prefix, format_address
+
+_ROWS = 1_000
+"""Rows fetched at a time where a whole table is walked."""
+
+
+def check(store: SqlStore) -> list[str]:
+    """Everything that is wrong with the database, a line each; nothing when it is sound. Raises StoreError.
+
+    Reads one state of it while the CMD goes on writing: file integrity, references, pools and bindings that overlap,
+    bindings outside their pool, and that replaying the history gives the bindings table.
+    """
+    with reading(store.engine) as connection:
+        problems = [*_integrity(connection), *_pools(connection)]
+        problems += _bindings(connection)
+        problems += _replay(connection)
+    return problems
+
+
+def _integrity(connection: Connection) -> Iterator[str]:
+    for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
+        if line != "ok":
+            yield f"integrity: {line}"
+    for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
+        yield f"reference: row {row} of {table} names a missing row of {parent}"
+
+
+def _pools(connection: Connection) -> Iterator[str]:
+    domain = load_domain(connection)
+    seen: list[tuple[Prefix, str]] = []
+    for maar, pools in domain.pools.items():
+        for pool in pools:
+            name = domain.maars[maar].name
+            for prefix, other in seen:
+                if overlap(pool.prefix, prefix):
+                    yield f"pools: {pool.prefix} of {name} overlaps {prefix} of {other}"
+            seen.append((pool.prefix, name))
+
+
+def _bindings(connection: Connection) -> Iterator[str]:
+    """Walk the bindings in the order of their addresses: what covers a row came before it."""
+    pools = {
+        row.id: (Prefix(row.prefix, row.prefix_length), row.unit_length)
+        for row in connection.execute(select(t.pool))
+    }
+    query = select(t.binding).order_by(t.binding.c.prefix)
+    before: Binding | None = None
+    for row in connection.execution_options(yield_per=_ROWS).execute(query):
+        binding = binding_of(row)
+        prefix = binding.prefix
+        if row.prefix_text != str(prefix) or row.last_address != prefix.last:
+            yield f"bindings: {prefix} is written as {row.prefix_text}"
+        if before is not None and before.prefix.contains(prefix):
+            inside = binding.kind is Kind.ADDRESS and before.kind is Kind.LINK
+            if not inside or before.node != binding.node:
+                yield f"bindings: {prefix} of node {binding.node} lies in {before.prefix} of node {before.node}"
+        if before is None or not before.prefix.contains(prefix):
+            before = binding
+        if binding.pool is not None:
+            pool, unit_length = pools[binding.pool]
+            offset = int.from_bytes(prefix.address, "big") - int.from_bytes(pool.address, "big")
+            slot = offset >> (128 - unit_length)
+            if prefix.length != unit_length or not pool.contains(prefix) or slot != binding.slot:
+                yield f"bindings: {prefix} is not slot {binding.slot} of pool {pool}"
+
+
+def _replay(connection: Connection) -> Iterator[str]:
+    """The history, replayed, must be the bindings table."""
+    walk = connection.execution_options(yield_per=_ROWS)
+    replayed = replay(map(event_of, walk.execute(select(t.history).order_by(t.history.c.id))))
+    for row in walk.execute(select(t.binding)):
+        binding = binding_of(row)
+        held = replayed.pop(binding.prefix.address, None)
+        if held is None:
+            yield f"replay: the history does not know {binding.prefix}"
+        elif held != Held.of(binding):
+            yield f"replay: {binding.prefix} is {_told(Held.of(binding))}, the history says {_told(held)}"
+    for held in replayed.values():
+        yield f"replay: the history says {held.prefix} is {_told(held)}, but it has no row"
+
+
+def _told(held: Held) -> str:
+    return f"{held.prefix} {held.kind} {held.state} of node {held.node} at MAAR {held.anchor} iaid {held.iaid}"
+
+
+def backup(store: SqlStore, file: Path) -> int:
+    """Copy the database, as it is at one moment and while the CMD goes on, into a new file that its owner and group
+    may read; how many bytes. Raises StoreError, also when the file exists.
+    """
+    try:
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
+    except OSError as error:
+        raise StoreError(f"{file}: {error.strerror}") from error
+    try:
+        with reading(store.engine) as connection:
+            source = connection.connection.driver_connection
+            assert isinstance(source, sqlite3.Connection)
+            target = sqlite3.connect(file)
+            try:
+                source.backup(target)
+                # The copy is one file: no write-ahead log beside it.
+                target.execute("PRAGMA journal_mode=DELETE")
+            finally:
+                target.close()
+        return file.stat().st_size
+    except (OSError, sqlite3.Error, StoreError) as error:
+        file.unlink(missing_ok=True)
+        raise StoreError(f"{file}: {error}") from error
+
+
+def pruned_before(store: SqlStore) -> Micros | None:
+    """The time before which the history is no longer whole; None: nothing was pruned. Raises StoreError."""
+    with reading(store.engine) as connection:
+        before: Micros | None = connection.execute(select(func.max(t.prune.c.before))).scalar()
+        return before
+
+
+def status(store: SqlStore) -> dict[str, Any]:
+    """What the database holds, as JSON can say it. Raises StoreError."""
+    with reading(store.engine) as connection:
+        domain = load_domain(connection)
+        counts: dict[int, dict[str, int]] = {}
+        query = select(t.binding.c.anchor_id, t.binding.c.state, func.count()).group_by(
+            t.binding.c.anchor_id, t.binding.c.state
+        )
+        for anchor, state, count in connection.execute(query):
+            counts.setdefault(anchor, {})[state] = count
+        visits = select(t.mobile_node.c.serving_id, func.count()).group_by(
+            t.mobile_node.c.serving_id
+        )
+        serving = {row[0]: row[1] for row in connection.execute(visits)}
+        alive = select(func.count()).where(t.mobile_node.c.merged_into_id.is_(None))
+        last = connection.execute(
+            select(t.history).order_by(t.history.c.id.desc()).limit(1)
+        ).first()
+        pruned = connection.execute(select(func.max(t.prune.c.before))).scalar()
+        return {
+            "schema_version": schema_version(connection),
+            "domain_version": domain.version,
+            "maars": [
+                {
+                    "name": maar.name,
+                    "endpoint": format_address(maar.endpoint),
+                    "state": maar.state.value,
+                    "nodes": serving.get(maar.id, 0),
+                    "bindings": counts.get(maar.id, {}),
+                }
+                for maar in domain.maars.values()
+            ],
+            "nodes": connection.execute(alive).scalar_one(),
+            "bindings": {
+                state: sum(each.get(state, 0) for each in counts.values())
+                for state in ("active", "deprecated", "ended")
+            },
+            "last_event": None
+            if last is None
+            else {"at": last.at, "event": last.type, "node": last.node_id, "cause": last.cause},
+            "pruned_before": pruned,
+        }

@@ -1,0 +1,363 @@
+"""The core's Store in SQL: a few statements for a batch, however many messages it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from dhcp_cmd.core.model import (
+    Binding,
+    Change,
+    Domain,
+    Lookup,
+    Micros,
+    Need,
+    Node,
+    NodeId,
+    Pool,
+    PoolId,
+    Snapshot,
+)
+from dhcp_cmd.core.ports import Collision, StoreError
+from dhcp_cmd.store import statements as q
+from dhcp_cmd.store import tables as t
+from dhcp_cmd.store.changes import Grouped, group
+from dhcp_cmd.store.engine import store_error, writing
+from dhcp_cmd.store.rows import (
+    Values,
+    binding_of,
+    binding_values,
+    domain_of,
+    event_values,
+    identity_values,
+    is_extension,
+    link_of,
+    maar_of,
+    node_values,
+    pool_of,
+)
+from dmm_wire.address import Prefix
+from dmm_wire.identity import Identity
+
+_CHUNK = 10_000
+"""Values in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
+
+
+class SqlTransaction:
+    """A transaction of SqlStore; see dhcp_cmd.core.ports.Transaction. After an error it can only be left."""
+
+    def __init__(self, store: SqlStore, connection: Connection) -> None:
+        self._store = store
+        self.connection = connection
+        """For the operator's commands, which change more than the core does."""
+        self._owners: dict[Identity, NodeId] = {}
+        """Identities known to be in the database, so that only new ones are written."""
+        self._loaded: set[NodeId] = set()
+        """Nodes all of whose identities are in `_owners`."""
+        self._stored: dict[bytes, Binding] = {}
+        """Bindings as they are in the database, where that is known."""
+        self._wrote = False
+        self._failed = False
+
+    # --- reading ---
+
+    def domain(self) -> Domain:
+        """The domain as of this transaction; loaded again only when its version moved."""
+        with self._errors():
+            version = self.connection.execute(select(t.domain.c.version)).scalar_one()
+            cached = self._store.cached_domain
+            if cached is None or cached.version != version:
+                cached = load_domain(self.connection)
+                self._store.cached_domain = cached
+            return cached
+
+    def read(self, lookups: Sequence[Lookup]) -> Snapshot:
+        """One read for all requests of a batch: four statements."""
+        snapshot = Snapshot(self.domain())
+        asked = {identity for lookup in lookups for identity in lookup.identities}
+        candidates = {address for lookup in lookups for address in lookup.candidates}
+        with self._errors():
+            self._read_nodes(asked, snapshot)
+            for row in self._in(q.BINDINGS, snapshot.bindings):
+                binding = binding_of(row)
+                snapshot.bindings[binding.node][binding.prefix.address] = binding
+                self._stored[binding.prefix.address] = binding
+            snapshot.taken.update((row[0], row[1]) for row in self._in(q.TAKEN, candidates))
+        return snapshot
+
+    def _read_nodes(self, asked: set[Identity], snapshot: Snapshot) -> None:
+        found: dict[NodeId, tuple[Any, list[Identity]]] = {}
+        for row in self._in(q.NODES, {identity.value for identity in asked}):
+            identity = Identity(row[6], row[7])
+            found.setdefault(row[0], (row, []))[1].append(identity)
+        for number, (row, identities) in found.items():
+            if asked.isdisjoint(identities):
+                continue  # the same octets under another subtype
+            node = Node(
+                row[0], row[1], row[2], row[3], row[4], row[5], tuple(dict.fromkeys(identities))
+            )
+            snapshot.bindings[number] = {}
+            self._loaded.add(number)
+            for identity in identities:
+                snapshot.nodes[identity] = node
+                self._owners[identity] = number
+
+    def supply(self, snapshot: Snapshot, need: Need) -> None:
+        """Add to `snapshot` what a decision asked for."""
+        pools = {pool.id: pool for each in snapshot.domain.pools.values() for pool in each}
+        with self._errors():
+            if need.candidates:
+                found = self._in(q.TAKEN, need.candidates)
+                for prefix, node in found:
+                    # What the batch itself decided about an address is newer than what is stored.
+                    snapshot.taken.setdefault(prefix, node)
+            for node, pool_id, iaid in need.last_held:
+                snapshot.last_held[node, pool_id, iaid] = self._last_held(
+                    node, pools[pool_id], iaid
+                )
+            for pool_id, start in need.gaps:
+                snapshot.gaps[pool_id, start] = self._gap(snapshot, pools[pool_id], start)
+
+    def _last_held(self, node: NodeId, pool: Pool, iaid: int | None) -> Prefix | None:
+        row = self.connection.execute(
+            q.LAST_HELD,
+            {
+                "node": node,
+                "unit_length": pool.unit_length,
+                "first": pool.prefix.address,
+                "last": pool.prefix.last,
+                "iaid": iaid,
+            },
+        ).first()
+        return None if row is None else Prefix(row[0], row[1])
+
+    def _gap(self, snapshot: Snapshot, pool: Pool, start: int) -> Prefix | None:
+        """The first unit at or after `start`, wrapping around, that neither the database nor the batch has taken."""
+        reclaimed = self.connection.execute(q.RECLAIMED, {"pool": pool.id}).scalar_one()
+        if self._store.full_pools.get(pool.id) == reclaimed:
+            return None
+        batch = {address for held in snapshot.bindings.values() for address in held}
+        seen_by_batch = False
+        for low, high in ((start, pool.size), (0, start)):
+            slot = low
+            while (free := self._free_slot(pool.id, slot, high)) is not None:
+                unit = pool.unit(free)
+                if unit.address not in batch and unit.address not in snapshot.taken:
+                    return unit
+                seen_by_batch = True
+                slot = free + 1
+        if not (seen_by_batch or self._wrote):
+            # Walked once; until something comes back to it, nobody need walk it again. (What this
+            # transaction itself wrote may be rolled back.)
+            self._store.full_pools[pool.id] = reclaimed
+        return None
+
+    def _free_slot(self, pool: PoolId, slot: int, high: int) -> int | None:
+        """The first slot from `slot` up to `high` (exclusive) without a row."""
+        if slot >= high:
+            return None
+        where = {"pool": pool, "slot": slot}
+        if not self.connection.execute(q.SLOT_TAKEN, where).scalar_one():
+            return slot
+        free = int(self.connection.execute(q.RUN_END, where).scalar_one()) + 1
+        return free if free < high else None
+
+    def due(self, now: Micros, limit: int) -> list[Binding]:
+        """At most `limit` bindings to reap: those whose lifetime, or whose time anchored away (`hold_until`), ran out,
+        then those that may be reclaimed.
+        """
+        rows: list[Any] = []
+        with self._errors():
+            for query in (q.EXPIRED, q.HELD_LONG_ENOUGH, q.REUSABLE):
+                if len(rows) < limit:
+                    rows += self.connection.execute(query, {"now": now, "most": limit - len(rows)})
+        return [binding_of(row) for row in rows]
+
+    # --- writing ---
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Write changes, each kind in one statement. Raises Collision when a unique index objects, or when a row
+        that is to be changed is not there.
+        """
+        grouped = group(changes)
+        self._wrote = True
+        with self._errors():
+            heirs = self._free_identities(grouped)
+            self._write_nodes(grouped)
+            self._write_bindings(grouped)
+            self._many(insert(t.history), [event_values(event) for event in grouped.events])
+            self._each_found(
+                q.BURY_NODE,
+                [{"key_": node, "heir": heirs.get(node)} for node in grouped.dropped_nodes],
+            )
+
+    def _free_identities(self, grouped: Grouped) -> dict[NodeId, NodeId]:
+        """Take the identities from the nodes that go, and see to whom they went: the row of a node stays, because
+        the history names it, and says so.
+        """
+        gone = grouped.dropped_nodes
+        if not gone:
+            return {}
+        freed = {Identity(row[0], row[1]): NodeId(row[2]) for row in self._in(q.IDENTITIES, gone)}
+        self._in(q.FREE_IDENTITIES, gone)
+        freed.update({each: node.id for node in gone.values() if node for each in node.identities})
+        for identity in freed:
+            self._owners.pop(identity, None)
+        return {
+            freed[identity]: node.id
+            for node in grouped.nodes.all()
+            if node.id not in gone
+            for identity in node.identities
+            if identity in freed
+        }
+
+    def _write_nodes(self, grouped: Grouped) -> None:
+        inserted, updated = grouped.nodes.inserted, grouped.nodes.updated
+        self._many(insert(t.mobile_node), [node_values(node) for node in inserted.values()])
+        rows = [node_values(node) for node in updated.values()]
+        for row in rows:
+            row["key_"] = row.pop("id")
+        self._each_found(q.UPDATE_NODE, rows)
+        unread = [number for number in updated if number not in self._loaded]
+        for subtype, value, owner in self._in(q.IDENTITIES, unread):
+            self._owners[Identity(subtype, value)] = owner
+        new = []
+        for node in grouped.nodes.all():
+            if node.id in grouped.dropped_nodes:
+                continue
+            for identity in node.identities:
+                if self._owners.get(identity) != node.id:
+                    new.append(identity_values(node.id, identity))
+                    self._owners[identity] = node.id
+            self._loaded.add(node.id)
+        self._many(insert(t.node_identity), new)
+
+    def _write_bindings(self, grouped: Grouped) -> None:
+        bindings = grouped.bindings
+        self._each_found(
+            q.DELETE_BINDING,
+            [{"key_": key, "owner": grouped.dropped_from.get(key)} for key in bindings.deleted],
+        )
+        changed: list[Values] = []
+        extended: list[Values] = []
+        for key, binding in bindings.updated.items():
+            before = self._stored.get(key)
+            if before is not None and is_extension(before, binding):
+                lifetimes = {"preferred": binding.preferred_until, "valid": binding.valid_until}
+                extended.append({"key_": key, **lifetimes})
+            else:
+                row = binding_values(binding)
+                row["key_"] = row.pop("prefix")
+                changed.append(row)
+        self._each_found(q.EXTEND_BINDING, extended)
+        self._each_found(q.UPDATE_BINDING, changed)
+        self._many(
+            insert(t.binding), [binding_values(binding) for binding in bindings.inserted.values()]
+        )
+        for key in bindings.deleted:
+            self._stored.pop(key, None)
+        self._stored.update(bindings.updated)
+        self._stored.update(bindings.inserted)
+
+    def commit(self) -> None:
+        """Make it durable. Raises StoreError (or Collision): then nothing was written."""
+        if self._failed:
+            raise StoreError("the transaction failed before: nothing of it can be committed")
+        with self._errors():
+            self.connection.commit()
+
+    # --- how statements are run ---
+
+    def _in(self, statement: Any, values: Iterable[object]) -> Iterable[Any]:
+        """Run a statement that has the IN list `asked` for all `values`."""
+        rest = iter(values)
+        rows: list[Any] = []
+        while chunk := list(islice(rest, _CHUNK)):
+            result = self.connection.execute(statement, {"asked": chunk})
+            if result.returns_rows:
+                rows += result
+        return rows
+
+    def _many(self, statement: Any, rows: list[Values]) -> None:
+        if rows:
+            self.connection.execute(statement, rows)
+
+    def _each_found(self, statement: Any, rows: list[Values]) -> None:
+        """Run UPDATE or DELETE for each of `rows`. Raises Collision unless each found its row."""
+        if rows and self.connection.execute(statement, rows).rowcount != len(rows):
+            raise Collision("a row that was to be changed is gone")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreError:
+            self._failed = True
+            raise
+        except SQLAlchemyError as error:
+            self._failed = True
+            raise store_error(error) from error
+
+
+class SqlStore:
+    """Bindings and their history in a SQL database; see dhcp_cmd.core.ports.Store. Make it with `open_store`.
+
+    May be shared by threads, not by processes that fork: open it after the fork.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.cached_domain: Domain | None = None
+        self.full_pools: dict[PoolId, int] = {}
+        """Pools seen full, with what their counter `reclaimed` was then."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqlTransaction]:
+        """Begin a transaction that may write; on SQLite it holds the one write lock. Raises StoreError."""
+        try:
+            connection = self.engine.connect()
+        except SQLAlchemyError as error:
+            raise store_error(error) from error
+        try:
+            try:
+                connection.begin()
+            except SQLAlchemyError as error:
+                raise store_error(error) from error
+            transaction = SqlTransaction(self, connection)
+            yield transaction
+        finally:
+            # Rolls back what was not committed. An error here has nothing to undo.
+            try:
+                connection.close()
+            except SQLAlchemyError:
+                connection.invalidate()
+
+    @contextmanager
+    def administration(self) -> Iterator[Connection]:
+        """A plain connection in a transaction that commits when left normally; for the operator's commands."""
+        with writing(self.engine) as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        self.engine.dispose()
+
+
+def load_domain(connection: Connection) -> Domain:
+    """The mobility domain: the MAARs that were not removed, their links and pools."""
+    version, hash_key = connection.execute(select(t.domain.c.version, t.domain.c.hash_key)).one()
+    maars = select(t.maar).where(t.maar.c.removed_at.is_(None)).order_by(t.maar.c.id)
+    links = select(t.link).order_by(t.link.c.id)
+    pools = select(t.pool).where(t.pool.c.removed_at.is_(None)).order_by(t.pool.c.id)
+    return domain_of(
+        version,
+        hash_key,
+        map(maar_of, connection.execute(maars)),
+        map(link_of, connection.execute(links)),
+        map(pool_of, connection.execute(pools)),
+    )

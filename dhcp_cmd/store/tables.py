@@ -1,0 +1,136 @@
+"""The tables as SQLAlchemy sees them. What they mean and every constraint is in schema/<engine>/*.sql, which makes
+them; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, SmallInteger, Table, Text
+
+from dhcp_cmd.store.types import Address, Bytes, Time
+
+metadata = MetaData()
+
+domain = Table(
+    "domain",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("version", BigInteger),
+    Column("hash_key", Bytes),
+)
+
+maar = Table(
+    "maar",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("name", Text),
+    Column("relay_id", Bytes),
+    Column("endpoint", Address),
+    Column("endpoint_text", Text),
+    Column("relay_address", Address),
+    Column("relay_address_text", Text),
+    Column("state", Text),
+    Column("removed_at", Time),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("maar_id", BigInteger),
+    Column("prefix", Address),
+    Column("prefix_length", SmallInteger),
+    Column("prefix_text", Text),
+)
+
+pool = Table(
+    "pool",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("maar_id", BigInteger),
+    Column("kind", Text),
+    Column("prefix", Address),
+    Column("prefix_length", SmallInteger),
+    Column("prefix_text", Text),
+    Column("unit_length", SmallInteger),
+    Column("preferred", BigInteger),
+    Column("valid", BigInteger),
+    Column("reclaimed", BigInteger),
+    Column("removed_at", Time),
+)
+
+mobile_node = Table(
+    "mobile_node",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("serving_id", BigInteger),
+    Column("previous_id", BigInteger),
+    Column("generation", BigInteger),
+    Column("visit_since", Time),
+    Column("flaps", Integer),
+    Column("merged_into_id", BigInteger),
+)
+
+node_identity = Table(
+    "node_identity",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("node_id", BigInteger),
+    Column("subtype", SmallInteger),
+    Column("value", Bytes),
+    Column("text", Text),
+)
+
+binding = Table(
+    "binding",
+    metadata,
+    Column("prefix", Address, primary_key=True),
+    Column("prefix_length", SmallInteger),
+    Column("prefix_text", Text),
+    Column("last_address", Address),
+    Column("kind", Text),
+    Column("node_id", BigInteger),
+    Column("iaid", BigInteger),
+    Column("anchor_id", BigInteger),
+    Column("pool_id", BigInteger),
+    Column("slot", BigInteger),
+    Column("state", Text),
+    Column("assigned_at", Time),
+    Column("preferred_until", Time),
+    Column("valid_until", Time),
+    Column("hold_until", Time),
+    Column("ended_at", Time),
+    Column("reusable_at", Time),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", Time),
+    Column("recorded_at", Time),
+    Column("type", Text),
+    Column("node_id", BigInteger),
+    Column("cause", Text),
+    Column("prefix", Address),
+    Column("prefix_length", SmallInteger),
+    Column("prefix_text", Text),
+    Column("kind", Text),
+    Column("iaid", BigInteger),
+    Column("anchor_id", BigInteger),
+    Column("from_maar_id", BigInteger),
+    Column("to_maar_id", BigInteger),
+    Column("generation", BigInteger),
+    Column("transaction_id", Bytes),
+    Column("detail", Text),
+)
+
+prune = Table(
+    "prune",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("before", Time),
+    Column("started_at", Time),
+    Column("finished_at", Time),
+    Column("events", BigInteger),
+    Column("nodes", BigInteger),
+)
