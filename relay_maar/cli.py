@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from relay_maar.config import Config, ConfigError, load
-from relay_maar.daemon import AlreadyRunning, Daemon, StartError, remove_leftovers
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.daemon import Daemon
+from relay_maar.host import StartError, remove_leftovers
+from relay_maar.io.control import SOCKET_NAME, NotRunning, ask
 from relay_maar.southbound.api import DriverUnavailable
 
 app = typer.Typer(
@@ -58,7 +60,7 @@ def run(config: ConfigPath) -> None:
     )
     try:
         again = asyncio.run(Daemon(settings, config).run())
-    except (AlreadyRunning, StartError, DriverUnavailable) as error:
+    except (StartError, DriverUnavailable) as error:
         _fail(OPERATOR_FAULT, str(error))
     if again:
         os.execv(sys.executable, [sys.executable, "-m", "relay_maar", "run", str(config)])
@@ -99,7 +101,7 @@ def stop(
         if not keep:
             try:
                 remove_leftovers(settings)
-            except (AlreadyRunning, StartError, DriverUnavailable) as error:
+            except (StartError, DriverUnavailable) as error:
                 _fail(OPERATOR_FAULT, str(error))
         return
     except OSError as error:
@@ -110,9 +112,13 @@ def stop(
 @app.command()
 def restart(config: ConfigPath) -> None:
     """Restart the daemon in place with its configuration read anew; traffic goes on through the kernel meanwhile."""
-    answer = _ask(_load(config), "restart")
+    settings = _load(config)
+    runtime = Path(settings.runtime_directory)
+    before = _listening_since(runtime)
+    answer = _ask(settings, "restart")
     if "error" in answer:
         _fail(OPERATOR_FAULT, str(answer["error"]))
+    _wait_for_successor(int(answer["pid"]), runtime, before)
 
 
 def _ask(config: Config, command: str) -> dict[str, Any]:
@@ -134,6 +140,32 @@ def _wait_for_end(pid: int, patience: float = 15.0) -> None:
             _fail(FAILURE, f"process {pid} still runs after {patience:g} s")
     finally:
         os.close(process)
+
+
+def _wait_for_successor(
+    pid: int, runtime: Path, before: int | None, patience: float = 15.0
+) -> None:
+    """The process stays the same; its new life begins with a new control socket."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        _fail(FAILURE, "the daemon ended instead of starting anew; its log says why")
+    try:
+        deadline = time.monotonic() + patience
+        while _listening_since(runtime) in (None, before):
+            if select.select([process], [], [], 0.05)[0]:
+                _fail(FAILURE, "the daemon ended instead of starting anew; its log says why")
+            if time.monotonic() > deadline:
+                _fail(FAILURE, f"the daemon is not back after {patience:g} s")
+    finally:
+        os.close(process)
+
+
+def _listening_since(runtime: Path) -> int | None:
+    try:
+        return (runtime / SOCKET_NAME).stat().st_ctime_ns
+    except FileNotFoundError:
+        return None
 
 
 def _print_status(console: Console, status: dict[str, Any]) -> None:

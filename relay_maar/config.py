@@ -26,9 +26,6 @@ from dmm_wire.duid import named_duid
 from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
 from relay_maar.southbound.api import SouthboundSettings
 
-ALL_DHCP_SERVERS = parse_address("ff05::1:3")
-"""RFC 9915 section 7.1: the site-scoped group of all servers."""
-
 
 class ConfigError(Exception):
     """The configuration cannot be used. `lines` holds one clear line for each fault."""
@@ -57,10 +54,6 @@ def _unicast(value: bytes) -> bytes:
     ):
         raise ValueError(f"must be a global unicast address, not {address}")
     return value
-
-
-def _server(value: bytes) -> bytes:
-    return value if value == ALL_DHCP_SERVERS else _unicast(value)
 
 
 def _prefix(value: object) -> Prefix:
@@ -104,7 +97,6 @@ def _duid(value: object) -> bytes:
 
 Address = Annotated[bytes, BeforeValidator(_address)]
 Unicast = Annotated[Address, AfterValidator(_unicast)]
-Server = Annotated[Address, AfterValidator(_server)]
 Pool = Annotated[Prefix, BeforeValidator(_prefix)]
 Interface = Annotated[str, AfterValidator(_interface)]
 Duid = Annotated[bytes, BeforeValidator(_duid)]
@@ -158,7 +150,7 @@ class Config(_Table):
     ]
     endpoint: Unicast
     core_interface: Interface
-    servers: Annotated[tuple[Server, ...], Field(strict=False), AfterValidator(_not_empty)]
+    servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(_not_empty)]
     pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(_not_empty)]
     access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(_not_empty)]
     driver: str = "auto"
@@ -189,6 +181,11 @@ class Config(_Table):
             if link.interface in seen or link.interface == self.core_interface:
                 raise ValueError(f"access: the interface {link.interface!r} is used twice")
             seen.add(link.interface)
+        # The Interface-Id of a Relay-reply tells the link; nothing else does.
+        ids = [link.interface_id or link.interface for link in self.access]
+        for number, name in enumerate(ids):
+            if name in ids[:number]:
+                raise ValueError(f"access: the interface-id {name!r} is used twice")
         return self
 
     def southbound(self) -> SouthboundSettings:

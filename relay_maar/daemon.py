@@ -9,24 +9,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import fcntl
 import functools
 import logging
 import os
 import random
 import signal
-import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dmm_wire.mobility import encode as encode_mobility
+from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
-from relay_maar.core.items import Key
+from relay_maar.core.items import Change, Key
 from relay_maar.io.control import ControlServer
 from relay_maar.io.session_file import SessionFile
 from relay_maar.io.sockets import (
@@ -37,22 +36,24 @@ from relay_maar.io.sockets import (
     RouterSocket,
     ServerSocket,
 )
-from relay_maar.southbound.api import AccessDevice, Southbound, SouthboundError
+from relay_maar.southbound.api import (
+    AccessDevice,
+    DriverUnavailable,
+    Southbound,
+    SouthboundError,
+)
 from relay_maar.southbound.registry import open_driver
 
 log = logging.getLogger("relay-maar")
 
 _BURST = 256
 """Datagrams read from one socket before the others get their turn."""
+_ALL_FRAMES = 65_536
+"""More frames than wait on a socket."""
 SESSION_FILE = "sessions.jsonl"
-
-
-class AlreadyRunning(Exception):
-    """Another daemon holds the runtime directory."""
-
-
-class StartError(Exception):
-    """The host cannot carry the daemon as configured; one clear line."""
+_REPAIR_PAUSE = 2.0
+"""Seconds until a session file that could not be written is tried again; the next change of a session tries it too."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def now() -> float:
@@ -90,21 +91,27 @@ class Daemon:
         self._counters: Counter[str] = Counter()
         self._queue: deque[act.Action] = deque()
         self._disk_failed = False
+        self._repair: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[tuple[bool, bool]] | None = None
         self._access: dict[str, Access] = {}
 
     async def run(self) -> bool:
-        """Start, serve until told to stop, stop. Raises AlreadyRunning, StartError or DriverUnavailable at start."""
+        """Start, serve until told to stop, stop. Raises StartError or DriverUnavailable at start."""
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._finish, False, False)
+        loop.add_signal_handler(signal.SIGHUP, self._restart)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         with contextlib.ExitStack() as closing:
-            closing.enter_context(_lock(self._runtime))
+            closing.enter_context(host.hold(self._runtime))
             driver = self._southbound or open_driver(self._config.driver, self._config.southbound())
             self._southbound = driver
-            devices = driver.open()
-            keep = False
+            # A start that fails leaves the kernel as it found it: clean, or with what an earlier process left there.
+            keep = bool(driver.dump())
             closing.callback(lambda: driver.close(keep=keep))
+            devices = driver.open()
             self._open_sockets(devices, closing)
             self._sessions = SessionFile(
                 Path(self._config.state_directory) / SESSION_FILE, time.time
@@ -116,11 +123,11 @@ class Daemon:
             )
             self._agent = Agent(settings, jitter=random.random)
             control = ControlServer(self._runtime, self._control)
-            await control.open()
             closing.callback(control.close)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self._finish, False, False)
-            loop.add_signal_handler(signal.SIGHUP, self._restart)
+            try:
+                await control.open()
+            except OSError as error:
+                raise host.StartError(f"control socket in {self._runtime}: {error}") from None
             self._call(self._agent.start, driver.dump(), records)
             self._watch(loop, closing)
             log.info(
@@ -129,12 +136,16 @@ class Daemon:
                 ", ".join(sorted(self._access)),
                 driver.name,
             )
-            _notify("READY=1")
+            host.notify("READY=1")
             keep, again = await self._finished
-            _notify("RELOADING=1" if again else "STOPPING=1")
+            host.notify("RELOADING=1" if again else "STOPPING=1")
             self._call(functools.partial(self._agent.stop, keep=keep))
-            if self._timer is not None:
-                self._timer.cancel()
+            for timer in (self._timer, self._repair):
+                if timer is not None:
+                    timer.cancel()
+            if again:
+                # Until the process that takes our place handles them: a stop must not find nobody who cleans up.
+                signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         log.info("stopped%s", ", kernel state kept" if keep else "")
         return again
 
@@ -155,13 +166,13 @@ class Daemon:
                 if error.errno == errno.EADDRINUSE
                 else ""
             )
-            raise StartError(f"cannot open the sockets: {error.strerror}{hint}") from None
+            raise host.StartError(f"cannot open the sockets: {error.strerror}{hint}") from None
 
     def _load_sessions(self) -> list[dict[str, Any]]:
         try:
             return [{**record, "age": age} for record, age in self._sessions.load()]
         except OSError as error:
-            raise StartError(
+            raise host.StartError(
                 f"session file in {self._config.state_directory}: {error.strerror}"
             ) from None
 
@@ -190,8 +201,8 @@ class Daemon:
                 return
             self._call(self._agent.mobility_datagram, received.source, received.data)
 
-    def _read_frames(self, access: Access) -> None:
-        for _ in range(_BURST):
+    def _read_frames(self, access: Access, most: int = _BURST) -> None:
+        for _ in range(most):
             if (frame := access.frames.receive()) is None:
                 return
             self._link_layers.learn(access.interface, frame.source, frame.link_layer)
@@ -206,7 +217,7 @@ class Daemon:
 
     def _read_client(self, access: Access) -> None:
         # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
-        self._read_frames(access)
+        self._read_frames(access, _ALL_FRAMES)
         for _ in range(_BURST):
             if (received := access.client.receive()) is None:
                 return
@@ -232,27 +243,26 @@ class Daemon:
     # --- the core, and what it wants done ---
 
     def _call(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
-        """Ask the core, run what comes out. A fault of ours costs the one event it met, not the service."""
-        try:
+        """Ask the core, run what comes out. A fault of ours costs the one event or action it met, not the service."""
+        with self._survive():
             self._queue.extend(method(*arguments, now=now()))
-            while self._queue:
+        while self._queue:
+            with self._survive():
                 self._perform(self._queue.popleft())
+        self._set_timer()
+
+    @contextlib.contextmanager
+    def _survive(self) -> Iterator[None]:
+        try:
+            yield
         except Exception:
             self._counters["internal-error"] += 1
-            log.exception("internal error; the event is dropped, the service goes on")
-            self._queue.clear()
-        self._set_timer()
+            log.exception("internal error; the service goes on without what it met")
 
     def _perform(self, action: act.Action) -> None:
         match action:
             case act.Apply(token, changes):
-                failures: Mapping[Key, str] = {}
-                assert self._southbound is not None
-                try:
-                    self._southbound.apply(changes)
-                except SouthboundError as error:
-                    failures = {change.item.key: reason for change, reason in error.failures}
-                    self._counters["kernel-refused"] += len(failures)
+                failures = self._apply(changes)
                 # What waited for the kernel comes before what the core listed after it.
                 self._queue.extendleft(reversed(self._agent.applied(token, failures, now=now())))
             case act.SaveSession(identity, record):
@@ -274,6 +284,19 @@ class Daemon:
             case act.Log(level, line):
                 log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)
 
+    def _apply(self, changes: Sequence[Change]) -> Mapping[Key, str]:
+        """Returns what the kernel refused, and why. The core needs an answer, or what waits for it waits for ever."""
+        assert self._southbound is not None
+        # Unless the driver says which: nobody knows what was done, so all of it is to be done again.
+        failures = {change.item.key: "internal error" for change in changes}
+        with self._survive():
+            try:
+                self._southbound.apply(changes)
+                failures = {}
+            except SouthboundError as error:
+                failures = {change.item.key: reason for change, reason in error.failures}
+        return failures
+
     def _send(self, what: str, send: Callable[[], None]) -> None:
         try:
             send()
@@ -283,7 +306,7 @@ class Daemon:
 
     def _store(self, write: Callable[[], None]) -> None:
         """A full disk must not stop a router: the fault is logged once and counted, the service goes on, and the file
-        is written whole again when the disk lets it."""
+        is written whole as soon as the disk lets it."""
         try:
             write()
         except OSError as error:
@@ -293,10 +316,16 @@ class Daemon:
                     "session file: %s; a restart now would forget what is not in it", error.strerror
                 )
             self._disk_failed = True
+            if self._repair is None:
+                self._repair = asyncio.get_running_loop().call_later(_REPAIR_PAUSE, self._mend_file)
         else:
             if self._disk_failed:
                 log.warning("session file: written again, nothing is missing")
             self._disk_failed = False
+
+    def _mend_file(self) -> None:
+        self._repair = None
+        self._store(self._sessions.mend)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -335,51 +364,19 @@ class Daemon:
     def _restart(self) -> str | None:
         """Restart in place, with the kernel's state kept; a bad configuration leaves the running daemon alone."""
         try:
-            load(self._config_path)
+            config = load(self._config_path)
+            host.check(config)
         except ConfigError as error:
-            for line in error.lines:
-                log.error("not restarted: %s", line)
-            return error.lines[0]
-        self._finish(True, True)
-        return None
+            lines = error.lines
+        except (host.StartError, DriverUnavailable) as error:
+            lines = [str(error)]
+        else:
+            self._finish(True, True)
+            return None
+        for line in lines:
+            log.error("not restarted: %s", line)
+        return lines[0]
 
     def _finish(self, keep: bool, again: bool) -> None:
         if self._finished is not None and not self._finished.done():
             self._finished.set_result((keep, again))
-
-
-@contextlib.contextmanager
-def _lock(directory: Path) -> Any:
-    """Hold the runtime directory. The kernel lets go of the lock when the process dies, however it dies."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o750)
-        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise StartError(f"runtime directory {directory}: {error.strerror}") from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(f"another relay-maar holds {directory}") from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def remove_leftovers(config: Config) -> None:
-    """Put the kernel back as it was before a daemon that is no longer there (kill -9). Raises as `Daemon.run` does."""
-    with _lock(Path(config.runtime_directory)):
-        driver = open_driver(config.driver, config.southbound())
-        driver.open()
-        driver.close(keep=False)
-
-
-def _notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)), when it asked."""
-    path = os.environ.get("NOTIFY_SOCKET")
-    if not path:
-        return
-    if state == "RELOADING=1":
-        state = f"{state}\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(state.encode(), "\0" + path[1:] if path.startswith("@") else path)

@@ -1,1 +1,2 @@
-"""The MAAR without its sockets: datagrams, timers and kernel confirmations go in, actions come out."""
+"""The MAAR without its sockets: datagrams, timers and kernel confirmations go in, actions come
+out."""

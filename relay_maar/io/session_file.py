@@ -70,6 +70,11 @@ class SessionFile:
         if self._alive.pop(key, None) is not None:
             self._append(self._line(key, None))
 
+    def mend(self) -> None:
+        """Write the file anew if something is missing in it."""
+        if self._incomplete:
+            self._compact()
+
     def _line(self, key: str, record: dict[str, Any] | None) -> str:
         entry = {"v": _FORMAT, "key": key, "at": self._wall(), "record": record}
         return json.dumps(entry, separators=(",", ":"))

@@ -23,6 +23,7 @@ IPV6_CHECKSUM = 7
 ICMP6_FILTER = 1
 PACKET_OUTGOING = 4
 SO_ATTACH_FILTER = 26
+SO_RCVBUFFORCE = 33
 PACKET_IGNORE_OUTGOING = 23
 SOL_PACKET = 263
 
@@ -47,14 +48,21 @@ def _source(address: tuple[str, int, int, int] | tuple[str, int]) -> bytes:
     return socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
 
 
+def _make_room(sock: socket.socket) -> None:
+    """A burst must not push out what came before it. Beyond net.core.rmem_max takes CAP_NET_ADMIN."""
+    for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            return
+
+
 class _Datagram:
     """What all sockets here share: a file descriptor, a receive that never blocks, a close."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         sock.setblocking(False)
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        _make_room(sock)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -244,6 +252,7 @@ class FrameSocket:
             self._socket.close()
             raise
         self._socket.setblocking(False)
+        _make_room(self._socket)
 
     def _attach_filter(self) -> None:
         program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FRAME_FILTER)

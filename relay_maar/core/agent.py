@@ -1,0 +1,517 @@
+"""The MAAR: datagrams, timers and kernel confirmations go in, actions come out.
+
+:class:`Agent` ties the parts together and decides nothing that a part can decide. The client's
+message goes on as soon as the kernel has the local part, whatever became of it, and never waits for
+a PBA.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from dmm_wire import dmm
+from dmm_wire.address import UNSPECIFIED, Prefix, format_address
+from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.errors import WireError
+from dmm_wire.identity import Identity
+from dmm_wire.mobility import (
+    LIFETIME_INFINITY,
+    BindingAcknowledgement,
+    BindingError,
+    BindingErrorStatus,
+    BindingUpdate,
+    Status,
+    decode,
+    encode,
+)
+from relay_maar.core.actions import (
+    Action,
+    Log,
+    SaveSession,
+    SendMobility,
+    SendRouterAdvertisement,
+    SendToClient,
+    SendToServers,
+)
+from relay_maar.core.binding_updates import Refusal, Request, acknowledge, is_unicast, judge
+from relay_maar.core.cache import BindingCache
+from relay_maar.core.desired import desired
+from relay_maar.core.domain import Domain, Report
+from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
+from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
+from relay_maar.core.relay import Discard, OwnReply, Relay, Reply, is_link_local
+from relay_maar.core.router import PrefixInformation, Router
+from relay_maar.core.session import (
+    Attachment,
+    Role,
+    Session,
+    arrive,
+    depart,
+    remaining,
+)
+from relay_maar.core.settings import AgentSettings
+from relay_maar.core.telling import came, session_status, went
+from relay_maar.core.visits import full_set, is_stale
+
+_LINK_LAYERS: Final = 4096
+"""Link-layer addresses remembered between a client's message and its reply."""
+
+_ERROR_PAUSE: Final = 1.0
+"""Seconds between two Binding Errors (RFC 6275 section 9.3.3: rate limited)."""
+
+_POOLS: Final = "pools"
+_DOMAIN: Final = "domain"
+_TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "dhcpv6"})
+_CMD_STATUS: Final = {each.value: each.name.lower().replace("_", "-") for each in dmm.DmmStatus}
+
+_Sub = TypeVar("_Sub", bound=dmm.SubOption)
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A PBU whose PBA waits for the kernel; a retransmission takes the place of the one before."""
+
+    update: BindingUpdate
+
+
+class Agent:
+    """One MAAR. Every method takes what happened and `now` (seconds, monotonic) and returns the
+    actions it leads to, to be run in order. No input makes a method raise; what is dropped is
+    counted by reason, see :meth:`status`."""
+
+    def __init__(self, settings: AgentSettings, *, jitter: Callable[[], float]) -> None:
+        """`jitter` gives random numbers from 0 to 1."""
+        self._settings = settings
+        self._endpoint = settings.endpoint
+        self._links = {link.interface: link for link in settings.access}
+        self._counters: Counter[str] = Counter()
+        self._cache = BindingCache(settings.endpoint, settings.access_technology, self._counters)
+        self._relay = Relay(settings)
+        self._router = Router(settings.access, settings.router, jitter)
+        self._domain = Domain(settings.endpoint, settings.domain_refresh, self._relay.query, jitter)
+        self._link_layers: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._pending: dict[tuple[bytes, Identity], _Pending] = {}
+        self._error_sent = -math.inf
+        self._stopped = False
+
+    # --- start, stop, time ---
+
+    def start(
+        self, found: frozenset[Item], records: Sequence[dict[str, Any]], now: float
+    ) -> list[Action]:
+        """Take up what an earlier process left: `found` in the kernel, and its records. What is
+        right stays untouched, what is missing is put, what nobody wants is dropped."""
+        actions: list[Action] = []
+        cache = self._cache
+        cache.expect(_POOLS, [Route(pool, Unreachable()) for pool in self._settings.pools])
+        for record in records:
+            try:
+                self._restore(record, now)
+            except ValueError as error:
+                self._counters["record.damaged"] += 1
+                actions.append(Log("warning", f"a session record is left out: {error}"))
+        cache.expect(_DOMAIN, map(AcceptFrom, sorted(self._domain.peers)))
+        actions += cache.reconcile(found)
+        self._domain.start(now)
+        self._router.start(now)
+        if len(cache):
+            actions.append(Log("info", f"{len(cache)} sessions taken up again"))
+        return actions + self._flush(now)
+
+    def _restore(self, record: Mapping[str, Any], now: float) -> None:
+        if record.get("kind") == "domain":
+            self._domain.restore(read_domain(record))
+        else:
+            self._cache.restore(record, self._links.keys(), now)
+
+    def stop(self, now: float, *, keep: bool) -> list[Action]:
+        """End. With `keep` the kernel is left to the next process, otherwise everything is
+        withdrawn; the records stay."""
+        self._stopped = True
+        return [] if keep else [*self._router.stop(), *self._cache.empty_kernel()]
+
+    def deadline(self) -> float | None:
+        """When :meth:`tick` is wanted next."""
+        if self._stopped:
+            return None
+        parts = (self._cache.deadline(), self._router.deadline(), self._domain.deadline())
+        return min((each for each in parts if each is not None), default=None)
+
+    def tick(self, now: float) -> list[Action]:
+        """Run what is due at `now`."""
+        if self._stopped:
+            return []
+        return [*self._cache.due(now), *self._router.due(now), *self._flush(now)]
+
+    def applied(self, token: int, failures: Mapping[Key, str], now: float) -> list[Action]:
+        """The kernel's answer to an Apply: the keys it refused, each with the reason. What waited
+        for it comes out."""
+        actions = self._cache.applied(token, failures, now)
+        if actions is None:
+            return self._drop("kernel.unknown-token")
+        return actions + self._flush(now)
+
+    def _flush(self, now: float) -> list[Action]:
+        """The PBUs and the questions to the CMD that are to be sent by now."""
+        if self._stopped:
+            return []
+        return [*self._cache.messages(now), *map(SendToServers, self._domain.due(now))]
+
+    def _drop(self, reason: str) -> list[Action]:
+        self._counters[reason] += 1
+        return []
+
+    # --- DHCPv6 ---
+
+    def client_datagram(
+        self, interface: str, source: bytes, link_layer: bytes | None, data: bytes, now: float
+    ) -> list[Action]:
+        """A datagram to UDP port 547 on an access link."""
+        link = self._links.get(interface)
+        if link is None:
+            return self._drop("client.interface")
+        known = self._cache.at(interface, source) is not None
+        try:
+            forward = self._relay.forward(link, source, link_layer, data, known)
+        except (Discard, WireError) as error:
+            return self._drop(f"client.{error.reason}")
+        self._counters["client.relayed"] += 1
+        if link_layer is not None:
+            self._remember(interface, source, link_layer)
+        actions: list[Action] = [SendToServers(forward)]
+        if not known and is_link_local(source):
+            actions += self._advertise(interface, source, now)
+        return actions
+
+    def _remember(self, interface: str, source: bytes, link_layer: bytes) -> None:
+        key = (interface, source)
+        self._link_layers[key] = link_layer
+        self._link_layers.move_to_end(key)
+        if len(self._link_layers) > _LINK_LAYERS:
+            self._link_layers.popitem(last=False)
+
+    def _link_layer(self, interface: str, node: bytes) -> bytes | None:
+        """The node's link-layer address: as its message came, else as its session has it."""
+        link_layer = self._link_layers.get((interface, node))
+        session = self._cache.at(interface, node)
+        if link_layer is None and session is not None and session.attachment is not None:
+            return session.attachment.link_layer
+        return link_layer
+
+    def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
+        """A datagram from a server (RFC 9915 section 19.2)."""
+        if source not in self._settings.servers:
+            return self._drop("server.unknown")
+        try:
+            reply = self._relay.reply(data)
+        except (Discard, WireError) as error:
+            return self._drop(f"server.{error.reason}")
+        if isinstance(reply, OwnReply):
+            return [*self._own_reply(reply, now), *self._flush(now)]
+        self._counters["server.relayed"] += 1
+        if reply.fault is not None:
+            self._counters[f"server.options-{reply.fault}"] += 1
+        deliver = SendToClient(reply.link.interface, reply.peer, reply.port, reply.data)
+        actions, session = self._learn(reply, now)
+        # RFC 8987 G-1: whatever became of our options, the client gets its message.
+        items = () if session is None else desired(session)
+        actions += self._cache.after(items, lambda _: [deliver], now)
+        return actions + self._flush(now)
+
+    def _own_reply(self, reply: OwnReply, now: float) -> list[Action]:
+        if not self._domain.answered(reply.transaction_id, now):
+            return self._drop("server.transaction-id")
+        suboptions = reply.suboptions or ()
+        if refused := self._refused(suboptions):
+            return refused
+        actions = self._learn_domain(suboptions)
+        # What the CMD says of a node that we asked about concerns it where it is.
+        node, visit = _first(suboptions, dmm.MobileNode), _first(suboptions, dmm.Visit)
+        session = self._cache.get(node.identity) if node is not None else None
+        if visit is not None and session is not None and session.attachment is not None:
+            learned, _ = self._visit(session.identity, session.attachment, visit, suboptions, now)
+            actions += learned
+        return actions
+
+    def _refused(self, suboptions: Iterable[dmm.SubOption]) -> list[Action]:
+        """Count and tell what the CMD refuses us. Nothing else in such a reply is believed."""
+        status = _first(suboptions, dmm.Status)
+        if status is None or status.code == dmm.DmmStatus.SUCCESS:
+            return []
+        name = _CMD_STATUS.get(status.code, "other")
+        self._counters[f"cmd.{name}"] += 1
+        text = "".join(each for each in status.text if each.isprintable())[:200]
+        return [Log("warning", f"the CMD says {name}: {text}")]
+
+    def _learn_domain(self, suboptions: Iterable[dmm.SubOption]) -> list[Action]:
+        domain = _first(suboptions, dmm.Domain)
+        if domain is None or not self._domain.learn(filter(is_unicast, domain.endpoints)):
+            return []
+        peers = self._domain.peers
+        names = ", ".join(format_address(each) for each in sorted(peers)[:16]) or "nobody else"
+        return [
+            SaveSession(DOMAIN_NAME, domain_record(peers)),
+            Log("info", f"the domain's other MAARs ({len(peers)}): {names}"),
+            *self._cache.claim(_DOMAIN, map(AcceptFrom, sorted(peers))),
+        ]
+
+    def _learn(self, reply: Reply, now: float) -> tuple[list[Action], Session | None]:
+        """Take in the DMM options of a Relay-reply. Returns actions, and the session whose local
+        part the client's message waits for."""
+        suboptions = reply.suboptions or ()
+        if refused := self._refused(suboptions):
+            return refused, None
+        actions = self._learn_domain(suboptions)
+        visit = _first(suboptions, dmm.Visit)
+        if visit is None:
+            return actions, None
+        # The CMD knows a node by several identifiers and may name the one that its P-MAARs know.
+        named = _first(suboptions, dmm.MobileNode)
+        identity = reply.identity if named is None else named.identity
+        if identity is None or reply.node is None:
+            self._counters["visit.unidentified" if identity is None else "visit.off-link"] += 1
+            return actions, None
+        link_layer = self._link_layer(reply.link.interface, reply.node)
+        attachment = Attachment(reply.link.interface, reply.node, link_layer)
+        learned, session = self._visit(identity, attachment, visit, suboptions, now)
+        return actions + learned, session
+
+    def _visit(
+        self,
+        identity: Identity,
+        attachment: Attachment,
+        visit: dmm.Visit,
+        suboptions: Iterable[dmm.SubOption],
+        now: float,
+    ) -> tuple[list[Action], Session | None]:
+        """The node is at `attachment` and has the prefixes that `suboptions` name, all of them. The
+        session is None where the VISIT is passed over."""
+        before = self._cache.get(identity)
+        if not self._cache.has_room(identity) or (before is not None and is_stale(visit, before)):
+            return self._drop("visit.session-limit" if before is None else "visit.stale"), None
+        self._counters["visit.accepted"] += 1
+        session = arrive(
+            before,
+            identity,
+            visit.generation,
+            visit.previous if is_unicast(visit.previous) else UNSPECIFIED,
+            attachment,
+            full_set(suboptions, self._endpoint, self._counters),
+            self._endpoint,
+            now,
+        )
+        moved = before is None or before.generation != visit.generation
+        actions = self._cache.serve(session, moved=moved, now=now)
+        if moved:
+            actions.append(Log("info", came(session, self._cache.told(identity))))
+        return actions, session
+
+    # --- mobility ---
+
+    def mobility_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
+        """A Mobility Header from `source` to our endpoint."""
+        if not is_unicast(source):
+            return self._drop("mobility.source")
+        try:
+            message = decode(data, source, self._endpoint)
+        except WireError as error:
+            self._counters[f"mobility.{error.reason}"] += 1
+            if error.reason == "type" and now >= self._error_sent + _ERROR_PAUSE:
+                # RFC 6275 section 9.2: an MH Type that is not known is the one fault that is
+                # answered.
+                self._error_sent = now
+                unrecognized = BindingError(BindingErrorStatus.UNRECOGNIZED_MH_TYPE)
+                return [SendMobility(source, unrecognized)]
+            return []
+        if isinstance(message, BindingAcknowledgement):
+            return [*self._binding_acknowledgement(source, message, now), *self._flush(now)]
+        return [*self._binding_update(source, message, now), *self._flush(now)]
+
+    def _binding_update(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
+        verdict = judge(
+            update,
+            source,
+            endpoint=self._endpoint,
+            peers=self._domain.peers,
+            cmds=self._settings.cmds,
+            session_of=self._cache.get,
+            anchored_here=self._anchors,
+        )
+        if isinstance(verdict, Request) and not self._cache.has_room(verdict.identity):
+            verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
+        if isinstance(verdict, Refusal):
+            self._counters[f"pbu.refused-{int(verdict.status)}"] += 1
+            if source not in self._domain.peers and source not in self._settings.cmds:
+                self._domain.suspect(now)
+            refusal = acknowledge(update, verdict.status, generation=verdict.generation)
+            return self._answer(source, refusal)
+        place = (source, verdict.identity)
+        pending = self._pending.get(place)
+        if pending is not None and replace(pending.update, sequence=update.sequence) == update:
+            pending.update = update
+            return self._drop("pbu.duplicate")
+        self._counters["pbu.accepted"] += 1
+        session, actions = self._depart(verdict, now)
+        if not update.acknowledge:
+            return actions
+        pending = self._pending[place] = _Pending(update)
+
+        def confirmed(_: float) -> list[Action]:
+            if self._pending.get(place) is pending:
+                del self._pending[place]
+            latest = pending.update
+            if self._cache.refused(session):
+                self._counters["pbu.refused-by-kernel"] += 1
+                return self._answer(source, acknowledge(latest, Status.INSUFFICIENT_RESOURCES))
+            return self._answer(source, acknowledge(latest, Status.ACCEPTED, latest.lifetime))
+
+        return actions + self._cache.after(desired(session), confirmed, now)
+
+    def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
+        before = self._cache.get(request.identity)
+        infinite = request.lifetime >= LIFETIME_INFINITY
+        session = depart(
+            before,
+            request.identity,
+            request.generation,
+            request.serving,
+            request.named,
+            request.served,
+            math.inf if infinite else float(request.lifetime),
+            self._endpoint,
+            now,
+        )
+        actions: list[Action] = []
+        if before is None or before.generation != session.generation:
+            self._cache.leave(session.identity)
+            actions.append(Log("info", went(session)))
+        return session, actions + self._cache.change(session, now)
+
+    def _anchors(self, identity: Identity, prefix: Prefix) -> bool:
+        """Whether we anchor this prefix for this node: by its session, or, where that was lost,
+        because the prefix is out of our pools, nobody else has it, and a MAAR of the domain says
+        that the CMD decided so."""
+        session = self._cache.get(identity)
+        entry = session.find(prefix) if session is not None else None
+        if entry is not None and entry.anchor == self._endpoint:
+            return True
+        route = Route(prefix, Unreachable())
+        if self._cache.claimed_by_another(route.key, identity, _POOLS):
+            return False
+        return any(pool.contains(prefix) for pool in self._settings.pools)
+
+    def _answer(self, peer: bytes, answer: BindingAcknowledgement) -> list[Action]:
+        try:
+            # What a PBA has to echo and to add can be longer than a Mobility Header.
+            encode(answer, self._endpoint, peer)
+        except WireError as error:
+            return self._drop(f"pba.{error.reason}")
+        return [SendMobility(peer, answer)]
+
+    def _binding_acknowledgement(
+        self, source: bytes, answer: BindingAcknowledgement, now: float
+    ) -> list[Action]:
+        matched = self._cache.acknowledged(source, answer, now) if answer.proxy else None
+        if matched is None:
+            return self._drop("pba.unmatched")
+        outcome, actions = matched
+        if outcome.accepted:
+            return self._drop("pba.accepted") + actions
+        self._counters[f"pba.refused-{outcome.status}"] += 1
+        if outcome.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX:
+            for prefix, _ in outcome.binding.named:
+                self._domain.report(Report(outcome.identity, prefix, source), now)
+        line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
+        return [*actions, Log("warning", f"{outcome.identity}: {line}")]
+
+    # --- the access links ---
+
+    def router_solicitation(
+        self, interface: str, source: bytes, link_layer: bytes | None, now: float
+    ) -> list[Action]:
+        """A Router Solicitation on an access link; `source` may be `::`."""
+        if interface not in self._links:
+            return self._drop("rs.interface")
+        if any(source) and not is_link_local(source):
+            return self._drop("rs.source")
+        self._counters["rs.received"] += 1
+        actions = self._refresh_neighbour(interface, source, link_layer, now)
+        actions += self._router.solicited(interface, source, now, self._prefixes)
+        return actions + self._flush(now)
+
+    def seen(
+        self,
+        interface: str,
+        link_local: bytes,
+        link_layer: bytes | None,
+        trigger: str,
+        now: float,
+    ) -> list[Action]:
+        """A frame that a node sends when it attaches (`trigger` names its kind: MLD report, NS
+        ...). The node learns its router at once; where it is, the CMD decides when its DHCPv6
+        message comes."""
+        if interface not in self._links:
+            return self._drop("seen.interface")
+        if not is_link_local(link_local):
+            return self._drop("seen.source")
+        self._counters[f"seen.{trigger if trigger in _TRIGGERS else 'other'}"] += 1
+        actions = self._refresh_neighbour(interface, link_local, link_layer, now)
+        return [*actions, *self._advertise(interface, link_local, now), *self._flush(now)]
+
+    def _advertise(self, interface: str, node: bytes, now: float) -> list[SendRouterAdvertisement]:
+        return self._router.attached(interface, node, now, self._prefixes)
+
+    def _refresh_neighbour(
+        self, interface: str, node: bytes, link_layer: bytes | None, now: float
+    ) -> list[Action]:
+        """Give a node that is here its link-layer address if it has none yet. One that differs
+        changes nothing: any host can send such a frame, and only a DHCPv6 exchange, which the CMD
+        judges, moves a node."""
+        session = self._cache.at(interface, node)
+        attachment = session.attachment if session is not None else None
+        if session is None or attachment is None or link_layer in (None, attachment.link_layer):
+            return []
+        if attachment.link_layer is not None:
+            return self._drop("seen.link-layer-conflict")
+        attachment = replace(attachment, link_layer=link_layer)
+        return self._cache.change(replace(session, attachment=attachment), now)
+
+    def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
+        """The node's own on-link prefixes: preferred the one from here, deprecated those from
+        elsewhere."""
+        session = self._cache.at(interface, node)
+        found = []
+        for entry in session.having(Role.LOCAL, Role.SERVED) if session is not None else ():
+            if not entry.delegated:
+                left = remaining(entry.expires, now)
+                valid = INFINITY if math.isinf(left) else int(left)
+                preferred = valid if entry.role is Role.LOCAL else 0
+                found.append(PrefixInformation(entry.prefix, valid, preferred))
+        return found
+
+    # --- what people read ---
+
+    def status(self, now: float) -> dict[str, Any]:
+        """Sessions, peers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
+        for infinity."""
+        settings = self._settings
+        return {
+            "name": settings.name,
+            "endpoint": format_address(self._endpoint),
+            "pools": [str(pool) for pool in settings.pools],
+            "domain": {
+                "known": self._domain.known,
+                "peers": sorted(map(format_address, self._domain.peers)),
+            },
+            "sessions": [session_status(self._cache.record(e, now), e) for e in self._cache],
+            "tunnels": [format_address(peer) for peer in self._cache.tunnels()],
+            "counters": dict(sorted((+self._counters).items())),
+        }
+
+
+def _first(suboptions: Iterable[dmm.SubOption], kind: type[_Sub]) -> _Sub | None:
+    return next((each for each in suboptions if isinstance(each, kind)), None)

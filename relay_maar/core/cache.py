@@ -1,0 +1,303 @@
+"""The binding cache: all sessions, in memory, in the file and in the kernel, and what may be said
+only when it is there.
+
+Two rules of order are kept here: a session is saved before the kernel is changed for it, and a PBU,
+a PBA or a client's message goes out only after the kernel has answered for what it promises.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from dmm_wire.identity import Identity
+from dmm_wire.mobility import BindingAcknowledgement
+from relay_maar.core import records
+from relay_maar.core.actions import (
+    Action,
+    Apply,
+    ForgetSession,
+    Log,
+    SaveSession,
+    SendMobility,
+)
+from relay_maar.core.desired import Wanted, desired, through
+from relay_maar.core.items import Change, Item, Key, Route, SourceRule, Tunnel, Unreachable
+from relay_maar.core.session import HOLD, Session, expire, withdraw
+from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
+from relay_maar.core.timers import Timers
+
+MAX_SESSIONS: Final = 65536
+"""Mobile nodes at one MAAR; what comes beyond is refused."""
+
+_FIRST_RETRY: Final = 1.0
+_LONGEST_RETRY: Final = 32.0
+"""Seconds until what the kernel refused is tried again, doubling."""
+
+_RETRY: Final = "retry"
+
+Then = Callable[[float], list[Action]]
+"""What to do at `now`, once the kernel has answered."""
+
+
+class BindingCache:
+    """The sessions of one MAAR and their way into the kernel."""
+
+    def __init__(self, endpoint: bytes, access_technology: int, counters: Counter[str]) -> None:
+        self._endpoint = endpoint
+        self._counters = counters
+        self._signalling = Signalling(endpoint, access_technology)
+        self._wanted = Wanted()
+        self._sessions: dict[Identity, Session] = {}
+        self._here: dict[tuple[str, bytes], Identity] = {}
+        self._timers: Timers[Identity | str] = Timers()
+        self._retry_wait = _FIRST_RETRY
+        self._token = 0
+        self._applying: dict[int, tuple[Change, ...]] = {}
+        self._waiting: dict[int, list[Then]] = {}
+        self._unsaid: dict[Identity, None] = {}
+        """Nodes with exchanges that wait for the kernel."""
+
+    # --- what is there ---
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def get(self, identity: Identity) -> Session | None:
+        """The session of this node."""
+        return self._sessions.get(identity)
+
+    def at(self, interface: str, link_local: bytes) -> Session | None:
+        """The session of the node that is at this place on our access links."""
+        identity = self._here.get((interface, link_local))
+        return None if identity is None else self._sessions[identity]
+
+    def has_room(self, identity: Identity) -> bool:
+        """Whether there is a session of this node, or may be one."""
+        return identity in self._sessions or len(self._sessions) < MAX_SESSIONS
+
+    def claimed_by_another(self, key: Key, *owners: Hashable) -> bool:
+        """Whether an item of this key is wanted by somebody other than `owners`."""
+        return self._wanted.claimed_by_another(key, *owners)
+
+    def refused(self, session: Session) -> bool:
+        """Whether the kernel refused a part of what this session wants."""
+        return self._wanted.refused(desired(session))
+
+    def tunnels(self) -> list[bytes]:
+        """The peers to which there is to be a tunnel."""
+        return sorted(item.peer for item in self._wanted.effective() if isinstance(item, Tunnel))
+
+    def record(self, session: Session, now: float) -> dict[str, Any]:
+        """The session with its exchanges, JSON-ready."""
+        exchanges = self._signalling.exchanges(session.identity)
+        return records.session_record(session, exchanges, now)
+
+    # --- start and stop ---
+
+    def expect(self, owner: str, items: Iterable[Item]) -> None:
+        """As :meth:`claim`, and leave the kernel to :meth:`reconcile`."""
+        self._wanted.claim(owner, items)
+
+    def restore(self, record: Mapping[str, Any], links: Collection[str], now: float) -> None:
+        """Take up a saved session without touching the kernel; of one whose node was on a link that
+        is none of `links` any more, nothing is known. Raises ValueError for a damaged record."""
+        session, exchanges = records.read_session(record, now)
+        if session.attachment is not None and session.attachment.interface not in links:
+            return
+        session = expire(session, now)
+        self._keep(session)
+        self._wanted.claim(session.identity, desired(session))
+        for peer, binding, granted in exchanges:
+            self._signalling.restore(session.identity, peer, binding, granted, now)
+        self._unsaid[session.identity] = None
+
+    def reconcile(self, found: Iterable[Item]) -> list[Action]:
+        """Mend the difference between what an earlier process left in the kernel and what is
+        wanted, and nothing else: traffic that flows is not cut."""
+        return self._apply(self._wanted.reconcile(found))
+
+    def empty_kernel(self) -> list[Action]:
+        """Withdraw everything; the sessions stay in the file."""
+        return self._apply(self._wanted.all_dropped())
+
+    # --- changes ---
+
+    def claim(self, owner: str, items: Iterable[Item]) -> list[Action]:
+        """`owner`, which is no node, wants exactly these items."""
+        return self._apply(self._wanted.claim(owner, items))
+
+    def change(self, session: Session, now: float) -> list[Action]:
+        """Make `session` what we know, in the file and in the kernel."""
+        self._keep(session)
+        changes = self._wanted.claim(session.identity, desired(session))
+        return [self._save(session, now), *self._apply(changes)]
+
+    def serve(self, session: Session, *, moved: bool, now: float) -> list[Action]:
+        """As :meth:`change`, for a node that is here: its P-MAARs and the MAAR just left are told,
+        once the kernel has what their packets need here. `moved`: it is a new visit."""
+        identity = session.identity
+        owed = self._signalling.unfinished(identity)
+        self._signalling.announce(identity, bindings(session, owed, self._endpoint), moved)
+        self._unsaid[identity] = None
+        return self.change(session, now)
+
+    def told(self, identity: Identity) -> int:
+        """How many peers are being told, or have been, where this node is."""
+        return len(self._signalling.exchanges(identity))
+
+    def leave(self, identity: Identity) -> None:
+        """The node has gone to another S-MAAR."""
+        self._signalling.leave(identity)
+
+    def acknowledged(
+        self, peer: bytes, answer: BindingAcknowledgement, now: float
+    ) -> tuple[Outcome, list[Action]] | None:
+        """Take in a PBA. None if it answers none of our PBUs."""
+        outcome = self._signalling.answered(peer, answer, now)
+        if outcome is None:
+            return None
+        session = self._sessions[outcome.identity]
+        if outcome.accepted:
+            named = [prefix for prefix, _ in outcome.binding.named]
+            session = withdraw(session, peer, named)
+        return outcome, self.change(session, now)
+
+    def after(self, items: Iterable[Item], then: Then, now: float) -> list[Action]:
+        """`then`, once the kernel has answered for all of `items`."""
+        token = self._wanted.last_token(items)
+        if token is None:
+            return then(now)
+        self._waiting.setdefault(token, []).append(then)
+        return []
+
+    def applied(self, token: int, failures: Mapping[Key, str], now: float) -> list[Action] | None:
+        """The kernel's answer to an Apply; what waited for it comes out. None for a token that is
+        not ours."""
+        changes = self._applying.pop(token, None)
+        if changes is None:
+            return None
+        actions: list[Action] = []
+        refused = self._wanted.answered(token, changes, failures)
+        if refused:
+            self._counters["kernel.refused"] += len(refused)
+            why = failures[refused[0].item.key]
+            actions.append(
+                Log("error", f"the kernel refused {len(refused)} changes: {refused[0]}: {why}")
+            )
+        if not self._wanted.failed:
+            self._timers.cancel(_RETRY)
+            self._retry_wait = _FIRST_RETRY
+        elif self._timers.when(_RETRY) is None:
+            self._timers.set(_RETRY, now + self._retry_wait)
+            self._retry_wait = min(2 * self._retry_wait, _LONGEST_RETRY)
+        for then in self._waiting.pop(token, ()):
+            actions += then(now)
+        return actions
+
+    # --- time ---
+
+    def deadline(self) -> float | None:
+        """When :meth:`due` or :meth:`messages` has something to do."""
+        deadlines = (self._timers.deadline(), self._signalling.deadline())
+        return min((each for each in deadlines if each is not None), default=None)
+
+    def due(self, now: float) -> list[Action]:
+        """End lifetimes, forget what is over, try again what the kernel refused."""
+        actions: list[Action] = []
+        for name in self._timers.due(now):
+            if isinstance(name, Identity):
+                actions += self._lifetime_ended(self._sessions[name], now)
+            else:
+                actions += self._apply(self._wanted.retry())
+        return actions
+
+    def messages(self, now: float) -> list[Action]:
+        """The PBUs to send by now."""
+        for identity in list(self._unsaid):
+            self._release(identity, now)
+        updates, abandoned = self._signalling.due(now)
+        self._counters["pbu.abandoned"] += abandoned
+        self._counters["pbu.sent"] += len(updates)
+        return [SendMobility(peer, update) for peer, update in updates]
+
+    def _lifetime_ended(self, session: Session, now: float) -> list[Action]:
+        after = expire(session, now)
+        if after != session:
+            # Only the S-MAAR ends what its P-MAARs hold before their own timers do (RFC 8885 section
+            # 3.5): it tells them the set that is left.
+            return (
+                self.serve(after, moved=False, now=now) if after.here else self.change(after, now)
+            )
+        if session.entries or now < session.touched + HOLD:
+            self._set_timer(session)
+        elif self._signalling.unfinished(session.identity):
+            self._timers.set(session.identity, now + HOLD)
+        else:
+            return self._forget(session)
+        return []
+
+    def _forget(self, session: Session) -> list[Action]:
+        identity = session.identity
+        del self._sessions[identity]
+        self._unlist(session)
+        self._timers.cancel(identity)
+        self._unsaid.pop(identity, None)
+        self._signalling.forget(identity)
+        return [ForgetSession(identity), *self._apply(self._wanted.claim(identity, ()))]
+
+    def _release(self, identity: Identity, now: float) -> None:
+        """Let those exchanges go whose items the kernel has confirmed."""
+        items = desired(self._sessions[identity])
+
+        def confirmed(peer: bytes, binding: Binding) -> bool:
+            concerned = _concerning(items, peer, binding)
+            pending = self._wanted.last_token(concerned)
+            return pending is None and not self._wanted.refused(concerned)
+
+        if not self._signalling.release(identity, confirmed, now):
+            del self._unsaid[identity]
+
+    # --- the parts ---
+
+    def _keep(self, session: Session) -> None:
+        before = self._sessions.get(session.identity)
+        if before is not None:
+            self._unlist(before)
+        self._sessions[session.identity] = session
+        if session.attachment is not None:
+            place = (session.attachment.interface, session.attachment.link_local)
+            self._here[place] = session.identity
+        self._set_timer(session)
+
+    def _unlist(self, session: Session) -> None:
+        if session.attachment is not None:
+            place = (session.attachment.interface, session.attachment.link_local)
+            if self._here.get(place) == session.identity:
+                del self._here[place]
+
+    def _set_timer(self, session: Session) -> None:
+        self._timers.set(session.identity, session.deadline())
+
+    def _save(self, session: Session, now: float) -> Action:
+        return SaveSession(session.identity, self.record(session, now))
+
+    def _apply(self, changes: tuple[Change, ...]) -> list[Action]:
+        if not changes:
+            return []
+        self._token += 1
+        self._wanted.issue(self._token, changes)
+        self._applying[self._token] = changes
+        return [Apply(self._token, changes)]
+
+
+def _concerning(items: Iterable[Item], peer: bytes, binding: Binding) -> list[Item]:
+    """The items that a PBU promises: the tunnel to the peer, and what is routed through it."""
+    keys: set[Key] = {item.key for item in through(peer)}
+    for prefix, _ in binding.named:
+        keys |= {Route(prefix, Unreachable()).key, SourceRule(prefix, peer).key}
+    return [item for item in items if item.key in keys]

@@ -1,0 +1,182 @@
+"""Router Advertisements on the access links (RFC 4861 sections 4.2 and 6.2).
+
+They make a MAAR the default router and send the host to DHCPv6 (M flag). A prefix is named with
+neither L nor A: nothing is on-link, and addresses come from the CMD.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from dmm_wire.address import Prefix
+from relay_maar.core.actions import SendRouterAdvertisement
+from relay_maar.core.settings import AccessLink, RouterSettings
+from relay_maar.core.timers import Timers
+
+ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
+
+MAX_INITIAL_RTR_ADVERTISEMENTS: Final = 3
+MAX_INITIAL_RTR_ADVERT_INTERVAL: Final = 16.0
+MIN_DELAY_BETWEEN_RAS: Final = 3.0
+MAX_RA_DELAY_TIME: Final = 0.5
+"""RFC 4861 section 10."""
+
+UNICAST_RATE: Final = 50
+"""Unicast advertisements per second and link; beyond, a multicast one serves everybody."""
+_REMEMBERED: Final = 4096
+
+_MANAGED: Final = 0x80
+_HOP_LIMIT: Final = 64
+_HEADER: Final = Struct("!BBHBBHII")
+_MTU: Final = Struct("!BBHI")
+_PREFIX: Final = Struct("!BBBBIII16s")
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixInformation:
+    """A Prefix Information option (section 4.6.2) with L and A clear; lifetimes in seconds."""
+
+    prefix: Prefix
+    valid: int
+    preferred: int
+
+
+def advertisement(
+    link: AccessLink, lifetime: int, prefixes: Iterable[PrefixInformation] = ()
+) -> bytes:
+    """A whole Router Advertisement with the checksum left 0. `lifetime`: seconds as default router,
+    0 for no longer."""
+    link_layer = link.link_layer
+    units = -(-(2 + len(link_layer)) // 8)
+    parts = [
+        _HEADER.pack(134, 0, 0, _HOP_LIMIT, _MANAGED, lifetime, 0, 0),
+        bytes((1, units)) + link_layer.ljust(8 * units - 2, b"\0"),
+        _MTU.pack(5, 1, 0, link.mtu),
+    ]
+    parts += [
+        _PREFIX.pack(
+            3, 4, each.prefix.length, 0, each.valid, each.preferred, 0, each.prefix.address
+        )
+        for each in prefixes
+    ]
+    return b"".join(parts)
+
+
+PrefixesOf = Callable[[str, bytes, float], Iterable[PrefixInformation]]
+"""What to tell a node, by interface and address, about its prefixes."""
+
+
+@dataclass(slots=True)
+class _Link:
+    settings: AccessLink
+    initial: int = MAX_INITIAL_RTR_ADVERTISEMENTS
+    last_multicast: float = float("-inf")
+    unicast_since: float = float("-inf")
+    unicast_sent: int = 0
+
+
+class Router:
+    """When which link gets which advertisement. `jitter` gives numbers from 0 to 1."""
+
+    def __init__(
+        self,
+        links: Iterable[AccessLink],
+        settings: RouterSettings,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._links = {link.interface: _Link(link) for link in links}
+        self._settings = settings
+        self._jitter = jitter
+        self._timers: Timers[str] = Timers()
+        self._recent: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+
+    def start(self, now: float) -> None:
+        """Advertise on every link, the first time within half a second."""
+        for interface in self._links:
+            self._timers.set(interface, now + MAX_RA_DELAY_TIME * self._jitter())
+
+    def deadline(self) -> float | None:
+        """When :meth:`due` has something to send."""
+        return self._timers.deadline()
+
+    def due(self, now: float) -> list[SendRouterAdvertisement]:
+        """The multicast advertisements to send now; the next ones are set (section 6.2.4)."""
+        return [self._multicast(interface, now) for interface in self._timers.due(now)]
+
+    def attached(
+        self,
+        interface: str,
+        node: bytes,
+        now: float,
+        prefixes: PrefixesOf,
+    ) -> list[SendRouterAdvertisement]:
+        """A node was seen on the link: advertise to it at once, unless it was done in the last 3 s
+        or too many came."""
+        link = self._links[interface]
+        last = self._recent.get((interface, node))
+        if (last is not None and now < last + MIN_DELAY_BETWEEN_RAS) or not _room(link, now):
+            return []
+        link.unicast_sent += 1
+        self._recent[interface, node] = now
+        self._recent.move_to_end((interface, node))
+        if len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        data = advertisement(
+            link.settings, self._settings.router_lifetime, prefixes(interface, node, now)
+        )
+        return [SendRouterAdvertisement(interface, node, data)]
+
+    def solicited(
+        self,
+        interface: str,
+        source: bytes,
+        now: float,
+        prefixes: PrefixesOf,
+    ) -> list[SendRouterAdvertisement]:
+        """A Router Solicitation came. Whoever was not advertised to lately gets it at once, as one
+        that attaches: the delay of section 6.2.6 keeps several routers from answering together, and
+        a MAAR is alone on its link. All others, and those without an address, get a multicast one,
+        delayed and limited as that section says."""
+        if any(source) and (sent := self.attached(interface, source, now, prefixes)):
+            return sent
+        link = self._links[interface]
+        when = max(
+            now + MAX_RA_DELAY_TIME * self._jitter(), link.last_multicast + MIN_DELAY_BETWEEN_RAS
+        )
+        current = self._timers.when(interface)
+        if current is None or when < current:
+            self._timers.set(interface, when)
+        return []
+
+    def stop(self) -> list[SendRouterAdvertisement]:
+        """No longer a router here: one last advertisement with a lifetime of 0 on each link
+        (section 6.2.5)."""
+        for interface in self._links:
+            self._timers.cancel(interface)
+        return [
+            SendRouterAdvertisement(interface, ALL_NODES, advertisement(link.settings, 0))
+            for interface, link in self._links.items()
+        ]
+
+    def _multicast(self, interface: str, now: float) -> SendRouterAdvertisement:
+        link, settings = self._links[interface], self._settings
+        spread = settings.max_interval - settings.min_interval
+        interval = settings.min_interval + spread * self._jitter()
+        if link.initial:
+            link.initial -= 1
+            interval = min(interval, MAX_INITIAL_RTR_ADVERT_INTERVAL)
+        link.last_multicast = now
+        self._timers.set(interface, now + max(interval, MIN_DELAY_BETWEEN_RAS))
+        data = advertisement(link.settings, settings.router_lifetime)
+        return SendRouterAdvertisement(interface, ALL_NODES, data)
+
+
+def _room(link: _Link, now: float) -> bool:
+    """Whether the link may have one more unicast advertisement in this second."""
+    if now >= link.unicast_since + 1.0:
+        link.unicast_since, link.unicast_sent = now, 0
+    return link.unicast_sent < UNICAST_RATE

@@ -1,0 +1,263 @@
+"""The binding cache entry of a mobile node at this MAAR, and how it changes.
+
+A session is a value. What happens to the node, as the CMD or the S-MAAR tells it, makes a new one;
+what the kernel has to hold for it follows from it alone (:mod:`relay_maar.core.desired`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from dmm_wire.address import UNSPECIFIED, Prefix
+from dmm_wire.identity import Identity
+from dmm_wire.mobility import LIFETIME_INFINITY
+
+LINGER: Final = 8.0
+"""Seconds for which a prefix that expired is still answered with Unreachable. Its anchor was told
+the lifetime later and in units of 4 s, so it may go on tunnelling to us for a little while: without
+the route, that would be a loop."""
+
+LONGEST: Final = float(LIFETIME_INFINITY)
+"""Seconds for which a prefix that is neither anchored nor served here is kept at most: the longest
+lifetime that a PBU can say (three days)."""
+
+HOLD: Final = 64.0
+"""Seconds for which a session without prefixes is remembered: its generation refuses what is late
+on the wire. Twice MAX_BINDACK_TIMEOUT (RFC 6275 section 12), so that the last retransmission of an
+overtaken PBU meets it."""
+
+MAX_PREFIXES: Final = 32
+"""Prefixes of one mobile node (RFC 8987 G-5, G-7: at least 8). What names 32 still fits one
+Mobility Header."""
+
+
+class Role(Enum):
+    """What this MAAR is to a prefix of a mobile node."""
+
+    LOCAL = "local"
+    """Anchored here, and the node is here."""
+    SERVED = "served"
+    """Anchored at a P-MAAR, and the node is here."""
+    ANCHORED = "anchored"
+    """Anchored here, and the node is at the S-MAAR."""
+    FORWARDED = "forwarded"
+    """Anchored elsewhere and served here until the node left: what still comes is sent after it, to
+    the S-MAAR."""
+    ENDED = "ended"
+    """Anchored elsewhere and no longer the node's: Unreachable, until the anchor surely knows."""
+
+
+class Event(Enum):
+    """What can happen to a prefix of a mobile node."""
+
+    HERE_LOCAL = "the node is here, and the CMD names the prefix as anchored here"
+    HERE_SERVED = "the node is here, and the CMD names the prefix as anchored at a P-MAAR"
+    HERE_UNNAMED = "the node is here, and the CMD's full set does not have the prefix"
+    AWAY_NAMED = "the node is at an S-MAAR, whose PBU names the prefix"
+    AWAY_UNNAMED = "the node is at an S-MAAR, whose PBU does not know the prefix"
+    AWAY_SERVED = "the node is at an S-MAAR that serves the prefix for an anchor elsewhere"
+    AWAY_HOME = "the node is at the prefix's anchor"
+    WITHDRAWN = "the anchor acknowledged a set without the prefix"
+    EXPIRED = "the lifetime known here has run out"
+
+
+_L, _S, _A, _F, _E = Role.LOCAL, Role.SERVED, Role.ANCHORED, Role.FORWARDED, Role.ENDED
+
+TRANSITIONS: Final[dict[Event, dict[Role | None, Role | None]]] = {
+    # event                 role before: role after (None: nothing is known of the prefix here)
+    Event.HERE_LOCAL:   {None: _L,   _L: _L,   _S: _L,   _A: _L,   _F: _L,   _E: _L},
+    Event.HERE_SERVED:  {None: _S,   _L: _S,   _S: _S,   _A: _S,   _F: _S,   _E: _S},
+    Event.HERE_UNNAMED: {None: None, _L: None, _S: _E,   _A: None, _F: _E,   _E: _E},
+    Event.AWAY_NAMED:   {None: _A,   _L: _A,   _S: _A,   _A: _A,   _F: _A,   _E: _A},
+    Event.AWAY_UNNAMED: {None: None, _L: None, _S: _E,   _A: None, _F: _E,   _E: _E},
+    Event.AWAY_SERVED:  {None: None, _L: None, _S: _F,   _A: None, _F: _F,   _E: _F},
+    Event.AWAY_HOME:    {None: None, _L: None, _S: None, _A: None, _F: None, _E: None},
+    Event.WITHDRAWN:    {None: None, _L: _L,   _S: _S,   _A: _A,   _F: _F,   _E: None},
+    Event.EXPIRED:      {None: None, _L: None, _S: _E,   _A: None, _F: _E,   _E: None},
+}  # fmt: skip
+"""All transitions of a prefix's role. A local or anchored prefix that goes leaves the pool's
+Unreachable behind; one of another's pool becomes ENDED first, since its anchor may still tunnel to
+us and a missing route would send the packet back there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One prefix: the MAAR that anchors it and when its lifetime, as known here, ends (`now`
+    seconds, or infinity)."""
+
+    prefix: Prefix
+    role: Role
+    anchor: bytes
+    expires: float
+    delegated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A prefix of the full set that came with a visit; `lifetime` is its valid lifetime in seconds,
+    or infinity."""
+
+    prefix: Prefix
+    anchor: bytes
+    lifetime: float
+    delegated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Where on our access links the node is: its link-local address, and its link-layer address if
+    known."""
+
+    interface: str
+    link_local: bytes
+    link_layer: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What this MAAR knows of one mobile node.
+
+    `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
+    which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
+    `touched` is when anybody last told us something about the node.
+    """
+
+    identity: Identity
+    generation: int
+    serving: bytes
+    previous: bytes = UNSPECIFIED
+    attachment: Attachment | None = None
+    entries: tuple[Entry, ...] = ()
+    touched: float = 0.0
+
+    @property
+    def here(self) -> bool:
+        """Whether we are the node's S-MAAR, as far as we know."""
+        return self.attachment is not None
+
+    def find(self, prefix: Prefix) -> Entry | None:
+        """The entry of this very prefix."""
+        return next((entry for entry in self.entries if entry.prefix == prefix), None)
+
+    def having(self, *roles: Role) -> tuple[Entry, ...]:
+        """The entries in one of these roles."""
+        return tuple(entry for entry in self.entries if entry.role in roles)
+
+    def deadline(self) -> float:
+        """When the next lifetime ends, or the memory of a session without prefixes; infinity for
+        never."""
+        if not self.entries:
+            return self.touched + HOLD
+        return min(entry.expires for entry in self.entries)
+
+
+def arrive(
+    session: Session | None,
+    identity: Identity,
+    generation: int,
+    previous: bytes,
+    attachment: Attachment,
+    named: Iterable[Named],
+    endpoint: bytes,
+    now: float,
+) -> Session:
+    """The session after a VISIT: the node is here, and `named` is the full set of its prefixes.
+    `endpoint` is ours."""
+    before = {entry.prefix: entry for entry in session.entries} if session is not None else {}
+    after: list[Entry] = []
+    for name in named:
+        known = before.pop(name.prefix, None)
+        event = Event.HERE_LOCAL if name.anchor == endpoint else Event.HERE_SERVED
+        entry = Entry(name.prefix, _S, name.anchor, now + name.lifetime, name.delegated)
+        after += _after(entry, event, known.role if known else None)
+    for entry in before.values():
+        after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+    return Session(identity, generation, endpoint, previous, attachment, _limited(after), now)
+
+
+def depart(
+    session: Session | None,
+    identity: Identity,
+    generation: int,
+    serving: bytes,
+    named: Iterable[tuple[Prefix, bool]],
+    served: Collection[Prefix],
+    lifetime: float,
+    endpoint: bytes,
+    now: float,
+) -> Session:
+    """The session after a PBU: the node is at `serving`, which names the prefixes that we anchor
+    for it, each with whether it is delegated, for `lifetime` seconds, and tells which of other
+    anchors it `served`."""
+    before = {entry.prefix: entry for entry in session.entries} if session is not None else {}
+    after: list[Entry] = []
+    for prefix, delegated in named:
+        known = before.pop(prefix, None)
+        entry = Entry(prefix, _A, endpoint, now + lifetime, delegated)
+        after += _after(entry, Event.AWAY_NAMED, known.role if known else None)
+    for entry in before.values():
+        if entry.anchor == serving:
+            event = Event.AWAY_HOME
+        elif entry.prefix in served:
+            event = Event.AWAY_SERVED
+        else:
+            event = Event.AWAY_UNNAMED
+        after += _after(_bounded(entry, now), event, entry.role)
+    return Session(identity, generation, serving, entries=_limited(after), touched=now)
+
+
+def withdraw(session: Session, anchor: bytes, named: Collection[Prefix]) -> Session:
+    """The session after `anchor` acknowledged that it anchors `named` and nothing else."""
+    after: list[Entry] = []
+    for entry in session.entries:
+        if entry.anchor == anchor and entry.prefix not in named:
+            after += _after(entry, Event.WITHDRAWN, entry.role)
+        else:
+            after.append(entry)
+    return replace(session, entries=tuple(after))
+
+
+def expire(session: Session, now: float) -> Session:
+    """The session without the lifetimes that have ended by `now`.
+
+    A PBU has one lifetime for all that it names, the longest: so long may an anchor hold a prefix
+    that has ended here, and so long it stays Unreachable unless the anchor acknowledges its end.
+    """
+    after: list[Entry] = []
+    for entry in session.entries:
+        if entry.expires > now:
+            after.append(entry)
+        else:
+            longest = max(e.expires for e in session.entries if e.anchor == entry.anchor)
+            lingering = replace(entry, expires=min(longest, now + LONGEST) + LINGER)
+            after += _after(lingering, Event.EXPIRED, entry.role)
+    emptied = bool(session.entries) and not after
+    return replace(session, entries=tuple(after), touched=now if emptied else session.touched)
+
+
+def _after(entry: Entry, event: Event, role: Role | None) -> list[Entry]:
+    """`entry` in the role that `event` leads to from `role`; nothing where it leads nowhere."""
+    after = TRANSITIONS[event][role]
+    return [] if after is None else [replace(entry, role=after)]
+
+
+def _bounded(entry: Entry, now: float) -> Entry:
+    """What nobody keeps up any more ends some day, also if its lifetime was infinite."""
+    return replace(entry, expires=min(entry.expires, now + LONGEST))
+
+
+def _limited(entries: list[Entry]) -> tuple[Entry, ...]:
+    """No more than twice the prefixes a node may have: what has ended may not pile up behind what
+    is alive."""
+    alive = [entry for entry in entries if entry.role is not _E]
+    ended = sorted((entry for entry in entries if entry.role is _E), key=lambda e: -e.expires)
+    return tuple(alive + ended[:MAX_PREFIXES])
+
+
+def remaining(until: float, now: float) -> float:
+    """Seconds from `now` to `until`, never negative; infinity stays what it is."""
+    return until if math.isinf(until) else max(0.0, until - now)

@@ -1,0 +1,146 @@
+"""Router Advertisements: their octets, and when which link gets one (RFC 4861 sections 4.2 and 6.2)."""
+
+from __future__ import annotations
+
+import pytest
+
+from dmm_wire.address import UNSPECIFIED, Prefix
+from relay_maar.core import actions as act
+from relay_maar.core.agent import Agent
+from relay_maar.core.items import Neighbour
+from relay_maar.core.router import (
+    ALL_NODES,
+    MIN_DELAY_BETWEEN_RAS,
+    UNICAST_RATE,
+    PrefixInformation,
+    advertisement,
+)
+from tests.maar.core.world import ACCESS, MAC, NODE, World, client_message, link_prefix, settings
+
+
+def started(now: float = 0.0) -> Agent:
+    agent = Agent(settings(1), jitter=lambda: 0.5)
+    agent.start(frozenset(), [], now)
+    return agent
+
+
+def advertised(actions: list[act.Action]) -> list[tuple[str, bytes]]:
+    return [
+        (each.interface, each.destination)
+        for each in actions
+        if isinstance(each, act.SendRouterAdvertisement)
+    ]
+
+
+def test_octets() -> None:
+    prefix = PrefixInformation(Prefix.parse("2001:db8:1:101::/64"), 7200, 3600)
+    assert advertisement(settings(1).access[0], 1800, [prefix]).hex(" ", 4) == (
+        "86000000 40800708 00000000 00000000 "  # RA, hop limit 64, M, 1800 s
+        "01010000 5e005213 "  # source link-layer address
+        "05010000 000005b4 "  # MTU 1460
+        "03044000 00001c20 00000e10 00000000 "  # prefix information, neither L nor A
+        "20010db8 00010101 00000000 00000000"
+    )
+
+
+def test_the_first_ones_come_fast() -> None:
+    agent = started()
+    moments = []
+    while (when := agent.deadline()) is not None and when < 200:
+        moments += [when] * len(advertised(agent.tick(when)))
+    # Half of MAX_RA_DELAY_TIME, three intervals of at most 16 s, then 40 s: half way from 20 to 60.
+    assert moments == [0.25, 16.25, 32.25, 48.25, 88.25, 128.25, 168.25]
+
+
+def test_a_node_that_attaches_is_told_at_once_and_not_again_for_a_while() -> None:
+    agent = started()
+    for trigger in ("mld", "ns"):
+        node = NODE[:-1] + bytes((len(trigger),))
+        assert advertised(agent.seen(ACCESS, node, MAC, trigger, 0.1)) == [(ACCESS, node)]
+        assert advertised(agent.seen(ACCESS, node, MAC, trigger, 3.0)) == []
+        assert advertised(agent.seen(ACCESS, node, MAC, trigger, 3.2)) == [(ACCESS, node)]
+    actions = agent.client_datagram(ACCESS, NODE, MAC, client_message(1), 0.1)
+    assert advertised(actions) == [(ACCESS, NODE)]
+
+
+def test_a_node_that_is_known_here_is_not_told_with_every_dhcpv6_message() -> None:
+    world = World()
+    world.attach(1)
+    world.now += 100
+    agent = world.maars[1].agent
+    assert advertised(agent.client_datagram(ACCESS, NODE, MAC, client_message(5), world.now)) == []
+
+
+def test_it_learns_its_own_prefixes() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    world.now += 100
+    agent = world.maars[2].agent
+    (sent,) = [
+        each
+        for each in agent.seen(ACCESS, NODE, MAC, "mld", world.now)
+        if isinstance(each, act.SendRouterAdvertisement)
+    ]
+    expected = [
+        PrefixInformation(link_prefix(1), 7100, 0),
+        PrefixInformation(link_prefix(2), 7100, 7100),
+    ]
+    assert sent.data == advertisement(settings(2).access[0], 1800, expected)
+
+
+def test_a_solicitation_is_answered() -> None:
+    agent = started()
+    assert advertised(agent.router_solicitation(ACCESS, NODE, MAC, 0.1)) == [(ACCESS, NODE)]
+
+
+def test_without_an_address_it_is_answered_to_all_with_delay() -> None:
+    agent = started()
+    assert advertised(agent.tick(0.25)) == [(ACCESS, ALL_NODES)]
+    assert agent.router_solicitation(ACCESS, UNSPECIFIED, None, 0.3) == []
+    # Not before MIN_DELAY_BETWEEN_RAS has passed.
+    when = 0.25 + MIN_DELAY_BETWEEN_RAS
+    assert advertised(agent.tick(when - 0.01)) == []
+    assert advertised(agent.tick(when)) == [(ACCESS, ALL_NODES)]
+    agent.router_solicitation(ACCESS, UNSPECIFIED, None, 10.0)
+    assert advertised(agent.tick(10.25)) == [(ACCESS, ALL_NODES)]
+
+
+def test_a_crowd_gets_a_multicast_one() -> None:
+    agent = started()
+    nodes = [NODE[:-2] + number.to_bytes(2, "big") for number in range(300)]
+    sent = [
+        each
+        for node in nodes
+        for each in advertised(agent.router_solicitation(ACCESS, node, MAC, 0.1))
+    ]
+    assert len(sent) == UNICAST_RATE
+    assert advertised(agent.tick(0.35)) == [(ACCESS, ALL_NODES)]
+
+
+@pytest.mark.parametrize("source", [b"\xff\x02" + bytes(14), b"\x20" + bytes(15)])
+def test_what_is_no_node_on_the_link(source: bytes) -> None:
+    agent = started()
+    assert agent.seen(ACCESS, source, MAC, "ns", 0.1) == []
+    assert agent.router_solicitation(ACCESS, source, MAC, 0.1) == []
+    assert agent.seen("eth9", NODE, MAC, "ns", 0.1) == []
+    counters = agent.status(0.1)["counters"]
+    assert counters == {"rs.source": 1, "seen.interface": 1, "seen.source": 1}
+
+
+def test_a_frame_fills_in_a_link_layer_address_but_does_not_change_one() -> None:
+    world = World()
+    world.place = 1
+    maar = world.maars[1]
+    for kind in (1, 3):
+        data = client_message(kind)
+        world.run(maar, maar.agent.client_datagram(ACCESS, NODE, None, data, world.now))
+        world.settle()
+    key = Neighbour(ACCESS, NODE, MAC).key
+    assert key not in maar.kernel.items
+    world.run(maar, maar.agent.seen(ACCESS, NODE, MAC, "ns", world.now))
+    assert maar.kernel.items[key] == Neighbour(ACCESS, NODE, MAC)
+    world.run(maar, maar.agent.seen(ACCESS, NODE, bytes(6), "ns", world.now))
+    assert maar.kernel.items[key] == Neighbour(ACCESS, NODE, MAC)
+    counters = maar.agent.status(world.now)["counters"]
+    assert counters["seen.link-layer-conflict"] == 1
