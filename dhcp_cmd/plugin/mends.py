@@ -12,7 +12,7 @@ number of times. They come in three groups:
 
 Three incompatibilities stop `ipv6-dhcpd` before it loads any extension, so that nothing here could
 mend them for it; what is installed beside it does. `pkg_resources`, gone in setuptools 82: the `cmd`
-extra asks for setuptools < 82. The distribution name `netifaces`: packaging/netifaces has it. And
+extra asks for an older one. The distribution name `netifaces`: packaging/netifaces has it. And
 dhcpkit's `typing`, see below: packaging/netifaces installs a line that runs when an interpreter
 starts. Where that distribution came from elsewhere, `python -m dhcp_cmd.plugin CONFIG` is the same
 server with `typing` mended first.

@@ -219,7 +219,14 @@ class Agent:
         actions, session = self._learn(reply, now)
         # RFC 8987 G-1: whatever became of our options, the client gets its message.
         items = () if session is None else desired(session)
-        actions += self._cache.after(items, lambda _: [deliver], now)
+
+        def confirmed(now: float) -> list[Action]:
+            if session is None or (at := session.attachment) is None:
+                return [deliver]
+            news = self._router.changed(at.interface, at.link_local, now, self._prefixes)
+            return [*news, deliver]
+
+        actions += self._cache.after(items, confirmed, now)
         return actions + self._flush(now)
 
     def _own_reply(self, reply: OwnReply, now: float) -> list[Action]:

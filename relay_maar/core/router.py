@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
 from relay_maar.core.actions import SendRouterAdvertisement
@@ -79,6 +79,21 @@ class _Link:
     unicast_sent: int = 0
 
 
+_Gist = tuple[tuple[Prefix, bool], ...]
+
+
+class _Told(NamedTuple):
+    """What a node was last told of its prefixes, and when."""
+
+    at: float
+    what: _Gist
+
+
+def _gist(prefixes: Iterable[PrefixInformation]) -> _Gist:
+    """Which prefixes, and which of them are preferred: lifetimes run down and are no news."""
+    return tuple(sorted((each.prefix, each.preferred > 0) for each in prefixes))
+
+
 class Router:
     """When which link gets which advertisement. `jitter` gives numbers from 0 to 1."""
 
@@ -92,7 +107,7 @@ class Router:
         self._settings = settings
         self._jitter = jitter
         self._timers: Timers[str] = Timers()
-        self._recent: OrderedDict[tuple[str, bytes], float] = OrderedDict()
+        self._recent: OrderedDict[tuple[str, bytes], _Told] = OrderedDict()
 
     def start(self, now: float) -> None:
         """Advertise on every link, the first time within half a second."""
@@ -108,26 +123,39 @@ class Router:
         return [self._multicast(interface, now) for interface in self._timers.due(now)]
 
     def attached(
-        self,
-        interface: str,
-        node: bytes,
-        now: float,
-        prefixes: PrefixesOf,
+        self, interface: str, node: bytes, now: float, prefixes: PrefixesOf
     ) -> list[SendRouterAdvertisement]:
-        """A node was seen on the link: advertise to it at once, unless it was done in the last 3 s
-        or too many came."""
-        link = self._links[interface]
+        """A node was seen on the link: advertise to it at once, unless it was told the same in the
+        last 3 s or too many came."""
+        told = list(prefixes(interface, node, now))
         last = self._recent.get((interface, node))
-        if (last is not None and now < last + MIN_DELAY_BETWEEN_RAS) or not _room(link, now):
+        recent = last is not None and now < last.at + MIN_DELAY_BETWEEN_RAS
+        if recent and last is not None and last.what == _gist(told):
+            return []
+        return self._unicast(interface, node, now, told)
+
+    def changed(
+        self, interface: str, node: bytes, now: float, prefixes: PrefixesOf
+    ) -> list[SendRouterAdvertisement]:
+        """The node's prefixes may be others now: advertise to it at once if it was told otherwise."""
+        told = list(prefixes(interface, node, now))
+        last = self._recent.get((interface, node))
+        if last is not None and last.what == _gist(told):
+            return []
+        return self._unicast(interface, node, now, told)
+
+    def _unicast(
+        self, interface: str, node: bytes, now: float, prefixes: list[PrefixInformation]
+    ) -> list[SendRouterAdvertisement]:
+        link = self._links[interface]
+        if not _room(link, now):
             return []
         link.unicast_sent += 1
-        self._recent[interface, node] = now
+        self._recent[interface, node] = _Told(now, _gist(prefixes))
         self._recent.move_to_end((interface, node))
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
-        data = advertisement(
-            link.settings, self._settings.router_lifetime, prefixes(interface, node, now)
-        )
+        data = advertisement(link.settings, self._settings.router_lifetime, prefixes)
         return [SendRouterAdvertisement(interface, node, data)]
 
     def solicited(

@@ -255,7 +255,9 @@ def test_the_clients_message_waits_for_the_kernel_and_for_nothing_else() -> None
     assert log.line == (
         f"duid:{DUID.hex()} came to access0: 1 local, 1 served prefixes, generation 5, PBU to 1 peer"
     )
-    down, pbu = maar.applied(apply.token, {}, 1.0)
+    news, down, pbu = maar.applied(apply.token, {}, 1.0)
+    assert isinstance(news, act.SendRouterAdvertisement)
+    assert (news.destination, news.data.count(link_prefix(1).address)) == (NODE, 1)
     assert down == TO_CLIENT
     assert isinstance(pbu, act.SendMobility)
     assert pbu.destination == endpoint(2)
@@ -270,7 +272,7 @@ def test_the_clients_message_goes_on_when_the_kernel_refuses() -> None:
     actions = maar.server_datagram(SERVER, visit_reply(5, remote), 1.0)
     (apply,) = [each for each in actions if isinstance(each, act.Apply)]
     route = Route(link_prefix(2), ToNode(ACCESS, NODE))
-    log, down = maar.applied(apply.token, {route.key: "ENOMEM"}, 1.0)
+    log, _, down = maar.applied(apply.token, {route.key: "ENOMEM"}, 1.0)
     assert isinstance(log, act.Log)
     assert log.level == "error"
     assert down == TO_CLIENT
@@ -305,7 +307,8 @@ def test_a_node_behind_a_lightweight_relay_agent_is_on_our_link() -> None:
     actions = maar.server_datagram(SERVER, data, 1.0)
     (apply,) = [each for each in actions if isinstance(each, act.Apply)]
     assert [each.item for each in apply.changes] == [Route(link_prefix(1), ToNode(ACCESS, NODE))]
-    assert maar.applied(apply.token, {}, 1.0) == [act.SendToClient(ACCESS, NODE, 547, inner)]
+    down = maar.applied(apply.token, {}, 1.0)[-1]
+    assert down == act.SendToClient(ACCESS, NODE, 547, inner)
 
 
 def test_a_node_behind_a_router_is_not() -> None:

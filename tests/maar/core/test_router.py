@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED, Prefix
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
@@ -15,7 +16,18 @@ from relay_maar.core.router import (
     PrefixInformation,
     advertisement,
 )
-from tests.maar.core.world import ACCESS, MAC, NODE, World, client_message, link_prefix, settings
+from tests.maar.core.test_relay import visit_reply
+from tests.maar.core.world import (
+    ACCESS,
+    MAC,
+    NODE,
+    SERVER,
+    World,
+    client_message,
+    endpoint,
+    link_prefix,
+    settings,
+)
 
 
 def started(now: float = 0.0) -> Agent:
@@ -69,6 +81,19 @@ def test_a_node_that_is_known_here_is_not_told_with_every_dhcpv6_message() -> No
     world.now += 100
     agent = world.maars[1].agent
     assert advertised(agent.client_datagram(ACCESS, NODE, MAC, client_message(5), world.now)) == []
+
+
+def test_it_is_told_at_once_when_its_prefixes_change_and_only_then() -> None:
+    agent = started()
+    local = dmm.AnchoredPrefix(link_prefix(1), 100, 200)
+    remote = dmm.PreviousMaar(link_prefix(2), 0, 200, False, endpoint(2))
+    told = []
+    for moment, named in ((1.0, [local]), (1.1, [local, remote]), (60.0, [local, remote])):
+        actions = agent.server_datagram(SERVER, visit_reply(5, *named), moment)
+        for apply in [each for each in actions if isinstance(each, act.Apply)]:
+            actions += agent.applied(apply.token, {}, moment)
+        told.append(len(advertised(actions)))
+    assert told == [1, 1, 0]
 
 
 def test_it_learns_its_own_prefixes() -> None:
