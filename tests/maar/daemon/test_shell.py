@@ -1,0 +1,127 @@
+"""The shell between core and kernel, with a core that only takes notes: the order of things, and what a fault costs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dmm_wire.address import Prefix
+from relay_maar.config import parse
+from relay_maar.core import actions as act
+from relay_maar.core.agent import Agent
+from relay_maar.core.items import Change, Key, Put, Route, Unreachable
+from relay_maar.daemon import Daemon
+from relay_maar.southbound.fake import FakeKernel, FakeSouthbound
+from tests.maar.daemon.running import CONFIGURATION
+
+CONFIG = parse(CONFIGURATION.format(directory="/nowhere"), "maar.toml")
+FIRST, SECOND = (Route(Prefix.parse(f"2001:db8:1:10{n}::/64"), Unreachable()) for n in (1, 2))
+
+
+class Core(Agent):
+    """Answers an Apply with a line that names it and what failed."""
+
+    def __init__(self) -> None:
+        super().__init__(CONFIG.agent({"access0": bytes(6), "access1": bytes(6)}), jitter=lambda: 0)
+        self.answers: list[tuple[int, dict[Key, str]]] = []
+
+    def applied(self, token: int, failures: Mapping[Key, str], now: float) -> list[act.Action]:
+        self.answers.append((token, dict(failures)))
+        return [act.Log("info", f"answer to {token}"), act.Log("info", f"end of {token}")]
+
+    def deadline(self) -> float | None:
+        return None
+
+
+class Shell:
+    """A daemon that was not started: no socket, a kernel of its own."""
+
+    def __init__(self) -> None:
+        self.kernel = FakeKernel()
+        self.core = Core()
+        self.daemon = Daemon(
+            CONFIG, Path("maar.toml"), FakeSouthbound(CONFIG.southbound(), self.kernel)
+        )
+        self.daemon._agent = self.core
+
+    def run(self, *actions: act.Action) -> None:
+        self.daemon._call(lambda *, now: list(actions))
+
+    def counters(self) -> dict[str, int]:
+        counters: dict[str, int] = self.daemon._control("status")["counters"]
+        return counters
+
+
+@pytest.fixture
+def shell(caplog: pytest.LogCaptureFixture) -> Shell:
+    caplog.set_level(logging.INFO, "relay-maar")
+    return Shell()
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_what_waited_for_the_kernel_comes_before_what_was_listed_after(
+    shell: Shell, caplog: pytest.LogCaptureFixture
+) -> None:
+    shell.run(act.Apply(1, (Put(FIRST),)), act.Log("info", "between"), act.Apply(2, (Put(SECOND),)))
+    assert lines(caplog) == ["answer to 1", "end of 1", "between", "answer to 2", "end of 2"]
+    assert shell.core.answers == [(1, {}), (2, {})]
+    assert shell.kernel.items == {FIRST.key: FIRST, SECOND.key: SECOND}
+
+
+def test_the_core_hears_what_the_kernel_refused(shell: Shell) -> None:
+    shell.kernel.refuse = lambda change: "ENOBUFS: no" if change.item == FIRST else None
+    shell.run(act.Apply(1, (Put(FIRST), Put(SECOND))))
+    assert shell.core.answers == [(1, {FIRST.key: "ENOBUFS: no"})]
+    assert shell.kernel.items == {SECOND.key: SECOND}
+
+
+def test_the_core_has_an_answer_whatever_the_driver_does(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(changes: Sequence[Change]) -> None:
+        raise TimeoutError("netlink")
+
+    monkeypatch.setattr(shell.daemon._southbound, "apply", broken)
+    shell.run(act.Apply(1, (Put(FIRST), Put(SECOND))), act.Log("info", "goes on"))
+    ((token, failures),) = shell.core.answers
+    assert (token, set(failures)) == (1, {FIRST.key, SECOND.key})
+    assert lines(caplog)[-1] == "goes on"
+    assert shell.counters()["internal-error"] == 1
+
+
+def test_a_fault_costs_the_one_thing_it_met(shell: Shell, caplog: pytest.LogCaptureFixture) -> None:
+    def faulty(**_: Any) -> list[act.Action]:
+        raise RuntimeError("a fault of ours")
+
+    shell.daemon._call(faulty)
+    # No such access interface: nothing that a core says, but it must not cost what else it says.
+    nowhere = act.SendToClient("nowhere", bytes(16), 546, b"")
+    shell.run(nowhere, act.Apply(1, (Put(FIRST),)))
+    assert shell.core.answers == [(1, {})]
+    assert shell.counters()["internal-error"] == 2
+    assert sum(record.exc_info is not None for record in caplog.records) == 2
+
+
+def test_what_cannot_be_sent_is_counted_by_reason(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unreachable:
+        def send(self, destination: bytes, data: bytes) -> None:
+            raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr(shell.daemon, "_server", Unreachable(), raising=False)
+    shell.run(act.SendToServers(b"1"), act.SendToServers(b"2"), act.Log("info", "goes on"))
+    assert shell.counters()["send-server-ENETUNREACH"] == 2
+    assert lines(caplog) == ["goes on"]
+
+
+def test_nothing_is_decided_by_a_method_that_is_not_there(shell: Shell) -> None:
+    for command in ("", "__init__", "stop\n"):
+        assert "error" in shell.daemon._control(command)
