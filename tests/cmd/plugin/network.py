@@ -88,5 +88,12 @@ class Relay:
         """Whether something has arrived; it is left where it is."""
         return bool(select.select([self.socket], [], [], 0)[0])
 
+    def drain(self) -> list[bytes]:
+        """Take everything that has arrived."""
+        waiting = []
+        while self.has_answer():
+            waiting.append(self.receive())
+        return waiting
+
     def close(self) -> None:
         self.socket.close()

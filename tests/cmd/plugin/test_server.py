@@ -313,7 +313,8 @@ def test_a_locked_database_costs_the_answer_only(
         other.execute("BEGIN IMMEDIATE")
         maar.send(maar.wrap(REQUEST))
         wait_for(lambda: server.counters().get("store-error"))
-        assert not maar.has_answer()
+        # A Solicit sent twice may be advertised twice; a Reply would be a lease that nobody wrote.
+        assert MessageType.REPLY not in {unwrap(data).client.type for data in maar.drain()}
         held = other.execute("SELECT count(*) FROM binding").fetchone()[0]
         other.execute("ROLLBACK")
     finally:
