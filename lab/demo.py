@@ -1,0 +1,168 @@
+"""`./dev demo`: one mobile node, three moves, its flows go on, and SQL knows it all.
+
+Exit status: 0 when every assertion held, 1 when one did not or the lab could not be built, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from lab import expect, trail
+from lab.checks import Checks
+from lab.host import MobileNode
+from lab.lab import Lab
+from lab.netns import LabError
+from lab.report import WIDTH, Report
+from lab.scenario import MainJob
+from lab.signals import Terminated, tidy_on_signals
+from lab.topology import CN1
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    console = _console()
+    if problem := _obstacle():
+        console.print(Text(f"demo: {problem}", style="bold red"))
+        return 1
+    with tidy_on_signals():
+        try:
+            return _run(console, options)
+        except LabError as error:
+            console.print(Text(f"demo: {error}", style="bold red"), soft_wrap=True)
+            return 1
+        except KeyboardInterrupt:
+            console.print("demo: interrupted; everything is removed")
+            return INTERRUPTED
+        except Terminated as end:
+            console.print(f"demo: {end}; everything is removed")
+            return 128 + end.number
+
+
+def _run(console: Console, options: argparse.Namespace) -> int:
+    started = time.monotonic()
+    report = Report(console)
+    checks = Checks(tell=report.check)
+    with Lab(options.prefix, pcap=options.pcap, driver=options.driver) as lab:
+        try:
+            report.introduction(lab.daemons.driver)
+            with MainJob(lab, checks, report) as job:
+                report.job = job
+                job.run()
+                console.print()
+                console.rule("[bold]The end of the flows", align="left", style="blue")
+                counts = job.finish()
+                report.database(lab.daemons.cmd, lab.mn)
+                trail.history(job, lab.daemons.cmd)
+                if options.keep:
+                    _hold(console, lab)
+                for maar in lab.daemons.maars.values():
+                    checks.equal(f"{maar.name}: stops with exit status 0", maar.stop(), 0)
+                expect.kernels_are_clean(job)
+        except LabError:
+            console.print(Text(lab.daemons.tails()), soft_wrap=True)
+            raise
+        if checks.failed:
+            console.print(Text(lab.daemons.tails()), soft_wrap=True)
+    seconds = time.monotonic() - started
+    report.summary(checks.made, job.steps, seconds)
+    if options.json is not None:
+        measured = _measured(job, checks, seconds)
+        measured["flows"] = {name: asdict(count) for name, count in counts.items()}
+        options.json.write_text(json.dumps(measured, indent=2) + "\n")
+    return 1 if checks.failed else 0
+
+
+def _hold(console: Console, lab: Lab) -> None:
+    """--keep: wait for Ctrl-C, with everything running."""
+    topology = lab.topology
+    console.print()
+    console.rule("[bold]Look around; Ctrl-C ends it and removes everything", align="left")
+    console.print(
+        f"  ip netns exec {topology.namespace('m1')} ip -6 route\n"
+        f"  ip netns exec {topology.namespace('mn')} ping {CN1.address}\n"
+        f"  {sys.executable} -m relay_maar status {topology.directory}/maar1/maar.toml\n"
+        f"  sqlite3 -box {lab.daemons.cmd.database} 'SELECT * FROM events'\n"
+        f"  logs: {topology.directory}/*/*.log",
+        soft_wrap=True,
+        highlight=False,
+    )
+    signal.pause()
+
+
+def _measured(job: MainJob, checks: Checks, seconds: float) -> dict[str, Any]:
+    return {
+        "seconds": round(seconds, 3),
+        "moves": [
+            {
+                "from": step.left.name,
+                "to": step.plan.name,
+                "interruption_ms": round(step.interruption.milliseconds, 3),
+                "pings_lost": step.interruption.lost,
+                "shares_ms": asdict(step.shares) if step.shares else None,
+                "messages": [
+                    {"ms": round((m.at - step.began) / 1e6, 3), "from": m.sender, "to": m.receiver}
+                    | {"message": m.title}
+                    for m in step.messages
+                ],
+            }
+            for step in job.steps
+            if step.left is not None and step.interruption is not None
+        ],
+        "assertions": [
+            {"what": check.what, "held": check.held, "found": check.found} for check in checks.made
+        ],
+    }
+
+
+def _console() -> Console:
+    """100 columns, also where there is no terminal; Rich leaves out control codes there by itself."""
+    width = shutil.get_terminal_size((WIDTH, 40)).columns if sys.stdout.isatty() else WIDTH
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace", line_buffering=True)
+    return Console(width=max(WIDTH, min(width, 120)), highlight=False)
+
+
+def _obstacle() -> str | None:
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    missing = [name for name in ("ip", "sqlite3") if shutil.which(name) is None]
+    if missing := missing + MobileNode.missing():
+        return f"not installed: {', '.join(missing)} (Debian: iproute2 sqlite3 dhcpcd-base)"
+    return None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="./dev demo",
+        description="One mobile node, three moves, its flows go on: shown in network namespaces, "
+        "asserted on the wire, in the kernels and in the database.",
+    )
+    parser.add_argument(
+        "--prefix", default="dmm", help="of the namespaces' names (default: %(default)s)"
+    )
+    parser.add_argument("--pcap", type=Path, metavar="FILE", help="keep all packets (pcapng)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write measurements")
+    parser.add_argument("--keep", action="store_true", help="at the end wait for Ctrl-C")
+    parser.add_argument("--driver", default="auto", help="the MAARs' tunnel driver")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

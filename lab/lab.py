@@ -1,0 +1,54 @@
+"""The whole lab, ready for use: network, capture, CMD, MAARs and a mobile node that is not plugged in yet."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from lab import kernel
+from lab.capture import Capture
+from lab.daemons import Daemons
+from lab.host import MobileNode
+from lab.signals import uninterrupted
+from lab.topology import MAAR_PLANS, MaarPlan, Topology
+
+
+class Lab:
+    """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver.
+
+    Raises LabError when something cannot be made or does not get ready.
+    """
+
+    def __init__(
+        self, prefix: str = "dmm", *, pcap: Path | None = None, driver: str = "auto"
+    ) -> None:
+        self.topology = Topology(prefix)
+        self._pcap = pcap
+        self._driver = driver
+        self._undo = ExitStack()
+        self.capture: Capture
+        self.daemons: Daemons
+        self.mn: MobileNode
+        self.kernels: dict[MaarPlan, str] = {}
+        """What each MAAR's kernel held before its `relay-maar` was started (see `kernel.snapshot`)."""
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.enter_context(self.topology)
+            self.capture = undo.enter_context(Capture(self.topology, self._pcap))
+            self.kernels = {plan: kernel.snapshot(self.topology, plan) for plan in MAAR_PLANS}
+            self.daemons = undo.enter_context(Daemons(self.topology, self._driver))
+            self.mn = undo.enter_context(MobileNode(self.topology))
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with uninterrupted():
+            self._undo.__exit__(kind, problem, trace)
