@@ -83,7 +83,8 @@ def status(
     if as_json:
         print(json.dumps(answer, indent=2))
     else:
-        _print_status(Console(), answer)
+        # In a pipe nothing is cut: a DUID is of no use without its end.
+        _print_status(Console(width=None if sys.stdout.isatty() else 1000), answer)
 
 
 @app.command()
