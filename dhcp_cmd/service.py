@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
 from dhcp_cmd.core.errors import Undecidable
 from dhcp_cmd.core.lookup import lookup
 from dhcp_cmd.core.model import (
+    MICROS,
     BindingRequest,
     Change,
     Decision,
     Domain,
-    EventType,
+    DropNode,
     Lookup,
     Micros,
     Need,
-    NodeId,
-    Record,
     Settings,
     Snapshot,
 )
@@ -31,10 +30,11 @@ from dhcp_cmd.core.reap import reap
 MAX_TRIES = 3
 """How often a batch is decided anew because somebody else was first."""
 MAX_READS = 16
-"""Further reads that one request may need, beside one for each request before it in the batch."""
-MAX_CONFLICTS_REMEMBERED = 10_000
+"""Further reads that one IA may need, beside one for each request before its own in the batch."""
 
-_Conflict = tuple[NodeId, str | None, int | None]
+Clock: TypeAlias = Callable[[], Micros]
+"""Microseconds since the epoch (UTC)."""
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -49,32 +49,32 @@ class Cmd:
         self.store = store
         self.settings = settings
         self.outcomes: Counter[str] = Counter()
-        self._conflicts: dict[_Conflict, None] = {}
         self._logged: set[str] = set()
 
-    def handle(self, requests: Sequence[BindingRequest], now: Micros) -> list[Decision]:
+    def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
         """Decide `requests` in order, each seeing what those before it did, and commit; one decision for each.
 
-        `now` is in microseconds since the epoch. What is returned is durable and may be sent. A request that cannot
-        be decided for a fault of ours has the outcome "internal-error" and no reply; the others go on. Raises
-        StoreError when the database did not do it: then nothing may be answered.
+        `clock` is read when the transaction has begun, after any wait for another writer: what is committed later is
+        later. What is returned is durable and may be sent. A request that collides again and again with what others
+        write has the outcome "collision", one that cannot be decided for a fault of ours "internal-error", both no
+        reply; the others go on. Raises StoreError when the database did not do it: then nothing may be answered.
         """
         if not requests:
             return []
         try:
-            decisions = self._retried(lambda salt: self._transact(requests, now, salt))
+            decisions = self._retried(lambda salt: self._transact(requests, clock, salt))
         except Exception as error:
-            if len(requests) == 1 and not isinstance(error, StoreError):
-                decisions = [self._internal_error(error)]
-            elif len(requests) == 1 or not _is_of_one(error):
+            if not _is_of_one(error):
                 raise
-            else:  # one of them spoils it for all: let each stand for itself
-                return [self._alone(each, now) for each in requests]
-        self._count(decisions)
+            if len(requests) > 1:  # one of them spoils it for all: let each stand for itself
+                return [self.handle([each], clock)[0] for each in requests]
+            decisions = [self._spoilt(error)]
+        self.outcomes.update(decision.outcome for decision in decisions)
         return decisions
 
     def reap(self, now: Micros, limit: int) -> int:
-        """Record the ends and free the prefixes that are due, at most `limit` of them; returns how many were due.
+        """Record the ends and free the prefixes that are due, and forget the nodes that have held nothing for long, at
+        most `limit` of all of them; returns how many there were.
 
         Call again while it returns `limit`. Raises StoreError.
         """
@@ -82,21 +82,15 @@ class Cmd:
         def once(_salt: int) -> int:
             with self.store.transaction() as transaction:
                 due = transaction.due(now, limit)
-                changes = reap(due, now, self.settings)
-                if changes:
-                    transaction.write(changes)
+                transaction.write(reap(due, now, self.settings))
+                before = now - self.settings.node_retention * MICROS
+                idle = transaction.idle(before, limit - len(due))
+                transaction.write([DropNode(node) for node in idle])
+                if due or idle:
                     transaction.commit()
-                return len(due)
+                return len(due) + len(idle)
 
         return self._retried(once)
-
-    def _alone(self, request: BindingRequest, now: Micros) -> Decision:
-        try:
-            return self.handle([request], now)[0]
-        except Collision:
-            decision = Decision(None, None, (), (), "collision")
-            self._count([decision])
-            return decision
 
     def _retried(self, work: Callable[[int], _T]) -> _T:
         for salt in range(MAX_TRIES - 1):
@@ -107,30 +101,28 @@ class Cmd:
         return work(MAX_TRIES - 1)
 
     def _transact(
-        self, requests: Sequence[BindingRequest], now: Micros, salt: int
+        self, requests: Sequence[BindingRequest], clock: Clock, salt: int
     ) -> list[Decision]:
         with self.store.transaction() as transaction:
+            now = clock()
             domain = transaction.domain()
             snapshot = transaction.read([self._lookup(each, domain) for each in requests])
             decisions: list[Decision] = []
             changes: list[Change] = []
-            told: dict[_Conflict, None] = {}
             for request in requests:
                 try:
-                    reads = MAX_READS + len(decisions)
+                    reads = MAX_READS * (1 + len(request.ias)) + len(decisions)
                     decision = self._decide(request, snapshot, transaction, now, salt, reads)
                 except StoreError:
                     raise
                 except Exception as error:
-                    decision = self._internal_error(error)
-                wanted = self._without_repeated_conflicts(decision.changes, told)
-                apply(snapshot, wanted)
-                changes += wanted
+                    decision = self._spoilt(error)
+                apply(snapshot, decision.changes)
+                changes += decision.changes
                 decisions.append(decision)
             if changes:
                 transaction.write(changes)
                 transaction.commit()
-        self._remember(told)
         return decisions
 
     def _lookup(self, request: BindingRequest, domain: Domain) -> Lookup:
@@ -155,35 +147,14 @@ class Cmd:
             transaction.supply(snapshot, decision)
         raise Undecidable(f"still asking after {reads} reads")
 
-    def _without_repeated_conflicts(
-        self, changes: Sequence[Change], told: dict[_Conflict, None]
-    ) -> list[Change]:
-        """A row in the history for each conflict, not for each packet of it."""
-        wanted: list[Change] = []
-        for change in changes:
-            if isinstance(change, Record) and change.event.type is EventType.CONFLICT:
-                event = change.event
-                conflict = (event.node, event.detail, event.generation)
-                if conflict in self._conflicts or conflict in told:
-                    continue
-                told[conflict] = None
-            wanted.append(change)
-        return wanted
-
-    def _remember(self, told: dict[_Conflict, None]) -> None:
-        self._conflicts |= told
-        while len(self._conflicts) > MAX_CONFLICTS_REMEMBERED:
-            del self._conflicts[next(iter(self._conflicts))]
-
-    def _internal_error(self, error: Exception) -> Decision:
+    def _spoilt(self, error: Exception) -> Decision:
+        if isinstance(error, Collision):
+            return Decision(None, None, (), (), "collision")
         kind = f"{type(error).__name__}: {error}"[:200]
         if type(error).__name__ not in self._logged:
             self._logged.add(type(error).__name__)
             _log.error("a request could not be decided: %s", kind, exc_info=error)
         return Decision(None, None, (), (), "internal-error")
-
-    def _count(self, decisions: Sequence[Decision]) -> None:
-        self.outcomes.update(decision.outcome for decision in decisions)
 
 
 def _is_of_one(error: Exception) -> bool:

@@ -11,6 +11,7 @@ from dmm_wire.errors import WireError
 UNSPECIFIED = bytes(16)
 """The unspecified address `::`."""
 
+_LOOPBACK = bytes(15) + b"\x01"
 _ALL_ONES = (1 << 128) - 1
 _HOST_MASKS = tuple(_ALL_ONES >> length for length in range(129))
 _LINK_LAYER = re.compile(r"[0-9A-Fa-f]{1,2}([:-][0-9A-Fa-f]{1,2})*")
@@ -78,6 +79,21 @@ def checked(address: bytes) -> bytes:
     if len(address) != 16:
         raise WireError("length", f"an IPv6 address of {len(address)} octets")
     return address
+
+
+def is_unicast(address: bytes) -> bool:
+    """Whether it may be one node's address: neither multicast nor unspecified."""
+    return address[0] != 0xFF and any(address)
+
+
+def is_link_local(address: bytes) -> bool:
+    """Whether it is a unicast address of one link, of fe80::/10."""
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def is_routable(address: bytes) -> bool:
+    """Whether routers forward to it: unicast, neither link-local nor loopback."""
+    return is_unicast(address) and not is_link_local(address) and address != _LOOPBACK
 
 
 def parse_address(text: str) -> bytes:

@@ -16,7 +16,7 @@ from dhcp_cmd.store.admin import find_maar, read_domain
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Questions to the history: who had an address, where a node was, what is anchored where.",
+    help="Questions to the history: who had what, where a node was.",
 )
 
 _TIME = "TIME"
@@ -61,7 +61,7 @@ def trace(
     ],
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """All moves of a mobile node, where it was when, and what happened to its prefixes."""
+    """All moves of a mobile node, and what became of its prefixes."""
     identity = audit.parse_node(node)
     with database(context) as store:
         write(audit.trace(store, identity), form)
@@ -90,7 +90,7 @@ def handovers(
     until: Annotated[str | None, typer.Option(metavar=_TIME, help=_TIME_HELP)] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """How many handovers there were between each pair of MAARs, and when the first and the last."""
+    """How many handovers between each pair of MAARs, and when."""
     first = None if since is None else _time("--since", since)
     last = None if until is None else _time("--until", until)
     with database(context) as store:

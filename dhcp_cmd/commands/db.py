@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.command()
 def upgrade(context: typer.Context) -> None:
-    """Bring the database to this program's schema version; make it if it is not there."""
+    """Make the database, or bring it to this program's schema version."""
     from dhcp_cmd.store import SCHEMA_VERSION, create_database, database_path, parse_url
     from dhcp_cmd.store import upgrade as upgrade_database
 
@@ -36,7 +36,11 @@ def upgrade(context: typer.Context) -> None:
 
 @app.command()
 def check(context: typer.Context) -> None:
-    """Check schema version, integrity, references, overlaps, and that the history replays to the bindings."""
+    """Check that the database is sound; a line for each problem.
+
+    File integrity, references, overlaps, and that the history replays to the bindings. Reads all of it, while the
+    CMD goes on.
+    """
     from dhcp_cmd.store.maintenance import check as check_database
 
     with database(context) as store:
@@ -56,7 +60,10 @@ def prune(
         typer.Option(metavar="AGE", help="Forget what ended or changed so long ago: 90d, 12h, 2w."),
     ],
 ) -> None:
-    """Forget old history, and the nodes of which nothing is left. What is held now stays known."""
+    """Forget old history, and nodes of which nothing is left.
+
+    What is held now stays known. The CMD goes on meanwhile.
+    """
     from dhcp_cmd.store.prune import prune as prune_database
 
     try:
@@ -67,7 +74,7 @@ def prune(
     before = moment - age * MICROS
     with database(context) as store:
         pruned = prune_database(store, before, moment)
-    print(f"pruned {pruned.events} events and {pruned.nodes} nodes of before {iso(before)}")
+    print(f"pruned {pruned.events} events and {pruned.nodes} nodes from before {iso(before)}")
 
 
 @app.command()
@@ -75,7 +82,7 @@ def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; must not exist.")],
 ) -> None:
-    """Copy the database, as it is at one moment, while the CMD goes on."""
+    """Copy the database as it is at one moment. The CMD goes on meanwhile."""
     from dhcp_cmd.store.maintenance import backup as backup_database
 
     with database(context) as store:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
+from shutil import get_terminal_size
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -39,10 +41,9 @@ def write(answer: Answer, form: Format) -> None:
         writer.writerows(answer.rows)
     else:
         cells = [[_cell(value) for value in row] for row in answer.rows]
-        if sys.stdout.isatty():
-            _rich_table(answer.columns, cells)
-        else:
-            _plain_table(answer.columns, cells)
+        width = get_terminal_size().columns if sys.stdout.isatty() else None
+        for line in table(answer.columns, cells, width):
+            print(line)
 
 
 def _cell(value: Value) -> str:
@@ -51,19 +52,43 @@ def _cell(value: Value) -> str:
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
 
 
-def _rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
-    Console().print(table)
-
-
-def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Aligned columns, two spaces between: no width to fit, a line for each row."""
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
+) -> Iterator[str]:
+    """The lines of a table: aligned columns, a line for each row. Where that is wider than `width` (None: no limit),
+    each row is written as a record instead, for a table broken in its cells cannot be read and not be copied.
+    """
     widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    if width is not None and rows and sum(widths) + 2 * (len(widths) - 1) > width:
+        for row in rows:
+            yield from _record(columns, row, width)
+        return
     for row in (columns, *rows):
-        print("  ".join(map(str.ljust, row, widths)).rstrip())
+        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+    if not rows:
+        yield "(none)"
+
+
+def _record(columns: Sequence[str], row: Sequence[str], width: int) -> Iterator[str]:
+    """One row as `name: value` of what is not empty, in lines that fit; a value is broken at spaces, if at all."""
+    line = ""
+    for name, value in zip(columns, row, strict=True):
+        if not value:
+            continue
+        item = f"{name}: {value}"
+        if line and len(line) + 2 + len(item) <= width:
+            line = f"{line}  {item}"
+            continue
+        if line:
+            yield line
+        indent = "    " if line else ""
+        *full, line = wrap(
+            item,
+            width,
+            initial_indent=indent,
+            subsequent_indent="        ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield from full
+    yield line

@@ -20,7 +20,10 @@ def status(
     context: typer.Context,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """What the database holds; with --config also what became of the messages, by outcome."""
+    """What the database holds; with --config also the counters.
+
+    The counters say what became of the messages, by outcome and by reason.
+    """
     from dhcp_cmd.store.maintenance import status as read_status
 
     with database(context) as store:
@@ -95,7 +98,10 @@ def reap(
         ),
     ] = None,
 ) -> None:
-    """Record the ends that are due and free what nobody can rely on any more; from a timer, beside ipv6-dhcpd."""
+    """Record ends that are due, and free what nobody relies on.
+
+    To be run from a timer, beside ipv6-dhcpd.
+    """
     from dhcp_cmd.service import Cmd
 
     settings = chosen(context).settings()

@@ -30,8 +30,9 @@ from dmm_wire.address import Prefix
 
 PROBES = 3
 """Candidates per pool: with half the pool in use, seven of eight nodes need no search for a gap."""
-ADDRESS_ATTEMPTS = 16
-"""Interface identifiers tried for one address; a reserved or declined one is passed over."""
+ADDRESS_ATTEMPTS = 256
+"""Interface identifiers tried for one address, as many as its counter's octet has; a reserved or declined one is passed
+over."""
 
 
 class Missing(Exception):
@@ -221,12 +222,18 @@ def _questions(
 ) -> tuple[tuple[int, int, int | None], ...]:
     """Everything this request may come to ask of the history, so that it costs one read and not one for each IA."""
     asked = dict.fromkeys(first)
+    for pool, iaid in _places(draft):
+        asked[node.id, pool.id, iaid] = None
+    return tuple(each for each in asked if each not in draft.snapshot.last_held)
+
+
+def _places(draft: Draft) -> Iterator[tuple[Pool, int | None]]:
+    """Every pool that something may come from for this request, with the IAID that it would be for."""
     pools = () if draft.here is None else draft.domain.pools.get(draft.here.id, ())
     for ia in draft.request.ias:
         for pool in pools:
             if (pool.kind is Kind.DELEGATED) is ia.delegated:
-                asked[node.id, pool.id, ia.iaid if ia.delegated else None] = None
-    return tuple(each for each in asked if each not in draft.snapshot.last_held)
+                yield pool, ia.iaid if ia.delegated else None
 
 
 def _hashed(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
@@ -265,10 +272,16 @@ def _gap(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, P
 
 
 def _answer(draft: Draft, pool: PoolId, slot: int) -> Prefix | None:
-    question = (pool, slot)
-    if question not in draft.snapshot.gaps:
-        raise Missing(Need(gaps=(question,)))
-    return draft.snapshot.gaps[question]
+    """The first gap from that slot. Where it must be read, so are those that the request's other IAs begin with: one
+    read, and not one for each IA.
+    """
+    gaps, question = draft.snapshot.gaps, (pool, slot)
+    if question in gaps:
+        return gaps[question]
+    asked = dict.fromkeys([question])
+    for each, iaid in _places(draft):
+        asked[each.id, next(hashed_slots(draft.domain, draft.key, each, iaid))] = None
+    raise Missing(Need(gaps=tuple(each for each in asked if each not in gaps)))
 
 
 # --- addresses out of a node's LINK prefix ---

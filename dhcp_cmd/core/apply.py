@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dhcp_cmd.core.model import Change, DropBinding, DropNode, PutBinding, PutNode, Snapshot
+from dhcp_cmd.core.model import (
+    Change,
+    DropBinding,
+    DropIdentity,
+    DropNode,
+    PutBinding,
+    PutNode,
+    Snapshot,
+)
 
 
 def apply(snapshot: Snapshot, changes: Iterable[Change]) -> None:
@@ -21,6 +29,8 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> None:
             case DropNode(gone):
                 snapshot.nodes = {i: n for i, n in snapshot.nodes.items() if n.id != gone}
                 snapshot.bindings.pop(gone, None)
+            case DropIdentity(identity):
+                snapshot.nodes.pop(identity, None)
             case PutBinding(binding):
                 key = binding.prefix.address
                 snapshot.bindings.setdefault(binding.node, {})[key] = binding

@@ -6,49 +6,105 @@ from dataclasses import replace
 
 from dhcp_cmd.core.attach import attach, flaps_after, settle
 from dhcp_cmd.core.draft import Draft
-from dhcp_cmd.core.identity import Claim, Finding, Verdict, identify, new_node_id
-from dhcp_cmd.core.model import ConflictPolicy, Event, EventType, Node
+from dhcp_cmd.core.identity import Claim, Finding, Verdict, identify, known_by, new_node_id
+from dhcp_cmd.core.model import (
+    MICROS,
+    Change,
+    ConflictPolicy,
+    Event,
+    EventType,
+    Node,
+    PutNode,
+    Record,
+)
+from dmm_wire import dmm
+
+CONFLICT_INTERVAL = 60
+"""Seconds between two conflicts of one node in the history: packets are free, rows are not."""
 
 
-def arrive(draft: Draft, claim: Claim, salt: int) -> Event | None:
+def find(draft: Draft, claim: Claim) -> Finding:
+    """Who the claim shows; a claim to be at a MAAR is one to move there."""
+    here = draft.here if draft.place.level is not None else None
+    return identify(claim, draft.snapshot, draft.now, None if here is None else here.id)
+
+
+def is_late(draft: Draft, node: Node) -> str | None:
+    """Why the message says nothing of where the node is now, being older than its visit elsewhere: "late" where it
+    repeats the last one of the visit before, "stale" where its attach is older, or it tells of none. None: it is not.
+    """
+    here, place = draft.here, draft.place
+    if place.level is None or here is None or node.serving == here.id:
+        return None
+    attachment = place.first(dmm.Attachment)
+    if attachment is None and place.own:
+        return "stale"
+    if node.serving is None:
+        return None
+    if node.previous == here.id and node.heard_before == draft.message:
+        return "late"
+    now = max(draft.now, node.visit_since)
+    if attachment is not None and now - attachment.age_ms * 1000 < node.visit_since:
+        return "stale"
+    return None
+
+
+def arrive(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Event | None:
     """Put the draft to work on the node that the claim shows, on a visit to the MAAR if it came through one.
 
     Returns the conflict where the claim is denied: then nothing was done. An accepted conflict is only recorded.
     """
-    finding = identify(claim, draft.snapshot, draft.now)
     conflict = _conflict(draft, claim, finding)
     if conflict is not None:
         if draft.settings.conflict_policy is ConflictPolicy.DENY:
             return conflict
-        draft.events.append(conflict)
         finding = identify(claim, draft.snapshot, draft.now, accept=True)
     node = _adopt(draft, claim, finding, salt)
+    if conflict is not None and _is_news(conflict, node):
+        draft.events.append(conflict)
+        node = draft.node = replace(node, conflict_at=conflict.at)
     settle(draft)
     if draft.place.level is not None and draft.here is not None:
         attach(draft, node, draft.here)
     return None
 
 
+def recorded(conflict: Event, node: Node | None) -> tuple[Change, ...]:
+    """What is written of a conflict about this node that was denied."""
+    if node is None or not _is_news(conflict, node):
+        return ()
+    return PutNode(replace(node, conflict_at=conflict.at), new=False), Record(conflict)
+
+
+def _is_news(conflict: Event, node: Node) -> bool:
+    at = node.conflict_at
+    return at is None or conflict.at >= at + CONFLICT_INTERVAL * MICROS
+
+
 def _adopt(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Node:
     node = finding.node
     if node is None:
         node = Node(
-            id=new_node_id(claim, draft.snapshot, salt),
+            id=new_node_id(claim, draft.snapshot, draft.now, salt),
             serving=None,
             previous=None,
             generation=0,
             visit_since=draft.now,
             flaps=0,
             identities=finding.learn,
+            link_layer=claim.link_layer,
         )
         draft.adopt(node, claim.key, new=True)
         return node
     draft.adopt(node, claim.key)
     if finding.other is not None:
-        draft.absorb(finding.other)
-    elif finding.learn:
-        draft.node = replace(node, identities=node.identities + finding.learn)
-    return draft.node or node
+        node = draft.absorb(finding.other)
+    node = draft.node = replace(
+        node,
+        identities=known_by(*node.identities, *finding.learn),
+        link_layer=claim.link_layer or node.link_layer,
+    )
+    return node
 
 
 def _conflict(draft: Draft, claim: Claim, finding: Finding) -> Event | None:

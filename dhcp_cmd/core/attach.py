@@ -56,19 +56,24 @@ def attach(draft: Draft, node: Node, maar: Maar) -> Node:
             generation=generation,
             visit_since=draft.now,
             flaps=flaps_after(node, maar, draft.now, draft.settings.flap_interval),
+            heard_before=node.heard,
         )
-        draft.node = node
+    node = draft.node = replace(node, heard=draft.message)
     _sort_out(draft, maar)
     _limit_anchors(draft, maar)
     return node
 
 
 def _sort_out(draft: Draft, maar: Maar) -> None:
-    """What is anchored here is local, everything else is anchored away."""
+    """What is anchored here is local, everything else is anchored away: but for a LINK prefix without an address in
+    use, which nothing needs a tunnel for.
+    """
     for binding in draft.live():
         if binding.anchor == maar.id:
             if binding.state is State.DEPRECATED:
                 draft.activate(binding)
+        elif binding.kind is Kind.LINK and not draft.is_in_use(binding):
+            draft.end(binding, EventType.RELEASED, cause="unused")
         elif binding.state is State.ACTIVE:
             draft.deprecate(binding)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dhcp_cmd.core.allocate import Missing
 from dhcp_cmd.core.answers import BEHAVIOURS, Behaviour
-from dhcp_cmd.core.arrive import arrive
+from dhcp_cmd.core.arrive import arrive, find, is_late, recorded
 from dhcp_cmd.core.attach import settle
 from dhcp_cmd.core.draft import Draft
-from dhcp_cmd.core.identity import Claim, Verdict, claim_of, identify
+from dhcp_cmd.core.identity import Claim, Finding, Verdict, claim_of
 from dhcp_cmd.core.lease import extend, hold_link
 from dhcp_cmd.core.model import (
     BindingRequest,
@@ -17,12 +17,11 @@ from dhcp_cmd.core.model import (
     Micros,
     Need,
     Node,
-    Record,
     Settings,
     Snapshot,
 )
 from dhcp_cmd.core.place import Place, locate
-from dhcp_cmd.core.relay_options import peers, status, visit_options
+from dhcp_cmd.core.relay_options import fits, peers, status, visit_options
 from dhcp_cmd.core.reply import reply
 from dmm_wire import dmm
 from dmm_wire.dhcpv6.codes import MessageType
@@ -41,34 +40,46 @@ def decide(
     """
     if request.server_id is not None and request.server_id != settings.server_duid:
         return Decision(None, None, (), (), "other-server")
-    place = locate(request, snapshot.domain)
+    place = locate(request, snapshot.domain, settings.trusted_relays)
     if place.refusal is not None:
         return _not_believed(place, place.refusal)
+    behaviour = BEHAVIOURS[request.type]
+    cause = QUERY if place.own else behaviour.cause
+    draft = Draft(request, snapshot, settings, now, place, cause)
     try:
-        if place.own:
-            return _own(Draft(request, snapshot, settings, now, place, QUERY), salt)
-        behaviour = BEHAVIOURS[request.type]
-        draft = Draft(request, snapshot, settings, now, place, behaviour.cause)
-        return _client(draft, behaviour, salt)
+        decision = _own(draft, salt) if place.own else _client(draft, behaviour, salt)
     except Missing as missing:
         return missing.need
+    return decision if fits(decision, settings.enterprise) else _too_large(place)
 
 
 def _not_believed(place: Place, refusal: DmmStatus) -> Decision:
-    """A relay level that claims to be a MAAR's and is not: told to a MAAR that asks for itself, no service else."""
+    """A relay that is not what it claims to be: told to a MAAR that asks for itself, no service else."""
     if not place.own:
         return Decision(None, None, (), (), place.why)
     text = place.why.replace("-", " ")
     return Decision(reply(), place.level, (status(refusal, text),), (), place.why)
 
 
+def _too_large(place: Place) -> Decision:
+    """More than a message can hold is not decided: a MAAR that asks for itself goes on with what it knows."""
+    if not place.own:
+        return Decision(None, place.level, (), (), "too-large")
+    told = status(DmmStatus.UNAVAILABLE, "more than a message can hold")
+    return Decision(reply(), place.level, (told,), (), "too-large")
+
+
 def _client(draft: Draft, behaviour: Behaviour, salt: int) -> Decision:
     place = draft.place
     claim = claim_of(draft.request, place)
     if place.maar is not None and claim.identities:
-        conflict = arrive(draft, claim, salt)
+        finding = find(draft, claim)
+        late = None if finding.node is None else is_late(draft, finding.node)
+        if late is not None:
+            return Decision(None, place.level, (), (), late)
+        conflict = arrive(draft, claim, finding, salt)
         if conflict is not None:
-            return _denied(draft, behaviour.denied(draft.request), conflict)
+            return _denied(draft, behaviour.denied(draft.request), conflict, finding)
     if place.level is not None:
         draft.fail(place.every(dmm.AnchorFailed))
     answer = behaviour.answer(draft)
@@ -82,11 +93,14 @@ def _outcome(answer: ClientReply | None) -> str:
     return "advertise" if answer.type == MessageType.ADVERTISE else "reply"
 
 
-def _denied(draft: Draft, answer: ClientReply | None, conflict: Event) -> Decision:
+def _denied(
+    draft: Draft, answer: ClientReply | None, conflict: Event, finding: Finding
+) -> Decision:
     why = (conflict.detail or "").partition(":")[0]
     level = draft.place.level
     relay = () if level is None else (status(DmmStatus.IDENTITY_CONFLICT, why),)
-    return Decision(answer, level, relay, (Record(conflict),), "identity-conflict")
+    changes = recorded(conflict, finding.node)
+    return Decision(answer, level, relay, changes, "identity-conflict")
 
 
 # --- what a MAAR asks for itself ---
@@ -98,18 +112,21 @@ def _own(draft: Draft, salt: int) -> Decision:
     if not claim.identities:
         success = status(DmmStatus.SUCCESS)
         return _told(draft, (success, peers(draft.domain)), "refresh")
-    finding = identify(claim, draft.snapshot, draft.now)
-    if finding.verdict is Verdict.UNKNOWN and claim.name is not None:
-        return _told(draft, (status(DmmStatus.UNKNOWN_NODE),), "unknown-node")
+    finding = find(draft, claim)
     attachment = draft.place.first(dmm.Attachment)
+    if finding.verdict is Verdict.UNKNOWN and (claim.name is not None or attachment is None):
+        return _told(draft, (status(DmmStatus.UNKNOWN_NODE),), "unknown-node")
+    late = None if finding.node is None else is_late(draft, finding.node)
+    if late == "stale":
+        return _told(draft, (status(DmmStatus.STALE),), late)
+    if late is not None:
+        return Decision(None, draft.place.level, (), (), late)
     failed = draft.place.every(dmm.AnchorFailed)
-    if failed and attachment is None:
-        return _report(draft, claim, failed)
-    if finding.node is not None and _is_stale(draft, finding.node, attachment):
-        return _told(draft, (status(DmmStatus.STALE),), "stale")
-    conflict = arrive(draft, claim, salt)
+    if failed and attachment is None and finding.node is not None:
+        return _report(draft, claim, finding.node, failed)
+    conflict = arrive(draft, claim, finding, salt)
     if conflict is not None:
-        return _denied(draft, reply(), conflict)
+        return _denied(draft, reply(), conflict, finding)
     draft.fail(failed)
     link = hold_link(draft)
     if link is not None:
@@ -117,26 +134,9 @@ def _own(draft: Draft, salt: int) -> Decision:
     return _told(draft, visit_options(draft), QUERY)
 
 
-def _is_stale(draft: Draft, node: Node, attachment: dmm.Attachment | None) -> bool:
-    """Whether the attach that this query tells of is older than the visit the node is on elsewhere.
-
-    Only a query can be late like that: a client's own message proves that the client is where it was relayed.
-    """
-    here = draft.here
-    if attachment is None or here is None or node.serving in (None, here.id):
-        return False
-    return draft.now - attachment.age_ms * 1000 < node.visit_since
-
-
-def _report(draft: Draft, claim: Claim, failed: list[dmm.AnchorFailed]) -> Decision:
-    """ANCHOR_FAILED alone is no sign that the node is there: only its S-MAAR is listened to."""
-    here = draft.here
-    finding = identify(claim, draft.snapshot, draft.now, accept=True)
-    if finding.node is None or here is None:
-        return _told(draft, (status(DmmStatus.UNKNOWN_NODE),), "unknown-node")
-    if finding.node.serving != here.id:
-        return _told(draft, (status(DmmStatus.STALE),), "stale")
-    draft.adopt(finding.node, claim.key)
+def _report(draft: Draft, claim: Claim, node: Node, failed: list[dmm.AnchorFailed]) -> Decision:
+    """ANCHOR_FAILED alone is no sign that the node is there: only its S-MAAR comes as far as this."""
+    draft.adopt(node, claim.key)
     settle(draft)
     draft.fail(failed)
     return _told(draft, visit_options(draft), "anchor-failed")

@@ -15,6 +15,7 @@ from dhcp_cmd.core.model import (
     BindingRequest,
     Change,
     Domain,
+    DropIdentity,
     DropNode,
     Event,
     EventType,
@@ -85,8 +86,9 @@ class Draft:
     # --- the node ---
 
     def adopt(self, node: Node, key: bytes, *, new: bool = False) -> None:
-        """Work on this node; `key` is what its allocations are hashed from."""
+        """Work on this node; `key` is what its allocations are hashed from. Time does not go back behind its visit."""
         self.node, self.key = node, key
+        self.now = max(self.now, node.visit_since)
         if not new:
             self._node_before = node
             # Sorted, so that no decision depends on the order in which a store returns rows.
@@ -98,19 +100,20 @@ class Draft:
         """Whether the node was in the database before this message."""
         return self._node_before is not None
 
-    def absorb(self, other: Node) -> None:
+    def absorb(self, other: Node) -> Node:
         """Merge: `other` turned out to be this node. Its identities, bindings and visits become this node's."""
         node = self._require_node()
-        learned = tuple(i for i in other.identities if i not in node.identities)
-        self.node = replace(
+        self.now = max(self.now, other.visit_since)
+        node = self.node = replace(
             node,
-            identities=node.identities + learned,
+            identities=node.identities + other.identities,
             generation=max(node.generation, other.generation),
         )
         self._merged.append(other)
         for address, binding in sorted(self.snapshot.bindings.get(other.id, {}).items()):
             self._known[address] = binding
             self._move(binding, other)
+        return node
 
     def _move(self, binding: Binding, other: Node) -> None:
         self.record(EventType.RECLAIMED, binding, cause="merge")
@@ -128,9 +131,20 @@ class Draft:
     # --- looking ---
 
     @property
+    def message(self) -> bytes:
+        """What tells this message from others: its type and transaction id."""
+        return bytes((self.request.type,)) + self.request.transaction_id
+
+    @property
     def here(self) -> Maar | None:
         """The MAAR whose link the client is on."""
         return self.place.maar
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the node is on a visit to another MAAR. Only a relay without mobility leaves it there."""
+        here, serving = self.here, None if self.node is None else self.node.serving
+        return here is not None and serving not in (None, here.id)
 
     def live(self) -> list[Binding]:
         """The bindings that have not ended."""
@@ -166,6 +180,10 @@ class Draft:
             for b in self.bindings.values()
             if b.kind is Kind.ADDRESS and link.prefix.contains(b.prefix.address)
         ]
+
+    def is_in_use(self, link: Binding) -> bool:
+        """Whether a LINK prefix has an address that has not ended."""
+        return any(address.state is not State.ENDED for address in self.within(link))
 
     def pool_of(self, binding: Binding) -> Pool | None:
         """The pool whose lifetimes the binding has; None when it is gone from the domain."""
@@ -208,9 +226,11 @@ class Draft:
         return binding
 
     def activate(self, binding: Binding) -> Binding:
-        """Local again: preferred again, as far as its valid lifetime was promised."""
+        """Local again: preferred again, as far as its valid lifetime was promised and unless the anchor is drained."""
         pool = self.pool_of(binding)
-        preferred = binding.valid_until if pool is None else until(self.now, pool.preferred)
+        preferred = binding.preferred_until
+        if self.may_extend(binding):
+            preferred = binding.valid_until if pool is None else until(self.now, pool.preferred)
         return self.assign(
             replace(
                 binding,
@@ -326,25 +346,30 @@ class Draft:
         return copy
 
     def changes(self) -> tuple[Change, ...]:
-        """What is to be written, in an order that keeps references whole; the history last."""
+        """What is to be written, in an order that keeps references whole; the history last. Of a node that holds
+        nothing, nothing: anybody can make one up.
+        """
+        if not self.bindings:
+            return ()
         bindings = [
             PutBinding(binding, new=address not in self._known)
             for address, binding in self.bindings.items()
             if self._known.get(address) != binding
         ]
-        node = list(self._node_change(bool(bindings)))
+        node = list(self._node_changes())
         if self._merged:
             drops = [DropNode(other.id) for other in self._merged]
             return (*bindings, *drops, *node, *map(Record, self.events))
         return (*node, *bindings, *map(Record, self.events))
 
-    def _node_change(self, has_bindings: bool) -> Iterable[PutNode]:
+    def _node_changes(self) -> Iterable[Change]:
         node, before = self.node, self._node_before
         if node is None or node == before:
             return
-        # A relay without mobility makes no visit: its client is a node once it holds something.
-        if before is not None or has_bindings or node.serving is not None:
-            yield PutNode(node, new=before is None)
+        for identity in () if before is None else before.identities:
+            if identity not in node.identities:
+                yield DropIdentity(identity)
+        yield PutNode(node, new=before is None)
 
     def _require_node(self) -> Node:
         if self.node is None:

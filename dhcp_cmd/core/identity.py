@@ -8,12 +8,22 @@ from enum import Enum, auto
 from hashlib import blake2b
 
 from dhcp_cmd.core.lifetime import end_of
-from dhcp_cmd.core.model import BindingRequest, Micros, Node, NodeId, Snapshot, State
+from dhcp_cmd.core.model import (
+    BindingRequest,
+    MaarId,
+    Micros,
+    Node,
+    NodeId,
+    Snapshot,
+    State,
+)
 from dhcp_cmd.core.place import Place
 from dmm_wire import dmm
 from dmm_wire.identity import Identity, IdentitySubtype
 
 _LINK_LAYER = (int(IdentitySubtype.EUI48), int(IdentitySubtype.EUI64))
+MAX_LINK_LAYERS = 8
+"""Link-layer addresses that one node is known by, the last ones."""
 _BY_SIZE: Mapping[int, int] = {6: IdentitySubtype.EUI48, 8: IdentitySubtype.EUI64}
 
 
@@ -41,7 +51,7 @@ class Claim:
 
 def claim_of(request: BindingRequest, place: Place) -> Claim:
     """Read the claim of a client's message, or of what a MAAR asks on a node's behalf."""
-    link_layer = _from_hardware(place.link_layer)
+    link_layer = None if place.link_layer is None else link_layer_identity(place.link_layer[1])
     if not place.own:
         name = Identity(IdentitySubtype.DUID, request.client_id) if request.client_id else None
         return Claim(name, link_layer)
@@ -53,12 +63,10 @@ def claim_of(request: BindingRequest, place: Place) -> Claim:
     return Claim(asked.identity, link_layer)
 
 
-def _from_hardware(link_layer: tuple[int, bytes] | None) -> Identity | None:
+def link_layer_identity(address: bytes) -> Identity | None:
     """A link-layer address as an identity: the size tells, hardware types are many."""
-    if link_layer is None:
-        return None
-    subtype = _BY_SIZE.get(len(link_layer[1]))
-    return None if subtype is None else Identity(subtype, link_layer[1])
+    subtype = _BY_SIZE.get(len(address))
+    return None if subtype is None else Identity(subtype, address)
 
 
 class Verdict(Enum):
@@ -85,24 +93,45 @@ class Finding:
     why: str = ""
 
 
-def identify(claim: Claim, snapshot: Snapshot, now: Micros, *, accept: bool = False) -> Finding:
-    """Judge a claim. With `accept`, a conflict is not one: the node moves and learns what nobody else has."""
+def identify(
+    claim: Claim,
+    snapshot: Snapshot,
+    now: Micros,
+    to: MaarId | None = None,
+    *,
+    accept: bool = False,
+) -> Finding:
+    """Judge a claim; `to` is the MAAR that the node would be at. With `accept`, a conflict is not one: the node moves
+    and learns what nobody else has.
+    """
     named = snapshot.nodes.get(claim.name) if claim.name is not None else None
     seen = snapshot.nodes.get(claim.link_layer) if claim.link_layer is not None else None
     if named is None:
         return _nameless(claim, seen)
-    if claim.link_layer is None or (seen is not None and seen.id == named.id):
-        return Finding(Verdict.KNOWN, named)
-    if not accept and _link_layers(named):
+    is_own = seen is not None and seen.id == named.id
+    if not accept and _is_another_machine(claim, named, to):
         if is_live(named.id, snapshot, now):
             return Finding(Verdict.CONFLICT, named, why="another link-layer address")
-        if seen is not None and _names(seen):
+        if seen is not None and not is_own and _names(seen):
             return Finding(Verdict.CONFLICT, seen, why="link-layer address of another node")
+    if claim.link_layer is None or is_own:
+        return Finding(Verdict.KNOWN, named)
     if seen is None:
         return Finding(Verdict.KNOWN, named, learn=(claim.link_layer,))
     if _names(seen):
         return Finding(Verdict.KNOWN, named)  # what is somebody else's is not learned
     return Finding(Verdict.MERGE, named, other=seen)
+
+
+def _is_another_machine(claim: Claim, named: Node, to: MaarId | None) -> bool:
+    """Whether the link-layer address is not the one that the node had last. One that is not shown proves nothing, but
+    it moves nobody either.
+    """
+    if named.link_layer is None:
+        return False
+    if claim.link_layer is None:
+        return to not in (None, named.serving)
+    return claim.link_layer != named.link_layer
 
 
 def _nameless(claim: Claim, seen: Node | None) -> Finding:
@@ -126,11 +155,14 @@ def is_live(node: NodeId, snapshot: Snapshot, now: Micros) -> bool:
     )
 
 
-def new_node_id(claim: Claim, snapshot: Snapshot, salt: int) -> NodeId:
-    """A surrogate id of 63 bits, the same whenever the same node is new; salted again where it clashes."""
+def new_node_id(claim: Claim, snapshot: Snapshot, now: Micros, salt: int) -> NodeId:
+    """A surrogate id of 63 bits; salted again where it clashes. With the time in it, because the history keeps the ids
+    of nodes that are forgotten.
+    """
+    shown = now.to_bytes(8, "big") + claim.key
     while True:
         digest = blake2b(
-            claim.key, digest_size=8, key=snapshot.domain.hash_key, salt=salt.to_bytes(16, "big")
+            shown, digest_size=8, key=snapshot.domain.hash_key, salt=salt.to_bytes(16, "big")
         ).digest()
         number = int.from_bytes(digest, "big") >> 1
         if number and number not in snapshot.bindings:
@@ -150,5 +182,10 @@ def _names(node: Node) -> bool:
     return any(each.subtype not in _LINK_LAYER for each in node.identities)
 
 
-def _link_layers(node: Node) -> bool:
-    return any(each.subtype in _LINK_LAYER for each in node.identities)
+def known_by(*identities: Identity) -> tuple[Identity, ...]:
+    """The identities of one node, each once, of its link-layer addresses the last `MAX_LINK_LAYERS` only: a node that
+    invents another one each time is not looked for by all of them.
+    """
+    unique = tuple(dict.fromkeys(identities))
+    surplus = [each for each in unique if each.subtype in _LINK_LAYER][:-MAX_LINK_LAYERS]
+    return tuple(each for each in unique if each not in surplus)

@@ -34,7 +34,7 @@ def hold(draft: Draft, ia: IaRequest) -> None:
         return
     kind = kind_of(ia)
     live = [b for b in draft.of_ia(kind, ia.iaid) if b.state is not State.ENDED]
-    if all(b.anchor != here.id for b in live):
+    if all(b.anchor != here.id for b in live) and (live or _may_have_another(draft)):
         assigned = _delegate(draft, ia) if ia.delegated else _number(draft, ia)
         if assigned is not None:
             live.append(assigned)
@@ -45,6 +45,12 @@ def hold(draft: Draft, ia: IaRequest) -> None:
                 hold_link(draft)
             binding = draft.activate(binding)
         extend(draft, binding)
+
+
+def _may_have_another(draft: Draft) -> bool:
+    """Whether the node may hold leases for an IA more."""
+    held = {(b.kind, b.iaid) for b in draft.live() if b.kind is not Kind.LINK}
+    return len(held) < draft.settings.max_ias
 
 
 def hold_link(draft: Draft, named: tuple[Prefix, ...] = ()) -> Binding | None:
@@ -76,8 +82,10 @@ def release(draft: Draft, ia: IaRequest) -> bool:
 
 
 def decline(draft: Draft, ia: IaRequest) -> bool:
-    """As `release`, and nobody gets them for the time of the quarantine (RFC 9915 section 18.3.8)."""
-    return _give_back(draft, ia, declined=True)
+    """As `release`, and nobody gets them for the time of the quarantine (RFC 9915 section 18.3.8). Only addresses are
+    declined (section 18.2.8): nobody else can be seen to use a prefix.
+    """
+    return _give_back(draft, ia, declined=not ia.delegated)
 
 
 def _delegate(draft: Draft, ia: IaRequest) -> Binding | None:
@@ -100,6 +108,8 @@ def _named(ia: IaRequest) -> tuple[Prefix, ...]:
 
 
 def _give_back(draft: Draft, ia: IaRequest, *, declined: bool) -> bool:
+    if draft.is_elsewhere:
+        return False  # a relay without mobility does not speak for a node that is at a MAAR
     kind = kind_of(ia)
     live = {b.prefix: b for b in draft.of_ia(kind, ia.iaid) if b.state is not State.ENDED}
     for hint in ia.hints:
@@ -124,5 +134,5 @@ def _after_address(draft: Draft, given_back: Binding, *, declined: bool) -> None
         quarantine = draft.bindings[given_back.prefix.address].reusable_at or 0
         floor = max(link.reusable_at or 0, quarantine)
         link = draft.put(replace(link, reusable_at=floor))
-    if link.state is State.DEPRECATED and all(b.state is State.ENDED for b in draft.within(link)):
+    if link.state is State.DEPRECATED and not draft.is_in_use(link):
         draft.end(link, EventType.RELEASED)

@@ -17,7 +17,7 @@ def lookup(request: BindingRequest, domain: Domain, settings: Settings) -> Looku
     """The identities that the request shows, and every prefix that `decide` may assign without asking again."""
     if request.server_id is not None and request.server_id != settings.server_duid:
         return Lookup((), ())
-    place = locate(request, domain)
+    place = locate(request, domain, settings.trusted_relays)
     if place.maar is None:
         return Lookup((), ())
     claim = claim_of(request, place)

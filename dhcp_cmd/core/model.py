@@ -113,7 +113,6 @@ class Domain:
     links: tuple[Link, ...]
     pools: Mapping[MaarId, tuple[Pool, ...]]
     by_relay_id: Mapping[bytes, Maar]
-    by_endpoint: Mapping[bytes, Maar]
 
 
 # --- What is stored about mobile nodes ---
@@ -126,6 +125,10 @@ class Node:
     `serving` is its S-MAAR, `previous` the S-MAAR it just left (None: none), `generation` the visit's number
     (RFC 5213 timestamp format, `max(now, last + 1)`), `visit_since` when the visit began. `flaps` counts moves in a row
     that went back to the MAAR just left faster than a person moves.
+
+    `link_layer` is the link-layer address of its last message that showed one: while the node holds anything, nobody
+    speaks for it from another. `heard` is the last message of this visit (its type and transaction id), `heard_before`
+    that of the visit before: a repeat of it comes late. `conflict_at` is when a conflict about it was last recorded.
     """
 
     id: NodeId
@@ -135,6 +138,10 @@ class Node:
     visit_since: Micros
     flaps: int
     identities: tuple[Identity, ...]
+    link_layer: Identity | None = None
+    heard: bytes | None = None
+    heard_before: bytes | None = None
+    conflict_at: Micros | None = None
 
 
 class State(StrEnum):
@@ -297,7 +304,6 @@ class Need:
 
     last_held: tuple[tuple[NodeId, PoolId, int | None], ...] = ()
     gaps: tuple[tuple[PoolId, int], ...] = ()
-    candidates: tuple[bytes, ...] = ()
 
 
 # --- What is decided ---
@@ -313,9 +319,17 @@ class PutNode:
 
 @dataclass(frozen=True, slots=True)
 class DropNode:
-    """Remove a node whose identities and bindings went to another one (merge) or that was pruned."""
+    """Remove a node whose identities and bindings went to another one (merge), or that holds nothing any more. What
+    the history says of it stays readable."""
 
     node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class DropIdentity:
+    """A node is not known by this identity any more."""
+
+    identity: Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +355,7 @@ class Record:
     event: Event
 
 
-Change: TypeAlias = PutNode | DropNode | PutBinding | DropBinding | Record
+Change: TypeAlias = PutNode | DropNode | DropIdentity | PutBinding | DropBinding | Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,14 +408,20 @@ class Settings:
 
     server_duid: bytes
     enterprise: int = 32473
+    trusted_relays: tuple[Prefix, ...] = ()
+    """Where relays between the MAARs and the CMD send from: what such a relay says of who sent to it is believed."""
     anchor_hold: int = 86_400
     """How long a prefix may stay anchored away from its node."""
     max_anchors: int = 8
     """How many P-MAARs may anchor prefixes of one node; the oldest goes first."""
+    max_ias: int = 16
+    """For how many IAs (IA_NA and IA_PD) a node may hold leases at one time."""
     reuse_margin: int = 60
     """Added to the last promised lifetime before a prefix may go to somebody else."""
     quarantine: int = 86_400
     """How long a declined address is not given out."""
+    node_retention: int = 86_400
+    """How long after its last move a node that holds nothing any more is still known."""
     flap_interval: int = 2
     """A move back to the MAAR just left, sooner than this after the last move, counts as a flap."""
     flap_limit: int = 3

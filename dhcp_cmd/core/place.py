@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dhcp_cmd.core.model import BindingRequest, Domain, Maar, RelayLevel
+from dhcp_cmd.core.model import BindingRequest, Domain, Link, Maar, RelayLevel
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED
+from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import DmmStatus, SubOption
 
@@ -20,8 +21,7 @@ class Place:
 
     `maar` is the MAAR whose link the client is on (None: the link is not known), `level` the index of the relay
     level that this MAAR added (None: a relay that knows nothing of mobility, or no relay at all, RFC 7333 REQ5).
-    `own` marks a request of the MAAR itself. `refusal` and `why` (a slug) say why a level that claims to be a MAAR's
-    is not believed.
+    `own` marks a request of the MAAR itself. `refusal` and `why` (a slug) say why the relay is not believed.
     """
 
     maar: Maar | None = None
@@ -42,20 +42,27 @@ class Place:
 
 
 NOWHERE = Place()
-"""A message that reached the server directly, or from a link that nobody registered."""
+"""A message that reached the server directly, or through a trusted relay from a link that nobody registered."""
 
 
-def locate(request: BindingRequest, domain: Domain) -> Place:
+def locate(request: BindingRequest, domain: Domain, trusted: Sequence[Prefix] = ()) -> Place:
     """Find the relay level of a MAAR, outermost first: what a host forges can only lie further in.
 
-    The first level with a MAAR sub-option decides; when it cannot be believed, nothing further in is.
+    Who sent a level is known for the outermost one, by its UDP source. Further in it is what the relay says that
+    sent the level before, and only a `trusted` relay is believed that. The first level with a MAAR sub-option
+    decides; when it is not the MAAR's, nothing further in is looked at.
     """
     for index, level in enumerate(request.relays):
-        if level.suboptions is not None:
-            for suboption in level.suboptions:
-                if isinstance(suboption, dmm.Maar):
-                    return _claimed(request, domain, index, level, suboption)
-    return _plain(request, domain)
+        for suboption in level.suboptions or ():
+            if isinstance(suboption, dmm.Maar):
+                return _claimed(request, domain, index, level, suboption)
+        if index == len(request.relays) - 1 or not _is_trusted(level.source, trusted):
+            return _plain(request, domain, index, trusted)
+    return NOWHERE
+
+
+def _is_trusted(source: bytes, trusted: Sequence[Prefix]) -> bool:
+    return any(prefix.contains(source) for prefix in trusted)
 
 
 def _claimed(
@@ -98,13 +105,23 @@ def _link_layer(level: RelayLevel) -> tuple[int, bytes] | None:
     return level.link_layer
 
 
-def _plain(request: BindingRequest, domain: Domain) -> Place:
-    """By link-address alone, that of the level nearest the client unless it is zero (RFC 9915 section 13.1)."""
-    for level in reversed(request.relays):
+def _plain(request: BindingRequest, domain: Domain, index: int, trusted: Sequence[Prefix]) -> Place:
+    """A relay that knows nothing of mobility: by link-address, that of the level nearest the client unless it is zero
+    (RFC 9915 section 13.1). It speaks for the links of the MAAR whose relay address it has, a trusted relay for all.
+    """
+    level = request.relays[index]
+    link = _nearest_link(request.relays, domain)
+    maar = None if link is None else domain.maars.get(link.maar)
+    if _is_trusted(level.source, trusted):
+        return NOWHERE if maar is None else Place(maar, link_layer=level.link_layer)
+    if maar is None or level.source != maar.relay_address:
+        return Place(refusal=DmmStatus.UNKNOWN_MAAR, why="unknown-relay")
+    return Place(maar, link_layer=level.link_layer)
+
+
+def _nearest_link(levels: Sequence[RelayLevel], domain: Domain) -> Link | None:
+    for level in reversed(levels):
         if level.link_address != UNSPECIFIED:
-            for link in domain.links:
-                if link.prefix.contains(level.link_address):
-                    maar = domain.maars.get(link.maar)
-                    return Place(maar, link_layer=request.relays[-1].link_layer)
-            break
-    return NOWHERE
+            found = (link for link in domain.links if link.prefix.contains(level.link_address))
+            return next(found, None)
+    return None

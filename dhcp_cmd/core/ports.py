@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from dhcp_cmd.core.model import Binding, Change, Domain, Lookup, Micros, Need, Snapshot
+from dhcp_cmd.core.model import Binding, Change, Domain, Lookup, Micros, Need, NodeId, Snapshot
 
 
 class StoreError(Exception):
@@ -39,6 +39,11 @@ class Transaction(Protocol):
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """At most `limit` bindings to reap: first those not ENDED with `valid_until` or `hold_until` <= now, then those
         ENDED with `reusable_at` <= now, each sort in the order of these times."""
+        ...
+
+    def idle(self, before: Micros, limit: int) -> list[NodeId]:
+        """At most `limit` nodes without any binding, not even an ENDED one, whose visit began at `before` or earlier,
+        the one that moved longest ago first."""
         ...
 
     def write(self, changes: Sequence[Change]) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import mobile_node
-from dhcp_cmd.core.model import Domain, Kind
+from dhcp_cmd.core.model import Decision, Domain, Kind
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED
 from dmm_wire.dmm import DmmStatus, SubOption
+from dmm_wire.errors import WireError
+
+MAX_ANSWER = 60_000
+"""Octets of the options that the CMD decides. A UDP datagram holds 65,527, and the host adds to these."""
 
 
 def status(code: DmmStatus, text: str = "") -> SubOption:
@@ -20,6 +24,16 @@ def peers(domain: Domain) -> SubOption:
     return dmm.Domain(tuple(maar.endpoint for _, maar in sorted(domain.maars.items())))
 
 
+def fits(decision: Decision, enterprise: int) -> bool:
+    """Whether the answer is no larger than an option and a datagram can be. A DOMAIN names 3,749 MAARs at most."""
+    try:
+        _, ours = dmm.to_option(enterprise, decision.relay)
+    except WireError:  # one sub-option alone is too large
+        return False
+    options = () if decision.reply is None else decision.reply.options
+    return len(ours) + sum(len(body) for _, body in options) <= MAX_ANSWER
+
+
 def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     """STATUS 0, the node, its visit, the prefixes anchored at the MAAR addressed and those anchored elsewhere.
 
@@ -28,8 +42,8 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     """
     node, here = draft.node, draft.here
     options: list[SubOption] = [status(DmmStatus.SUCCESS)]
-    if node is None or here is None:
-        return tuple(options)
+    if node is None or here is None or not draft.bindings:
+        return tuple(options)  # who holds nothing is on no visit
     identity = mobile_node(node)
     if identity is not None:
         options.append(dmm.MobileNode(identity))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from struct import Struct
 from typing import Final
 
 from dhcp_cmd.core.draft import Draft
@@ -13,10 +12,7 @@ from dhcp_cmd.core.model import ClientReply, IaRequest, State
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY, MessageType, OptionCode, StatusCode
 from dmm_wire.dhcpv6.message import Options, encode_options
-
-_IA: Final = Struct("!III")
-_ADDRESS: Final = Struct("!16sII")
-_PREFIX: Final = Struct("!IIB16s")
+from dmm_wire.dhcpv6.options import IA, IA_ADDRESS, IA_PREFIX
 
 _IA_NA, _IA_PD = int(OptionCode.IA_NA), int(OptionCode.IA_PD)
 _IAADDR, _IAPREFIX = int(OptionCode.IAADDR), int(OptionCode.IAPREFIX)
@@ -35,12 +31,11 @@ _TEXT: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One address or prefix as it is told: lifetimes in seconds; `renewable` when T1 and T2 should count it."""
+    """One address or prefix as it is told: lifetimes in seconds."""
 
     prefix: Prefix
     preferred: int
     valid: int
-    renewable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +73,7 @@ def ia_reply(draft: Draft, ia: IaRequest, *, ended: bool = False, unknown: bool 
     for binding in draft.of_ia(kind_of(ia), ia.iaid):
         preferred, valid = draft.lifetimes(binding)
         if valid:
-            renewable = draft.may_extend(binding)
-            leases.append(Lease(binding.prefix, preferred, valid, renewable))
+            leases.append(Lease(binding.prefix, preferred, valid))
         elif ended and not (binding.state is State.ENDED and _is_past(draft, binding.reusable_at)):
             over.append(Lease(binding.prefix, 0, 0))
     if unknown:
@@ -109,24 +103,19 @@ def ia_statuses(ias: Iterable[tuple[IaRequest, StatusCode]]) -> Options:
 
 
 def timers(leases: Iterable[Lease], t1_percent: int, t2_percent: int) -> tuple[int, int]:
-    """T1 and T2 in seconds: parts of the shortest preferred lifetime (RFC 9915 section 21.4).
-
-    Where nothing is preferred (all of it anchored away), of the shortest valid lifetime. Where nothing will be
-    extended, both are that lifetime itself, since there is no point in trying earlier (section 18.3.4).
+    """T1 and T2 in seconds: parts of the shortest preferred lifetime (RFC 9915 section 21.4), or where nothing is
+    preferred (all of it anchored away) of the shortest valid one. Never 0 where there is a lease: that would leave it
+    to the client.
     """
     usable = [lease for lease in leases if lease.valid]
-    renewable = [lease for lease in usable if lease.renewable]
-    preferred = [lease.preferred for lease in renewable if lease.preferred]
-    if preferred or renewable:
-        shortest = min(preferred or [lease.valid for lease in renewable])
-        t1, t2 = _part(shortest, t1_percent), _part(shortest, t2_percent)
-        return min(t1, t2), t2
-    shortest = min((lease.valid for lease in usable), default=0)
-    return shortest, shortest
+    preferred = [lease.preferred for lease in usable if lease.preferred]
+    shortest = min(preferred or [lease.valid for lease in usable], default=0)
+    t1, t2 = _part(shortest, t1_percent), _part(shortest, t2_percent)
+    return min(t1, t2), t2
 
 
 def _part(seconds: int, percent: int) -> int:
-    return INFINITY if seconds == INFINITY else seconds * percent // 100
+    return seconds if seconds in (0, INFINITY) else max(seconds * percent // 100, 1)
 
 
 def _encode(replies: Sequence[IaReply], t1: int, t2: int) -> Options:
@@ -137,13 +126,13 @@ def _encode(replies: Sequence[IaReply], t1: int, t2: int) -> Options:
         for lease in each.leases:
             address, length = lease.prefix
             if delegated:
-                body = _PREFIX.pack(lease.preferred, lease.valid, length, address)
+                body = IA_PREFIX.pack(lease.preferred, lease.valid, length, address)
                 inner.append((_IAPREFIX, body))
             else:
-                inner.append((_IAADDR, _ADDRESS.pack(address, lease.preferred, lease.valid)))
+                inner.append((_IAADDR, IA_ADDRESS.pack(address, lease.preferred, lease.valid)))
         if each.status is not None:
             inner.append(status_option(each.status))
-        header = _IA.pack(each.ia.iaid, t1, t2)
+        header = IA.pack(each.ia.iaid, t1, t2)
         options.append((_IA_PD if delegated else _IA_NA, header + encode_options(tuple(inner))))
     return tuple(options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final
 
 from dhcp_cmd.core.errors import Rejected
@@ -18,7 +17,7 @@ from dmm_wire.dhcpv6.message import (
     parse_options,
     unwrap,
 )
-from dmm_wire.dhcpv6.options import ClientLinkLayerAddress
+from dmm_wire.dhcpv6.options import IA, IA_ADDRESS, IA_PREFIX, ClientLinkLayerAddress
 from dmm_wire.errors import WireError
 
 MAX_IAS = 32
@@ -27,10 +26,6 @@ MAX_HINTS = 32
 """Leases named in one IA that are looked at; the rest are ignored."""
 
 _DUID_SIZES: Final = range(3, 131)  # type code and identifier, RFC 9915 section 11.1
-
-_IA: Final = Struct("!III")
-_ADDRESS: Final = Struct("!16sII")
-_PREFIX: Final = Struct("!IIB16s")
 
 # Plain integers: this is the hot path.
 _CLIENTID = int(OptionCode.CLIENTID)
@@ -138,9 +133,9 @@ def _associations(options: Options) -> tuple[tuple[IaRequest, ...], bool]:
     found: dict[tuple[bool, int], IaRequest] = {}
     for code, body in options:
         if code in (_IA_NA, _IA_PD):
-            if len(body) < _IA.size:
+            if len(body) < IA.size:
                 raise WireError("length", f"option {code} with {len(body)} octets", code)
-            iaid, delegated = _IA.unpack_from(body)[0], code == _IA_PD
+            iaid, delegated = IA.unpack_from(body)[0], code == _IA_PD
             if (delegated, iaid) not in found:
                 if len(found) == MAX_IAS:
                     raise Rejected("too-many-ias")
@@ -153,11 +148,11 @@ def _associations(options: Options) -> tuple[tuple[IaRequest, ...], bool]:
 
 def _addresses(body: bytes) -> tuple[LeaseHint, ...]:
     hints: list[LeaseHint] = []
-    for code, lease in parse_options(body, _IA.size):
+    for code, lease in parse_options(body, IA.size):
         if code == _IAADDR and len(hints) < MAX_HINTS:
-            if len(lease) < _ADDRESS.size:
+            if len(lease) < IA_ADDRESS.size:
                 raise WireError("length", f"option {code} with {len(lease)} octets", code)
-            address, preferred, valid = _ADDRESS.unpack_from(lease)
+            address, preferred, valid = IA_ADDRESS.unpack_from(lease)
             if any(address):
                 hints.append(LeaseHint(Prefix(address, 128), preferred, valid))
     return tuple(hints)
@@ -165,11 +160,11 @@ def _addresses(body: bytes) -> tuple[LeaseHint, ...]:
 
 def _prefixes(body: bytes) -> tuple[LeaseHint, ...]:
     hints: list[LeaseHint] = []
-    for code, lease in parse_options(body, _IA.size):
+    for code, lease in parse_options(body, IA.size):
         if code == _IAPREFIX and len(hints) < MAX_HINTS:
-            if len(lease) < _PREFIX.size:
+            if len(lease) < IA_PREFIX.size:
                 raise WireError("length", f"option {code} with {len(lease)} octets", code)
-            preferred, valid, length, address = _PREFIX.unpack_from(lease)
+            preferred, valid, length, address = IA_PREFIX.unpack_from(lease)
             if length:
                 hints.append(LeaseHint(Prefix.of(address, length), preferred, valid))
     return tuple(hints)

@@ -26,6 +26,8 @@ from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.plugin import counters, mends
 from dhcp_cmd.store import open_store
 from dhcp_cmd.store.engine import parse_url
+from dmm_wire.address import Prefix
+from dmm_wire.errors import WireError
 
 SECTION = "central-mobility-database"
 STATUS_DIRECTORY = "/run/dhcp-cmd"
@@ -95,14 +97,31 @@ reuse_margin = _seconds("reuse-margin", 0, 30 * _DAY)
 quarantine = _seconds("quarantine", 0, 10 * _YEAR)
 flap_interval = _seconds("flap-interval", 0, _HOUR)
 flap_limit = _integer("flap-limit", 1, 1000)
+max_ias = _integer("max-ias", 1, 32)
+node_retention = _seconds("node-retention", 0, 10 * _YEAR)
 conflict_policy = _choice("conflict-policy", ConflictPolicy)
 confirm_policy = _choice("confirm-policy", ConfirmPolicy)
 
+
+def trusted_relays(text: str) -> tuple[Prefix, ...]:
+    """Addresses and prefixes, in any number."""
+    found = []
+    for word in text.split():
+        try:
+            found.append(Prefix.parse(word if "/" in word else f"{word}/128"))
+        except WireError:
+            raise ValueError(f"trusted-relays: {word!r} is not an address or prefix") from None
+    return tuple(found)
+
+
 _SETTINGS = (
+    "trusted_relays",
     "anchor_hold",
     "max_anchors",
+    "max_ias",
     "reuse_margin",
     "quarantine",
+    "node_retention",
     "flap_interval",
     "flap_limit",
     "conflict_policy",

@@ -46,8 +46,12 @@ class Counters:
 
     def count(self, outcome: str) -> None:
         """Add one to `outcome`, a short slug."""
+        self.count_all({outcome: 1})
+
+    def count_all(self, outcomes: Mapping[str, int]) -> None:
+        """Add these numbers to their outcomes."""
         with self._lock:
-            self._counts[outcome] += 1
+            self._counts.update(outcomes)
             if self._timer is None:
                 self._timer = threading.Timer(INTERVAL, self.write)
                 self._timer.daemon = True
@@ -80,6 +84,12 @@ def count(outcome: str) -> None:
     """Add one to `outcome`; does nothing in a process that did not `start`."""
     if _current is not None:
         _current.count(outcome)
+
+
+def count_all(outcomes: Mapping[str, int]) -> None:
+    """Add these numbers to their outcomes; does nothing in a process that did not `start`."""
+    if _current is not None:
+        _current.count_all(outcomes)
 
 
 def clear(directory: str) -> None:

@@ -88,9 +88,8 @@ class MobilityHandler(Handler):
         request: BindingRequest | None = bundle.handler_data.get(BindingRequest)
         if request is None:
             return
-        now = time.time_ns() // 1000
         try:
-            (decision,) = self._open().handle([request], now)
+            (decision,) = self._open().handle([request], _now)
         except StoreError as error:
             self._counted(bundle, "store-error")
             raise CannotRespondError(f"Nothing was committed ({error})") from error
@@ -142,6 +141,11 @@ class MobilityHandler(Handler):
             level = bundle.outgoing_relay_messages[len(request.relays) - 1 - decision.level]
             enterprise = self.configuration.settings.enterprise
             level.options.append(UnknownOption(*dmm.to_option(enterprise, decision.relay)))
+
+
+def _now() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
 
 
 def _option(code: int, body: bytes) -> Option:

@@ -40,7 +40,12 @@ else:
     sys.modules["dhcpkit.typing"] = typing
 
 import ZConfig.loader
-from dhcpkit.ipv6.messages import Message, RelayForwardMessage
+from dhcpkit.ipv6.messages import (
+    ConfirmMessage,
+    Message,
+    RelayForwardMessage,
+    ReplyMessage,
+)
 from dhcpkit.ipv6.options import Option, RelayMessageOption, UnknownOption
 from dhcpkit.ipv6.server.handlers import CannotRespondError
 from dhcpkit.ipv6.server.handlers.unicast import RejectUnwantedUnicastHandler
@@ -83,6 +88,7 @@ def apply_in_worker(read: Callable[[bytes, bytes], BindingRequest | None]) -> No
     """Apply what a worker needs. `read(datagram, source)` makes the request of a datagram; it
     raises WireError or Rejected for one to drop, and says None for one that is not the CMD's."""
     original_bytes(read)
+    confirm_is_decided()
 
 
 def _once(function: Any) -> bool:
@@ -234,6 +240,27 @@ def noise_filter() -> None:
         return packet, replier
 
     UDPListener.recv_request = _mended(recv_request)
+
+
+def confirm_is_decided() -> None:
+    """dhcpkit drops a Confirm without addresses before any handler has seen it.
+
+    It gets no answer (RFC 9915 section 18.3.3), but it shows where the node is, and that is for the CMD to record.
+    """
+    from dhcpkit.ipv6.server.message_handler import MessageHandler
+
+    stock = MessageHandler.init_response
+    if not _once(stock):
+        return
+
+    def init_response(bundle: TransactionBundle) -> None:
+        if isinstance(bundle.request, ConfirmMessage) and BindingRequest in bundle.handler_data:
+            bundle.response = ReplyMessage(bundle.request.transaction_id)
+            bundle.create_outgoing_relay_messages()
+        else:
+            stock(bundle)
+
+    MessageHandler.init_response = staticmethod(_mended(init_response))
 
 
 def original_bytes(read: Callable[[bytes, bytes], BindingRequest | None]) -> None:

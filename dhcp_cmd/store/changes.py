@@ -14,6 +14,7 @@ from dhcp_cmd.core.model import (
     Binding,
     Change,
     DropBinding,
+    DropIdentity,
     DropNode,
     Event,
     Node,
@@ -22,6 +23,7 @@ from dhcp_cmd.core.model import (
     PutNode,
     Record,
 )
+from dmm_wire.identity import Identity
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -68,6 +70,8 @@ class Grouped:
     """Nodes that are there afterwards. Their rows are never deleted, because the history names them."""
     dropped_nodes: dict[NodeId, Node | None] = field(default_factory=dict)
     """Nodes that are dropped, as the batch had put them before (None: it had not)."""
+    freed: set[Identity] = field(default_factory=set)
+    """Identities that nodes lost; another node, or the same one, may have them again by now."""
     bindings: Rows[bytes, Binding] = field(default_factory=Rows)
     dropped_from: dict[bytes, NodeId] = field(default_factory=dict)
     """Whose a deleted binding was, by first address; not where the batch had changed it before."""
@@ -86,6 +90,8 @@ def group(changes: Sequence[Change]) -> Grouped:
                 nodes = grouped.nodes
                 put = nodes.inserted.get(node_id) or nodes.updated.get(node_id)
                 grouped.dropped_nodes[node_id] = put
+            case DropIdentity(identity):
+                grouped.freed.add(identity)
             case PutBinding(binding, new):
                 grouped.bindings.put(binding.prefix.address, binding, new=new)
             case DropBinding(prefix, node_id):

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, exists, func, or_, select
 
-from dhcp_cmd.core.model import Binding, Kind, Micros
+from dhcp_cmd.core.model import Binding, EventType, Kind, Micros, State
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.core.replay import Held, replay
 from dhcp_cmd.store import tables as t
@@ -33,6 +33,7 @@ def check(store: SqlStore) -> list[str]:
     with reading(store.engine) as connection:
         problems = [*_integrity(connection), *_pools(connection)]
         problems += _bindings(connection)
+        problems += _idle(connection)
         problems += _replay(connection)
     return problems
 
@@ -74,9 +75,13 @@ def _bindings(connection: Connection) -> Iterator[str]:
             inside = binding.kind is Kind.ADDRESS and before.kind is Kind.LINK
             if not inside or before.node != binding.node:
                 yield f"bindings: {prefix} of node {binding.node} lies in {before.prefix} of node {before.node}"
+            elif binding.state is not State.ENDED and before.state is State.ENDED:
+                yield f"bindings: {prefix} has not ended, but {before.prefix} that it is in has"
+        elif binding.kind is Kind.ADDRESS:
+            yield f"bindings: {prefix} of node {binding.node} lies in no prefix of it"
         if before is None or not before.prefix.contains(prefix):
             before = binding
-        if binding.pool is not None:
+        if binding.pool is not None and binding.pool in pools:  # else a missing reference
             pool, unit_length = pools[binding.pool]
             offset = int.from_bytes(prefix.address, "big") - int.from_bytes(pool.address, "big")
             slot = offset >> (128 - unit_length)
@@ -84,10 +89,24 @@ def _bindings(connection: Connection) -> Iterator[str]:
                 yield f"bindings: {prefix} is not slot {binding.slot} of pool {pool}"
 
 
+def _idle(connection: Connection) -> Iterator[str]:
+    """The reaper retires nodes by their column `idle`, which triggers keep."""
+    node = t.mobile_node.c
+    holds = exists().where(t.binding.c.node_id == node.id)
+    wrong = or_(and_(node.idle == 1, holds), and_(node.idle == 0, ~holds))
+    for number, idle in connection.execute(select(node.id, node.idle).where(wrong)):
+        yield f"nodes: {number} has idle = {idle}, but {'holds something' if idle else 'holds nothing'}"
+
+
 def _replay(connection: Connection) -> Iterator[str]:
-    """The history, replayed, must be the bindings table."""
+    """The history, replayed, must be the bindings table. Every event names its binding in full, so the last one of
+    each prefix says all that replaying those before it would: of a long history few rows are read.
+    """
     walk = connection.execution_options(yield_per=_ROWS)
-    replayed = replay(map(event_of, walk.execute(select(t.history).order_by(t.history.c.id))))
+    of_bindings = t.history.c.prefix.is_not(None), t.history.c.type != EventType.CONFLICT.value
+    last = select(func.max(t.history.c.id)).where(*of_bindings).group_by(t.history.c.prefix)
+    query = select(t.history).where(t.history.c.id.in_(last)).order_by(t.history.c.id)
+    replayed = replay(map(event_of, walk.execute(query)))
     for row in walk.execute(select(t.binding)):
         binding = binding_of(row)
         held = replayed.pop(binding.prefix.address, None)
@@ -149,7 +168,7 @@ def status(store: SqlStore) -> dict[str, Any]:
             t.mobile_node.c.serving_id
         )
         serving = {row[0]: row[1] for row in connection.execute(visits)}
-        alive = select(func.count()).where(t.mobile_node.c.merged_into_id.is_(None))
+        alive = select(func.count()).where(t.mobile_node.c.idle.is_not(None))
         last = connection.execute(
             select(t.history).order_by(t.history.c.id.desc()).limit(1)
         ).first()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row
 
+from dhcp_cmd.core.identity import link_layer_identity
 from dhcp_cmd.core.model import (
     Binding,
     Domain,
@@ -26,7 +27,8 @@ from dhcp_cmd.core.model import (
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 
-Values = dict[str, Any]
+Values = tuple[Any, ...]
+"""A row as the driver takes it: the values of the columns named beside the function that makes it, in this order."""
 
 
 @lru_cache(maxsize=16_384)
@@ -37,6 +39,7 @@ def _text(prefix: Prefix) -> str:
 
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
+_EVENT_TYPES = {kind.value: kind for kind in EventType}
 
 
 def domain_of(
@@ -58,7 +61,6 @@ def domain_of(
         links=tuple(links),
         pools={maar: tuple(found) for maar, found in by_maar.items()},
         by_relay_id={maar.relay_id: maar for maar in by_id.values()},
-        by_endpoint={maar.endpoint: maar for maar in by_id.values()},
     )
 
 
@@ -92,26 +94,62 @@ def pool_of(row: Row[Any]) -> Pool:
     )
 
 
+NODE = (
+    "id",
+    "serving_id",
+    "previous_id",
+    "generation",
+    "visit_since",
+    "flaps",
+    "link_layer",
+    "heard",
+    "heard_before",
+    "conflict_at",
+)
+
+
+def node_of(row: Sequence[Any], identities: Iterable[Identity]) -> Node:
+    """A node from the columns NODE, with its identities."""
+    number, serving, previous, generation, since, flaps, link_layer, heard, before, conflict = row
+    known_by = tuple(dict.fromkeys(identities))
+    seen = None if link_layer is None else link_layer_identity(link_layer)
+    return Node(
+        number,
+        serving,
+        previous,
+        generation,
+        since,
+        flaps,
+        known_by,
+        seen,
+        heard,
+        before,
+        conflict,
+    )
+
+
 def node_values(node: Node) -> Values:
-    """The columns of a node (its identities have a table of their own)."""
-    return {
-        "id": node.id,
-        "serving_id": node.serving,
-        "previous_id": node.previous,
-        "generation": node.generation,
-        "visit_since": node.visit_since,
-        "flaps": node.flaps,
-    }
+    """The columns NODE of a node (its identities have a table of their own)."""
+    return (
+        node.id,
+        node.serving,
+        node.previous,
+        node.generation,
+        node.visit_since,
+        node.flaps,
+        None if node.link_layer is None else node.link_layer.value,
+        node.heard,
+        node.heard_before,
+        node.conflict_at,
+    )
+
+
+IDENTITY = ("node_id", "subtype", "value", "text")
 
 
 def identity_values(node: int, identity: Identity) -> Values:
-    """The columns of one identity."""
-    return {
-        "node_id": node,
-        "subtype": int(identity.subtype),
-        "value": identity.value,
-        "text": str(identity),
-    }
+    """The columns IDENTITY of one identity."""
+    return (node, int(identity.subtype), identity.value, str(identity))
 
 
 def binding_of(row: Iterable[Any]) -> Binding:
@@ -153,89 +191,167 @@ def binding_of(row: Iterable[Any]) -> Binding:
     )
 
 
-def binding_values(binding: Binding) -> Values:
-    """The columns of a binding."""
-    prefix = binding.prefix
-    return {
-        "prefix": prefix.address,
-        "prefix_length": prefix.length,
-        "prefix_text": _text(prefix),
-        "last_address": prefix.last,
-        "kind": binding.kind.value,
-        "node_id": binding.node,
-        "iaid": binding.iaid,
-        "anchor_id": binding.anchor,
-        "pool_id": binding.pool,
-        "slot": binding.slot,
-        "state": binding.state.value,
-        "assigned_at": binding.assigned_at,
-        "preferred_until": binding.preferred_until,
-        "valid_until": binding.valid_until,
-        "hold_until": binding.hold_until,
-        "ended_at": binding.ended_at,
-        "reusable_at": binding.reusable_at,
-    }
-
-
-_all_but_lifetimes = attrgetter(
+BINDING = (
     "prefix",
+    "prefix_length",
+    "prefix_text",
+    "last_address",
     "kind",
-    "node",
+    "node_id",
     "iaid",
-    "anchor",
-    "pool",
+    "anchor_id",
+    "pool_id",
     "slot",
     "state",
     "assigned_at",
+    "preferred_until",
+    "valid_until",
     "hold_until",
     "ended_at",
     "reusable_at",
 )
 
 
+def binding_values(binding: Binding) -> Values:
+    """The columns BINDING of a binding."""
+    prefix = binding.prefix
+    return (
+        prefix.address,
+        prefix.length,
+        _text(prefix),
+        prefix.last,
+        binding.kind.value,
+        binding.node,
+        binding.iaid,
+        binding.anchor,
+        binding.pool,
+        binding.slot,
+        binding.state.value,
+        binding.assigned_at,
+        binding.preferred_until,
+        binding.valid_until,
+        binding.hold_until,
+        binding.ended_at,
+        binding.reusable_at,
+    )
+
+
+LIFE = (
+    "state",
+    "assigned_at",
+    "preferred_until",
+    "valid_until",
+    "hold_until",
+    "ended_at",
+    "reusable_at",
+)
+"""What changes in the life of a binding, while it is the same node's."""
+
+
+def life_values(binding: Binding) -> Values:
+    """The columns LIFE of a binding."""
+    return (
+        binding.state.value,
+        binding.assigned_at,
+        binding.preferred_until,
+        binding.valid_until,
+        binding.hold_until,
+        binding.ended_at,
+        binding.reusable_at,
+    )
+
+
+_holding = attrgetter("prefix", "kind", "node", "iaid", "anchor", "pool", "slot")
+_life_but_lifetimes = attrgetter("state", "assigned_at", "hold_until", "ended_at", "reusable_at")
+
+
+def is_same_holding(before: Binding, after: Binding) -> bool:
+    """Whether nothing changed but what does in the life of a binding."""
+    return bool(_holding(before) == _holding(after))
+
+
 def is_extension(before: Binding, after: Binding) -> bool:
-    """Whether nothing but the lifetimes changed: most writes are Renews."""
-    return bool(_all_but_lifetimes(before) == _all_but_lifetimes(after))
+    """Whether, of the same holding, nothing but the lifetimes changed: most writes are Renews."""
+    return bool(_life_but_lifetimes(before) == _life_but_lifetimes(after))
+
+
+EVENT = (
+    "at",
+    "recorded_at",
+    "type",
+    "node_id",
+    "cause",
+    "prefix",
+    "prefix_length",
+    "prefix_text",
+    "kind",
+    "iaid",
+    "anchor_id",
+    "from_maar_id",
+    "to_maar_id",
+    "generation",
+    "transaction_id",
+    "detail",
+)
 
 
 def event_values(event: Event) -> Values:
-    """The columns of a history row, without the id that the database gives it."""
+    """The columns EVENT of a history row: all but the id, which the database gives it."""
     prefix = event.prefix
-    return {
-        "at": event.at,
-        "recorded_at": event.recorded_at,
-        "type": event.type.value,
-        "node_id": event.node,
-        "cause": event.cause,
-        "prefix": None if prefix is None else prefix.address,
-        "prefix_length": None if prefix is None else prefix.length,
-        "prefix_text": None if prefix is None else _text(prefix),
-        "kind": None if event.kind is None else event.kind.value,
-        "iaid": event.iaid,
-        "anchor_id": event.anchor,
-        "from_maar_id": event.from_maar,
-        "to_maar_id": event.to_maar,
-        "generation": event.generation,
-        "transaction_id": event.transaction_id,
-        "detail": event.detail,
-    }
+    return (
+        event.at,
+        event.recorded_at,
+        event.type.value,
+        event.node,
+        event.cause,
+        None if prefix is None else prefix.address,
+        None if prefix is None else prefix.length,
+        None if prefix is None else _text(prefix),
+        None if event.kind is None else event.kind.value,
+        event.iaid,
+        event.anchor,
+        event.from_maar,
+        event.to_maar,
+        event.generation,
+        event.transaction_id,
+        event.detail,
+    )
 
 
-def event_of(row: Row[Any]) -> Event:
-    """A row of history."""
+def event_of(row: Iterable[Any]) -> Event:
+    """A row of history, its columns in the order of the table (by position: it is a large table)."""
+    (
+        _id,
+        at,
+        recorded_at,
+        event_type,
+        node,
+        cause,
+        prefix,
+        length,
+        _text,
+        kind,
+        iaid,
+        anchor,
+        from_maar,
+        to_maar,
+        generation,
+        transaction_id,
+        detail,
+    ) = row
     return Event(
-        at=row.at,
-        recorded_at=row.recorded_at,
-        type=EventType(row.type),
-        node=row.node_id,
-        cause=row.cause,
-        prefix=None if row.prefix is None else Prefix(row.prefix, row.prefix_length),
-        kind=None if row.kind is None else _KINDS[row.kind],
-        iaid=row.iaid,
-        anchor=row.anchor_id,
-        from_maar=row.from_maar_id,
-        to_maar=row.to_maar_id,
-        generation=row.generation,
-        transaction_id=row.transaction_id,
-        detail=row.detail,
+        at,
+        recorded_at,
+        _EVENT_TYPES[event_type],
+        node,
+        cause,
+        None if prefix is None else Prefix(prefix, length),
+        None if kind is None else _KINDS[kind],
+        iaid,
+        anchor,
+        from_maar,
+        to_maar,
+        generation,
+        transaction_id,
+        detail,
     )

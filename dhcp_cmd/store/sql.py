@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dhcp_cmd.core.model import (
@@ -17,7 +17,6 @@ from dhcp_cmd.core.model import (
     Lookup,
     Micros,
     Need,
-    Node,
     NodeId,
     Pool,
     PoolId,
@@ -36,8 +35,11 @@ from dhcp_cmd.store.rows import (
     event_values,
     identity_values,
     is_extension,
+    is_same_holding,
+    life_values,
     link_of,
     maar_of,
+    node_of,
     node_values,
     pool_of,
 )
@@ -92,15 +94,12 @@ class SqlTransaction:
 
     def _read_nodes(self, asked: set[Identity], snapshot: Snapshot) -> None:
         found: dict[NodeId, tuple[Any, list[Identity]]] = {}
-        for row in self._in(q.NODES, {identity.value for identity in asked}):
-            identity = Identity(row[6], row[7])
-            found.setdefault(row[0], (row, []))[1].append(identity)
+        for subtype, value, *row in self._in(q.NODES, {identity.value for identity in asked}):
+            found.setdefault(row[0], (row, []))[1].append(Identity(subtype, value))
         for number, (row, identities) in found.items():
             if asked.isdisjoint(identities):
                 continue  # the same octets under another subtype
-            node = Node(
-                row[0], row[1], row[2], row[3], row[4], row[5], tuple(dict.fromkeys(identities))
-            )
+            node = node_of(row, identities)
             snapshot.bindings[number] = {}
             self._loaded.add(number)
             for identity in identities:
@@ -111,11 +110,6 @@ class SqlTransaction:
         """Add to `snapshot` what a decision asked for."""
         pools = {pool.id: pool for each in snapshot.domain.pools.values() for pool in each}
         with self._errors():
-            if need.candidates:
-                found = self._in(q.TAKEN, need.candidates)
-                for prefix, node in found:
-                    # What the batch itself decided about an address is newer than what is stored.
-                    snapshot.taken.setdefault(prefix, node)
             for node, pool_id, iaid in need.last_held:
                 snapshot.last_held[node, pool_id, iaid] = self._last_held(
                     node, pools[pool_id], iaid
@@ -178,6 +172,12 @@ class SqlTransaction:
                     rows += self.connection.execute(query, {"now": now, "most": limit - len(rows)})
         return [binding_of(row) for row in rows]
 
+    def idle(self, before: Micros, limit: int) -> list[NodeId]:
+        """At most `limit` nodes that hold nothing and moved last at `before` or earlier."""
+        with self._errors():
+            rows = self.connection.execute(q.IDLE, {"before": before, "most": limit})
+            return [row[0] for row in rows]
+
     # --- writing ---
 
     def write(self, changes: Sequence[Change]) -> None:
@@ -190,42 +190,44 @@ class SqlTransaction:
             heirs = self._free_identities(grouped)
             self._write_nodes(grouped)
             self._write_bindings(grouped)
-            self._many(insert(t.history), [event_values(event) for event in grouped.events])
+            self._many(q.INSERT_EVENT, [event_values(event) for event in grouped.events])
             self._each_found(
                 q.BURY_NODE,
-                [{"key_": node, "heir": heirs.get(node)} for node in grouped.dropped_nodes],
+                [(None, None, None, heirs.get(node), node) for node in grouped.dropped_nodes],
             )
 
     def _free_identities(self, grouped: Grouped) -> dict[NodeId, NodeId]:
         """Take the identities from the nodes that go, and see to whom they went: the row of a node stays, because
-        the history names it, and says so.
+        the history names it, and says so. Where they went to nobody they stay too, but are nobody's any more.
         """
         gone = grouped.dropped_nodes
         if not gone:
             return {}
         freed = {Identity(row[0], row[1]): NodeId(row[2]) for row in self._in(q.IDENTITIES, gone)}
-        self._in(q.FREE_IDENTITIES, gone)
         freed.update({each: node.id for node in gone.values() if node for each in node.identities})
         for identity in freed:
             self._owners.pop(identity, None)
-        return {
+        heirs = {
             freed[identity]: node.id
             for node in grouped.nodes.all()
             if node.id not in gone
             for identity in node.identities
             if identity in freed
         }
+        self._in(q.FREE_IDENTITIES, heirs)
+        self._in(q.RETIRE_IDENTITIES, gone.keys() - heirs.keys())
+        return heirs
 
     def _write_nodes(self, grouped: Grouped) -> None:
         inserted, updated = grouped.nodes.inserted, grouped.nodes.updated
-        self._many(insert(t.mobile_node), [node_values(node) for node in inserted.values()])
-        rows = [node_values(node) for node in updated.values()]
-        for row in rows:
-            row["key_"] = row.pop("id")
-        self._each_found(q.UPDATE_NODE, rows)
+        self._many(q.INSERT_NODE, [node_values(node) for node in inserted.values()])
+        self._each_found(q.UPDATE_NODE, [_key_last(node_values(node)) for node in updated.values()])
         unread = [number for number in updated if number not in self._loaded]
         for subtype, value, owner in self._in(q.IDENTITIES, unread):
             self._owners[Identity(subtype, value)] = owner
+        self._many(q.FREE_IDENTITY, [(each.value, int(each.subtype)) for each in grouped.freed])
+        for identity in grouped.freed:
+            self._owners.pop(identity, None)
         new = []
         for node in grouped.nodes.all():
             if node.id in grouped.dropped_nodes:
@@ -235,29 +237,31 @@ class SqlTransaction:
                     new.append(identity_values(node.id, identity))
                     self._owners[identity] = node.id
             self._loaded.add(node.id)
-        self._many(insert(t.node_identity), new)
+        self._many(q.INSERT_IDENTITY, new)
 
     def _write_bindings(self, grouped: Grouped) -> None:
         bindings = grouped.bindings
+        owners = grouped.dropped_from
         self._each_found(
             q.DELETE_BINDING,
-            [{"key_": key, "owner": grouped.dropped_from.get(key)} for key in bindings.deleted],
+            [(key, owners.get(key), owners.get(key)) for key in bindings.deleted],
         )
-        changed: list[Values] = []
         extended: list[Values] = []
+        changed: list[Values] = []
+        replaced: list[Values] = []
         for key, binding in bindings.updated.items():
             before = self._stored.get(key)
-            if before is not None and is_extension(before, binding):
-                lifetimes = {"preferred": binding.preferred_until, "valid": binding.valid_until}
-                extended.append({"key_": key, **lifetimes})
+            if before is None or not is_same_holding(before, binding):
+                replaced.append(_key_last(binding_values(binding)))
+            elif is_extension(before, binding):
+                extended.append((binding.preferred_until, binding.valid_until, key))
             else:
-                row = binding_values(binding)
-                row["key_"] = row.pop("prefix")
-                changed.append(row)
+                changed.append((*life_values(binding), key))
         self._each_found(q.EXTEND_BINDING, extended)
-        self._each_found(q.UPDATE_BINDING, changed)
+        self._each_found(q.CHANGE_BINDING, changed)
+        self._each_found(q.UPDATE_BINDING, replaced)
         self._many(
-            insert(t.binding), [binding_values(binding) for binding in bindings.inserted.values()]
+            q.INSERT_BINDING, [binding_values(binding) for binding in bindings.inserted.values()]
         )
         for key in bindings.deleted:
             self._stored.pop(key, None)
@@ -283,13 +287,19 @@ class SqlTransaction:
                 rows += result
         return rows
 
-    def _many(self, statement: Any, rows: list[Values]) -> None:
-        if rows:
-            self.connection.execute(statement, rows)
+    def _many(self, many: q.Many, rows: list[Values]) -> int:
+        """Run a statement for each of `rows`; how many rows of its table that touched."""
+        if not rows:
+            return 0
+        text = self._store.driver_text(many)
+        if text is not None:
+            return self.connection.exec_driver_sql(text, rows).rowcount
+        named = [dict(zip(many.parameters, row, strict=True)) for row in rows]
+        return self.connection.execute(many.statement, named).rowcount
 
-    def _each_found(self, statement: Any, rows: list[Values]) -> None:
+    def _each_found(self, many: q.Many, rows: list[Values]) -> None:
         """Run UPDATE or DELETE for each of `rows`. Raises Collision unless each found its row."""
-        if rows and self.connection.execute(statement, rows).rowcount != len(rows):
+        if self._many(many, rows) != len(rows):
             raise Collision("a row that was to be changed is gone")
 
     @contextmanager
@@ -315,6 +325,13 @@ class SqlStore:
         self.cached_domain: Domain | None = None
         self.full_pools: dict[PoolId, int] = {}
         """Pools seen full, with what their counter `reclaimed` was then."""
+        self._driver_texts: dict[q.Many, str | None] = {}
+
+    def driver_text(self, many: q.Many) -> str | None:
+        """`many.driver_text` of this database's driver, made once."""
+        if many not in self._driver_texts:
+            self._driver_texts[many] = many.driver_text(self.engine.dialect)
+        return self._driver_texts[many]
 
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:
@@ -346,6 +363,11 @@ class SqlStore:
     def close(self) -> None:
         """Close the connections that are not in use."""
         self.engine.dispose()
+
+
+def _key_last(row: Values) -> Values:
+    """A whole row as UPDATE takes it: the key, which the row begins with, after what is set."""
+    return (*row[1:], row[0])
 
 
 def load_domain(connection: Connection) -> Domain:

@@ -67,6 +67,11 @@ mobile_node = Table(
     Column("generation", BigInteger),
     Column("visit_since", Time),
     Column("flaps", Integer),
+    Column("link_layer", Bytes),
+    Column("heard", Bytes),
+    Column("heard_before", Bytes),
+    Column("conflict_at", Time),
+    Column("idle", SmallInteger),
     Column("merged_into_id", BigInteger),
 )
 
@@ -78,6 +83,7 @@ node_identity = Table(
     Column("subtype", SmallInteger),
     Column("value", Bytes),
     Column("text", Text),
+    Column("retired", SmallInteger),
 )
 
 binding = Table(

@@ -23,10 +23,12 @@ from dmm_wire.dhcpv6.message import Options, encode_options, parse_options
 from dmm_wire.errors import WireError
 from dmm_wire.fields import at_least, exactly, pack
 
-_IA = Struct("!III")
-_IA_ADDRESS = Struct("!16sII")
-_IA_PREFIX = Struct("!IIB16s")
-_U8 = Struct("!B")
+IA = Struct("!III")
+"""The fixed fields of IA_NA and IA_PD: IAID, T1, T2. Also for who reads or writes these options without objects."""
+IA_ADDRESS = Struct("!16sII")
+"""Of IA Address: address, preferred and valid lifetime."""
+IA_PREFIX = Struct("!IIB16s")
+"""Of IA Prefix: preferred and valid lifetime, prefix length, prefix."""
 _U16 = Struct("!H")
 _U32 = Struct("!I")
 
@@ -43,12 +45,12 @@ class _IdentityAssociation:
     options: Options = ()
 
     def encode(self) -> tuple[int, bytes]:
-        return self.CODE, pack(_IA, self.iaid, self.t1, self.t2) + encode_options(self.options)
+        return self.CODE, pack(IA, self.iaid, self.t1, self.t2) + encode_options(self.options)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
         at_least(cls.__name__, body, 12)
-        iaid, t1, t2 = _IA.unpack_from(body)
+        iaid, t1, t2 = IA.unpack_from(body)
         return cls(iaid, t1, t2, parse_options(body, 12))
 
 
@@ -78,13 +80,13 @@ class IaAddress:
     options: Options = ()
 
     def encode(self) -> tuple[int, bytes]:
-        fixed = pack(_IA_ADDRESS, checked(self.address), self.preferred, self.valid)
+        fixed = pack(IA_ADDRESS, checked(self.address), self.preferred, self.valid)
         return self.CODE, fixed + encode_options(self.options)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
         at_least(cls.__name__, body, 24)
-        address, preferred, valid = _IA_ADDRESS.unpack_from(body)
+        address, preferred, valid = IA_ADDRESS.unpack_from(body)
         return cls(address, preferred, valid, parse_options(body, 24))
 
 
@@ -105,13 +107,13 @@ class IaPrefix:
 
     def encode(self) -> tuple[int, bytes]:
         address, length = Prefix.of(*self.prefix)
-        fixed = pack(_IA_PREFIX, self.preferred, self.valid, length, address)
+        fixed = pack(IA_PREFIX, self.preferred, self.valid, length, address)
         return self.CODE, fixed + encode_options(self.options)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
         at_least(cls.__name__, body, 25)
-        preferred, valid, length, address = _IA_PREFIX.unpack_from(body)
+        preferred, valid, length, address = IA_PREFIX.unpack_from(body)
         return cls(Prefix.of(address, length), preferred, valid, parse_options(body, 25))
 
 
@@ -169,23 +171,6 @@ class ElapsedTime:
     def decode(cls, body: bytes) -> Self:
         exactly(cls.__name__, body, 2)
         return cls(_U16.unpack(body)[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """Preference (RFC 9915 section 21.8): 0 (least preferred server) to 255 (most)."""
-
-    CODE: ClassVar[int] = OptionCode.PREFERENCE
-
-    value: int
-
-    def encode(self) -> tuple[int, bytes]:
-        return self.CODE, pack(_U8, self.value)
-
-    @classmethod
-    def decode(cls, body: bytes) -> Self:
-        exactly(cls.__name__, body, 1)
-        return cls(body[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,6 @@ class Alignment(NamedTuple):
     offset: int
 
 
-ANYWHERE = Alignment(1, 0)
-
-
 class MobilityOption(ABC):
     """What every mobility option can do."""
 
@@ -91,7 +88,11 @@ class KnownOption(MobilityOption):
 
 @dataclass(frozen=True, slots=True)
 class MobileNodeIdentifier(KnownOption):
-    """Mobile Node Identifier (RFC 4283 section 3, subtypes of RFC 8371)."""
+    """Mobile Node Identifier (RFC 4283 section 3, subtypes of RFC 8371).
+
+    One with a subtype and no identifier is kept as an UnknownOption: it says that a PBU had none
+    (RFC 5213 section 5.3.6).
+    """
 
     TYPE: ClassVar[int] = 8
 
@@ -101,7 +102,9 @@ class MobileNodeIdentifier(KnownOption):
         return self.identity.encode()
 
     @classmethod
-    def decode(cls, body: bytes) -> Self:
+    def decode(cls, body: bytes) -> MobilityOption:
+        if len(body) == 1:
+            return UnknownOption(cls.TYPE, body)
         return cls(Identity.decode(body))
 
 

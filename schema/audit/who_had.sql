@@ -1,25 +1,40 @@
 -- Who held an address or prefix at a time.
 --   :address  an IPv6 address '2001:db8:1:5::7' or a prefix '2001:db8:1::/48' (then: whoever held any of it)
---   :at       ISO 8601, '2026-01-31T12:00:00Z', or microseconds since 1970 as a number
+--   :at       ISO 8601, '2026-01-31T12:00:00Z' (no zone: UTC), or microseconds since 1970 as a number
 -- In the sqlite3 shell:
 --   .parameter set :address "'2001:db8:1:5::7'"
 --   .parameter set :at "'2026-01-31T12:00:00Z'"
 --   .read who_had.sql
+-- No row: nobody. What is no address or no time is an error, of a JSON path: SQLite has no better way to raise one.
 -- `since` and `until` are the ends of the tenure: it began with the first assignment and ended when the holder
 -- released it or its lifetime ran out (without an end on record: the end promised now).
 -- `event` is what last happened to it before :at: assigned (at its anchor) or deprecated (anchored away).
 WITH RECURSIVE
+-- A time in text is whole seconds and a fraction: strftime() would round that to milliseconds.
+stated (at, whole, fraction) AS (
+    SELECT :at,
+           CASE instr(:at, '.') WHEN 0 THEN :at
+                ELSE substr(:at, 1, instr(:at, '.') - 1)
+                     || ltrim(substr(:at, instr(:at, '.') + 1), '0123456789') END,
+           CASE instr(:at, '.') WHEN 0 THEN '' ELSE substr(:at, instr(:at, '.') + 1) END
+),
 moment (at) AS (
-    SELECT CASE typeof(:at)
-           WHEN 'text' THEN CAST(strftime('%s', :at) AS INTEGER) * 1000000
-                            + CAST(substr(strftime('%f', :at), 4) AS INTEGER) * 1000
-           ELSE :at END
+    SELECT CASE
+           WHEN typeof(at) = 'integer' THEN at
+           WHEN whole GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND strftime('%s', whole) IS NOT NULL
+           THEN CAST(strftime('%s', whole) AS INTEGER) * 1000000 + CAST(substr(
+                    substr(fraction, 1, length(fraction) - length(ltrim(fraction, '0123456789'))) || '000000', 1, 6)
+                    AS INTEGER)
+           ELSE json_extract('{}', ':at is no time: ' || quote(at)) END
+    FROM stated
 ),
 -- The text of the address to 32 hexadecimal digits.
 asked (address, length) AS (
     SELECT CASE instr(:address, '/') WHEN 0 THEN :address ELSE substr(:address, 1, instr(:address, '/') - 1) END,
-           CASE instr(:address, '/') WHEN 0 THEN 128
-                                     ELSE CAST(substr(:address, instr(:address, '/') + 1) AS INTEGER) END
+           CASE WHEN instr(:address, '/') = 0 THEN 128
+                WHEN substr(:address, instr(:address, '/')) GLOB '/[0-9]*'
+                     AND substr(:address, instr(:address, '/') + 1) NOT GLOB '*[^0-9]*'
+                THEN CAST(substr(:address, instr(:address, '/') + 1) AS INTEGER) END
 ),
 spelt_out (groups) AS (
     SELECT replace(address, '::', ':' || substr('0:0:0:0:0:0:0:0:', 1,
@@ -32,10 +47,16 @@ joined (n, digits, rest) AS (
     SELECT n + 1,
            digits || substr('0000' || substr(rest, 1, instr(rest, ':') - 1), -4),
            substr(rest, instr(rest, ':') + 1)
-    FROM joined WHERE n < 8
+    FROM joined WHERE n < 8 AND instr(rest, ':') BETWEEN 1 AND 5
+),
+spelt (digits) AS (
+    SELECT upper(digits) FROM joined WHERE n = 8 AND rest = ''
 ),
 whole (digits, length) AS (
-    SELECT upper(digits), length FROM joined, asked WHERE n = 8 AND rest = ''
+    SELECT CASE WHEN digits NOT GLOB '*[^0-9A-F]*' AND length BETWEEN 0 AND 128 THEN digits
+                ELSE json_extract('{}', ':address is no IPv6 address or prefix: ' || quote(:address)) END,
+           length
+    FROM asked LEFT JOIN spelt
 ),
 -- Every prefix that holds what is asked for: one of each length, host bits cleared.
 covering (length, digits) AS (
@@ -76,7 +97,8 @@ holding (id, digits, length, at) AS (
               AND h.at <= m.at AND h.type <> 'conflict'
             ORDER BY h.at DESC, h.id DESC LIMIT 1),
            c.digits, c.length, m.at
-    FROM candidate c, moment m
+    FROM moment m CROSS JOIN candidate c
+    WHERE m.at IS NOT NULL -- what is no time is an error, also where there is no candidate
 ),
 tenure AS (
     SELECT h.*, g.digits, g.length, g.at AS moment,
@@ -99,7 +121,7 @@ answer AS (
             WHERE e.prefix IS NOT NULL AND hex(e.prefix) = t.digits AND e.prefix_length = t.length
               AND e.id <= t.id AND e.id > coalesce(t.ended_before, 0)
               AND e.type IN ('assigned', 'deprecated')) AS since,
-           coalesce(t.ended_at, (SELECT b.valid_until FROM binding b
+           coalesce(t.ended_at, (SELECT min(b.valid_until, coalesce(b.hold_until, b.valid_until)) FROM binding b
                                  WHERE b.prefix = t.prefix AND b.prefix_length = t.length)) AS until
     FROM tenure t
 )

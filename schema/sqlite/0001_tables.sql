@@ -71,7 +71,11 @@ CREATE UNIQUE INDEX pool_prefix ON pool (prefix, prefix_length) WHERE removed_at
 -- Mobile nodes --------------------------------------------------------------------------------------
 
 -- The visit a node is on. A node that was merged into another keeps its row (without identities), because
--- the history names it; `merged_into_id` says where its life went on.
+-- the history names it; `merged_into_id` says where its life went on. One that held nothing for long keeps its
+-- row too, and its identities are `retired`: for the CMD it is a stranger again, the history still names it.
+-- `link_layer` is the address of its last message; `heard` and `heard_before` are the last message (type,
+-- transaction id) of this visit and of the visit before. `idle` is 1 while no row of binding is the node's
+-- (triggers below), NULL once it is retired or merged.
 CREATE TABLE mobile_node (
     id             INTEGER PRIMARY KEY,
     serving_id     INTEGER REFERENCES maar (id),
@@ -79,10 +83,16 @@ CREATE TABLE mobile_node (
     generation     INTEGER NOT NULL CHECK (generation >= 0),
     visit_since    INTEGER NOT NULL,
     flaps          INTEGER NOT NULL DEFAULT 0 CHECK (flaps >= 0),
+    link_layer     BLOB    CHECK (length(link_layer) IN (6, 8)),
+    heard          BLOB    CHECK (length(heard) = 4),
+    heard_before   BLOB    CHECK (length(heard_before) = 4),
+    conflict_at    INTEGER,
+    idle           INTEGER DEFAULT 1 CHECK (idle IN (0, 1)),
     merged_into_id INTEGER REFERENCES mobile_node (id)
 ) STRICT;
 
 CREATE INDEX mobile_node_serving ON mobile_node (serving_id);
+CREATE INDEX mobile_node_idle    ON mobile_node (visit_since) WHERE idle = 1;
 CREATE INDEX mobile_node_merged  ON mobile_node (merged_into_id) WHERE merged_into_id IS NOT NULL;
 
 -- Mobile Node Identifiers: subtypes of RFC 4283 and RFC 8371 (1 NAI, 5 EUI-48, 6 EUI-64, 8 DUID).
@@ -92,9 +102,10 @@ CREATE TABLE node_identity (
     subtype INTEGER NOT NULL CHECK (subtype BETWEEN 0 AND 255),
     value   BLOB    NOT NULL,
     text    TEXT    NOT NULL, -- 'duid:0003...', 'eui48:02:00:5e:00:53:01', 'nai:user@realm'
-    UNIQUE (value, subtype)
+    retired INTEGER NOT NULL DEFAULT 0 CHECK (retired IN (0, 1))
 ) STRICT;
 
+CREATE UNIQUE INDEX node_identity_value ON node_identity (value, subtype) WHERE retired = 0;
 CREATE INDEX node_identity_node ON node_identity (node_id);
 CREATE INDEX node_identity_text ON node_identity (text);
 
@@ -168,9 +179,9 @@ CREATE INDEX history_handover ON history (at, from_maar_id, to_maar_id) WHERE ty
 -- In hexadecimal, because SQL can make that of an address in text, and BLOBs it cannot (before SQLite 3.41).
 CREATE INDEX history_prefix   ON history (hex(prefix), prefix_length, at) WHERE prefix IS NOT NULL;
 
--- The one way to delete history: insert a row here, delete, and set `finished_at`, in one transaction
--- (`dhcp-cmd db prune` does). The rows stay and say what the history no longer covers: of what had ended
--- before `before` nothing is known any more.
+-- The one way to delete history: open a row here (`finished_at` NULL), delete, and close it, in one transaction
+-- (`dhcp-cmd db prune` does, a little at a time, so that the CMD can write in between). The rows stay and say
+-- what the history no longer covers: of what had ended before `before` nothing is known any more.
 CREATE TABLE prune (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     before      INTEGER NOT NULL,
@@ -204,6 +215,24 @@ END;
 CREATE TRIGGER binding_reclaimed AFTER DELETE ON binding WHEN OLD.pool_id IS NOT NULL
 BEGIN
     UPDATE pool SET reclaimed = reclaimed + 1 WHERE id = OLD.pool_id;
+END;
+
+CREATE TRIGGER binding_first AFTER INSERT ON binding
+BEGIN
+    UPDATE mobile_node SET idle = 0 WHERE id = NEW.node_id AND idle = 1;
+END;
+
+CREATE TRIGGER binding_moved AFTER UPDATE OF node_id ON binding WHEN NEW.node_id <> OLD.node_id
+BEGIN
+    UPDATE mobile_node SET idle = 0 WHERE id = NEW.node_id AND idle = 1;
+    UPDATE mobile_node SET idle = 1
+    WHERE id = OLD.node_id AND idle = 0 AND NOT EXISTS (SELECT 1 FROM binding WHERE node_id = OLD.node_id);
+END;
+
+CREATE TRIGGER binding_last AFTER DELETE ON binding
+BEGIN
+    UPDATE mobile_node SET idle = 1
+    WHERE id = OLD.node_id AND idle = 0 AND NOT EXISTS (SELECT 1 FROM binding WHERE node_id = OLD.node_id);
 END;
 
 CREATE TRIGGER maar_inserted AFTER INSERT ON maar BEGIN UPDATE domain SET version = version + 1; END;

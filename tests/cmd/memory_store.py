@@ -15,6 +15,7 @@ from dhcp_cmd.core.model import (
     Change,
     Domain,
     DropBinding,
+    DropIdentity,
     DropNode,
     Event,
     EventType,
@@ -107,7 +108,6 @@ class MemoryTransaction:
             snapshot.last_held[node, pool, iaid] = self._last(node, pools[pool], iaid)
         for pool, slot in need.gaps:
             snapshot.gaps[pool, slot] = self._gap(pools[pool], slot)
-        self._look(snapshot, need.candidates)
 
     def due(self, now: Micros, limit: int) -> list[Binding]:
         over = [
@@ -121,9 +121,14 @@ class MemoryTransaction:
         both = [
             (at, b)
             for sort in (over, free)
-            for at, b in sorted(sort, key=lambda due: (due[0], due[1].prefix))
+            for at, b in sorted(sort, key=lambda due: (due[0], due[1].kind, due[1].prefix))
         ]
         return [b for at, b in both if at <= now][:limit]
+
+    def idle(self, before: Micros, limit: int) -> list[NodeId]:
+        busy = {binding.node for binding in self._tables.bindings.values()}
+        nodes = sorted(self._tables.nodes.values(), key=lambda node: (node.visit_since, node.id))
+        return [n.id for n in nodes if n.id not in busy and n.visit_since <= before][:limit]
 
     def write(self, changes: Sequence[Change]) -> None:
         if self._store.before_write is not None:
@@ -134,6 +139,8 @@ class MemoryTransaction:
                     self._put_node(node, new)
                 case DropNode(node_id):
                     self._drop_node(node_id)
+                case DropIdentity(identity):
+                    del self._tables.identities[identity]
                 case PutBinding(binding, new):
                     self._put_binding(binding, new)
                 case DropBinding(prefix, node_id):

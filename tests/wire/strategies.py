@@ -57,7 +57,6 @@ typed_options: st.SearchStrategy[Any] = st.one_of(
     st.builds(options.StatusOption, u16, text),
     st.builds(options.OptionRequest, st.lists(u16, max_size=9).map(tuple)),
     st.builds(options.ElapsedTime, u16),
-    st.builds(options.Preference, u8),
     st.builds(options.ClientLinkLayerAddress, u16, link_layers),
     st.builds(options.VendorOpts, u32, st.binary(max_size=30)),
 )

@@ -14,6 +14,9 @@ from dmm_wire.address import (
     Prefix,
     format_address,
     format_mac,
+    is_link_local,
+    is_routable,
+    is_unicast,
     parse_address,
     parse_mac,
 )
@@ -94,6 +97,29 @@ def test_contains_agrees_with_ipaddress(one: Prefix, other: Prefix, address: byt
         narrower = Prefix.of(inside, min(one.length + 7, 128))
         assert one.contains(narrower)
         assert narrower.contains(one) == (one.length == 128)
+
+
+@pytest.mark.parametrize(
+    ("text", "unicast", "link_local", "routable"),
+    [
+        ("::", False, False, False),
+        ("::1", True, False, False),
+        ("::2", True, False, True),
+        ("2001:db8::1", True, False, True),
+        ("fd00::1", True, False, True),
+        ("fe7f::1", True, False, True),
+        ("fe80::1", True, True, False),
+        ("febf:ffff::1", True, True, False),
+        ("fec0::1", True, False, True),
+        ("ff02::1", False, False, False),
+        ("ff0e::1", False, False, False),
+    ],
+)
+def test_kinds_of_addresses(text: str, unicast: bool, link_local: bool, routable: bool) -> None:
+    address = parse_address(text)
+    assert is_unicast(address) is unicast
+    assert is_link_local(address) is link_local
+    assert is_routable(address) is routable
 
 
 def test_mac_text() -> None:

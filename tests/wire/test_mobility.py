@@ -318,7 +318,10 @@ def test_option_truncated_at_every_octet(kind: type[KnownOption]) -> None:
     for size in {*range(len(body)), len(body) + 1}:
         short = (body + b"\0")[:size]
         data = bytes((kind.TYPE, size)) + short
-        if kind in (mobility.LinkLayerIdentifier, mobility.DlifLinkLayer) and size > 2:
+        if kind is mobility.MobileNodeIdentifier and size == 1:
+            # No identifier at all: RFC 5213 section 5.3.6 has a use for it.
+            assert decode_options(data) == (mobility.UnknownOption(8, short),)
+        elif kind in (mobility.LinkLayerIdentifier, mobility.DlifLinkLayer) and size > 2:
             assert decode_options(data)[0].body() == short
         else:
             assert reason_of(decode_options, data) in ("length", "identifier")

@@ -25,7 +25,6 @@ from dmm_wire.dhcpv6.options import (
     IaPd,
     IaPrefix,
     OptionRequest,
-    Preference,
     StatusOption,
     VendorOpts,
 )
@@ -153,7 +152,6 @@ CLIENT_OPTIONS: list[tuple[dict[str, Any], tuple[int, bytes]]] = [
     ),
     ({"layer": "DHCP6OptOptReq", "reqopts": [23, 24, 82]}, OptionRequest((23, 24, 82)).encode()),
     ({"layer": "DHCP6OptElapsedTime", "elapsedtime": 1234}, ElapsedTime(1234).encode()),
-    ({"layer": "DHCP6OptPref", "prefval": 17}, Preference(17).encode()),
     ({"layer": "DHCP6OptRapidCommit"}, (OptionCode.RAPID_COMMIT, b"")),
     (
         {"layer": "DHCP6OptStatusCode", "statuscode": 6, "statusmsg": "none left"},

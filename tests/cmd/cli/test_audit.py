@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dhcp_cmd import audit
+from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.store import SqlStore, maintenance
 from dhcp_cmd.store.engine import reading
 from dmm_wire.errors import WireError
@@ -113,6 +114,35 @@ def test_since_and_until(
     )
 
 
+def holders(store: SqlStore, what: str, at: int) -> list[tuple[object, object]]:
+    """The prefixes, and until when, without the day."""
+    found = audit.who_had(store, what, at)
+    column = {name: index for index, name in enumerate(found.columns)}
+    return [(row[column["prefix"]], str(row[column["until"]])[11:19]) for row in found.rows]
+
+
+def test_nobody_holds_it_at_its_end(store: SqlStore) -> None:
+    """The end is the first moment at which it is over; here it was promised, and nothing is on record."""
+    end = T0 + 60 * MINUTE
+    assert holders(store, HOME, end - 1) == [(HOME, "09:00:00"), (ADDRESS, "09:00:00")]
+    assert holders(store, HOME, end) == []
+
+
+def test_anchored_away_it_is_held_as_long_as_it_may_be(store: SqlStore) -> None:
+    """A node that is away holds its prefix for `anchor-hold`, however long the lifetime."""
+    with store.administration() as connection:
+        connection.exec_driver_sql(
+            "UPDATE binding SET hold_until = ? WHERE state = 'deprecated'", (T0 + 40 * MINUTE,)
+        )
+    assert holders(store, AWAY, T0 + 40 * MINUTE - 1) == [(AWAY, "08:40:00")]
+    assert holders(store, AWAY, T0 + 40 * MINUTE) == []
+    with store.administration() as connection:
+        connection.exec_driver_sql(
+            "UPDATE binding SET hold_until = ? WHERE state = 'deprecated'", (T0 + 90 * MINUTE,)
+        )
+    assert holders(store, AWAY, T0 + 50 * MINUTE) == [(AWAY, "09:00:00")]
+
+
 def test_every_length_is_found(store: SqlStore) -> None:
     """A prefix of any length covers its own last address, and nothing after it."""
     with store.administration() as connection:
@@ -187,6 +217,12 @@ def test_anchors(store: SqlStore) -> None:
         ("maar2", AWAY, "link", "deprecated", "maar1"),
     ]
     assert [row[6] for row in audit.anchors(store, "maar2").rows] == [ONE]
+    with store.administration() as connection:  # what has ended is anchored nowhere
+        connection.exec_driver_sql(
+            "UPDATE binding SET state = 'ended', ended_at = ?, reusable_at = ? WHERE anchor_id = 2",
+            (T0, T0),
+        )
+    assert audit.anchors(store, "maar2").rows == ()
     assert audit.anchors(store, "maar3").rows == ()
 
 
@@ -258,6 +294,60 @@ def test_in_the_sqlite3_shell(
     assert len(lines) >= 2
     if line is not None:
         assert any(each.startswith(line) for each in lines)
+
+
+@pytest.mark.parametrize(
+    ("at", "found"),
+    [
+        ("2027-01-15T08:14:59.999999Z", True),
+        ("2027-01-15T08:14:59.9996Z", True),  # not rounded to the next millisecond
+        ("2027-01-15 08:14:59.9999999", True),
+        ("2027-01-15T09:14:59.9999+01:00", True),
+        ("2027-01-15T08:15:00.000Z", False),
+        ("2027-01-15T08:05Z", True),
+        ("2027-01-15T08:04:59.999999Z", False),
+    ],
+)
+def test_a_time_in_text_is_exact(store: SqlStore, at: str, found: bool) -> None:
+    """As a person writes it in the sqlite3 shell; SHARED is node 2's from 08:05 to 08:15."""
+    assert len(audit.ask(store, "who_had", address=SHARED, at=at).rows) == found
+
+
+def test_a_period_in_text_is_exact(store: SqlStore) -> None:
+    def count(since: str | None, until: str | None) -> int:
+        return len(audit.ask(store, "handovers", since=since, until=until).rows)
+
+    assert count("2027-01-15T08:09:59.9999Z", "2027-01-15T08:10:00.000001Z") == 1
+    assert count("2027-01-15T08:10:00Z", "2027-01-15T08:10:00.0004Z") == 1
+    assert count("2027-01-15T08:10:00.0004Z", "2027-01-15T08:10:00.0009Z") == 0
+    assert count(None, "2027-01-15T08:10:00.0000Z") == 1  # the first attach
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("who_had", {"address": SHARED, "at": "noon"}, "noon"),
+        ("who_had", {"address": SHARED, "at": "2027-01-45T08:00:00Z"}, "2027-01-45"),
+        ("who_had", {"address": SHARED, "at": "2461421"}, "2461421"),  # no Julian days
+        ("who_had", {"address": SHARED, "at": None}, "NULL"),  # not set in the shell
+        ("who_had", {"address": "::1", "at": "noon"}, "noon"),  # also where nobody had it
+        *(
+            ("who_had", {"address": wrong, "at": T0}, "NULL" if wrong is None else wrong)
+            for wrong in (
+                *("10.0.0.1", "::g", "1:2:3", "1:2:3:4:5:6:7:8:9", "::1::", "12345::", "me"),
+                *("2001:db8::/129", "2001:db8::/x", "2001:db8::/", "", None),
+            )
+        ),
+        ("handovers", {"since": "noon", "until": None}, "noon"),
+        ("handovers", {"since": None, "until": "2027"}, "2027"),
+    ],
+)
+def test_what_is_no_time_and_no_address_is_an_error(
+    store: SqlStore, name: str, parameters: dict[str, audit.Parameter], message: str
+) -> None:
+    """An empty answer would say that nobody had it."""
+    with pytest.raises(StoreError, match=f"is no .*{message}"):
+        audit.ask(store, name, **parameters)
 
 
 @pytest.mark.needs("sqlite3")

@@ -14,7 +14,9 @@ from typing import NamedTuple
 import pytest
 
 from dhcp_cmd import cli
+from dhcp_cmd.audit import Answer
 from dhcp_cmd.commands import context
+from dhcp_cmd.commands.output import Format, table, write
 from dhcp_cmd.store import open_store
 from tests.cmd.cli.commuter import MINUTE, commuter
 from tests.cmd.store.domain import T0
@@ -92,7 +94,7 @@ def test_check_fails_on_a_broken_database(lived: Shell) -> None:
 
 def test_prune(lived: Shell) -> None:
     assert lived.ok("db", "prune", "--older-than", "4m") == (
-        "pruned 6 events and 0 nodes of before 2027-01-15T08:21:00.000000Z\n"
+        "pruned 6 events and 0 nodes from before 2027-01-15T08:21:00.000000Z\n"
     )
     assert lived.ok("db", "check") == "sound\n"
     note = "dhcp-cmd: note: the history before 2027-01-15T08:21:00.000000Z was pruned\n"
@@ -301,6 +303,57 @@ def test_reap(lived: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dhcp_cmd.commands.running.now", lambda: T0 + 600 * MINUTE)
     assert lived.ok("reap") == "reaped 5\n"
     assert lived.ok("db", "check") == "sound\n"
+
+
+# --- what an answer looks like ---
+
+ANSWER = Answer(
+    ("node", "prefix", "anchor", "identities"),
+    ((1, "2001:db8::/64", None, "duid:0003 eui48:02:00"), (12, None, "maar1", "a\x1b[2Jb")),
+)
+
+
+def test_a_table_is_aligned_and_moves_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    write(ANSWER, Format.TABLE)
+    assert capsys.readouterr().out == (
+        "node  prefix         anchor  identities\n"
+        "1     2001:db8::/64          duid:0003 eui48:02:00\n"
+        "12                   maar1   a\\x1b[2Jb\n"
+    )
+
+
+@pytest.mark.parametrize("width", [49, 50])
+def test_on_a_terminal_too_narrow_for_the_table_rows_are_records(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    write(ANSWER, Format.TABLE)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    if width == 50:
+        assert out.startswith("node  prefix ")
+    else:
+        assert out == (
+            "node: 1  prefix: 2001:db8::/64\n"
+            "    identities: duid:0003 eui48:02:00\n"
+            "node: 12  anchor: maar1  identities: a\\x1b[2Jb\n"
+        )
+
+
+def test_a_value_too_long_for_a_line_is_broken_at_spaces() -> None:
+    pools = "link=2001:db8:100::/40 delegated=2001:db8:d100::/40"
+    assert list(table(("name", "pools", "state"), [("maar1", pools, "active")], 40)) == [
+        "name: maar1",
+        "    pools: link=2001:db8:100::/40",
+        "        delegated=2001:db8:d100::/40",
+        "    state: active",
+    ]
+
+
+def test_no_rows_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    write(Answer(("node", "prefix"), ()), Format.TABLE)
+    assert capsys.readouterr().out == "node  prefix\n(none)\n"
 
 
 # --- mistakes and failures ---

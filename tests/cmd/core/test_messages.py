@@ -19,6 +19,7 @@ from tests.cmd.core.world import (
     a_domain,
     a_maar,
     address,
+    attachment,
     dmm_status,
     na,
     pd,
@@ -33,7 +34,7 @@ from tests.cmd.core.world import (
 HINT_56 = Prefix(bytes(16), 56)
 
 
-def test_solicit_advertises_without_a_trace_but_commits_the_visit() -> None:
+def test_solicit_advertises_without_a_trace() -> None:
     world, host = World(), Host(1)
     decision = world.ask(host, 1, M.SOLICIT, na(7), pd(8))
     answer = Answer(decision)
@@ -41,11 +42,42 @@ def test_solicit_advertises_without_a_trace_but_commits_the_visit() -> None:
     assert answer.type == M.ADVERTISE
     assert list(answer.na[7].values()) == [(1800, 3600)]
     assert list(answer.pd[8].values()) == [(1800, 3600)]
-    assert world.rows() == []
-    assert world.node(host).serving == 1
-    assert world.events() == [("handover", "solicit")]
+    assert decision.relay == (dmm.Status(0, ""),)  # nor a visit: a node is one that holds something
+    assert world.store.commits == 0
+
+
+def test_solicit_of_a_node_that_holds_something_commits_the_visit() -> None:
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    decision = world.later(10).ask(host, 2, M.SOLICIT, na(1, *held.na[1]))
+    assert decision.outcome == "advertise"
+    assert world.events("handover") == [("handover", "request"), ("handover", "solicit")]
+    assert visit(decision) == dmm.Visit(world.node(host).generation, world.domain.maars[1].endpoint)
     assert told_prefixes(decision) == []
-    assert visit(decision) == dmm.Visit(world.node(host).generation, bytes(16))
+    assert len(told(decision, dmm.PreviousMaar)) == 2
+    assert world.rows(host, anchor=2) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [M.SOLICIT, M.CONFIRM, M.RELEASE, M.DECLINE, M.INFORMATION_REQUEST],
+)
+def test_of_a_stranger_nothing_is_stored(kind: int) -> None:
+    world = World()
+    ias = () if kind == M.INFORMATION_REQUEST else (na(1, address("2001:db8:100::1")), pd(1))
+    for number in range(1, 100):
+        decision = world.ask(Host(number), 1, kind, *ias)
+        assert decision.reply is not None
+        assert told(decision, dmm.Visit) == []
+    assert world.store.commits == 0
+
+
+def test_of_a_stranger_that_gets_nothing_nothing_is_stored() -> None:
+    world = World(a_domain([a_maar(1)], {1: ()}))
+    for kind in (M.REQUEST, M.RENEW, M.REBIND):
+        assert world.ask(Host(1), 1, kind, na(), pd()).outcome == "reply"
+    assert world.query(1, attachment(Host(1))).relay == (dmm.Status(0, ""),)
+    assert world.store.commits == 0
 
 
 def test_request_gives_what_was_advertised() -> None:
@@ -289,13 +321,88 @@ def test_a_link_prefix_outlasts_the_quarantine_of_its_address() -> None:
     assert world.rows() == []
 
 
-def test_decline_of_a_delegated_prefix_ends_it_too() -> None:
+def test_decline_of_a_delegated_prefix_is_a_release() -> None:
+    """Nobody else can be seen to use it: RFC 9915 section 18.2.8 speaks of addresses."""
     world, host = World(), Host(1)
-    (bad,) = world.attached(host, 1, pd()).pd[1]
-    assert Answer(world.ask(host, 1, M.DECLINE, pd(1, bad))).status == StatusCode.SUCCESS
-    answer = world.attached(host, 1, pd())
-    assert answer.pd[1].pop(bad) == (0, 0)
-    assert len(answer.pd[1]) == 1
+    (given,) = world.attached(host, 1, pd()).pd[1]
+    assert Answer(world.ask(host, 1, M.DECLINE, pd(1, given))).status == StatusCode.SUCCESS
+    row = world.row(host, kind=Kind.DELEGATED)
+    assert (row.state, row.reusable_at) == (State.ENDED, world.now + 3660 * 10**6)
+    assert set(world.attached(host, 1, pd()).pd[1]) == {given}
+
+
+def test_there_is_an_address_after_every_decline() -> None:
+    world, host = World(), Host(1)
+    declined = set()
+    for _ in range(40):
+        answer = world.attached(host, 1, na())
+        (good,) = (address for address, (preferred, _) in answer.na[1].items() if preferred)
+        assert good not in declined
+        declined.add(good)
+        world.ask(host, 1, M.DECLINE, na(1, good))
+
+
+def test_a_link_prefix_outlasts_the_longest_quarantine_of_its_addresses() -> None:
+    """Also where the operator made it shorter in between."""
+    world, host = World(quarantine=1_000_000), Host(1)
+    (first,) = world.attached(host, 1, na()).na[1]
+    world.ask(host, 1, M.DECLINE, na(1, first))
+    until = world.row(host, kind=Kind.ADDRESS).reusable_at
+    world.cmd.settings = replace(world.settings, quarantine=10_000)
+    answer = world.attached(host, 1, na())
+    (second,) = (a for a, (preferred, _) in answer.na[1].items() if preferred)
+    world.ask(host, 1, M.DECLINE, na(1, second))
+    assert world.row(host, kind=Kind.LINK).reusable_at == until
+
+
+def test_a_pool_made_shorter_shortens_what_is_told() -> None:
+    """The row keeps the longer promise; nobody is told of it any more."""
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    pools = {
+        n: tuple(replace(pool, preferred=100, valid=200) for pool in pools)
+        for n, pools in world.domain.pools.items()
+    }
+    world.change(pools=pools)
+    answer = Answer(world.later(5).ask(host, 1, M.RENEW, na(), pd()))
+    assert answer.na[1] == dict.fromkeys(held.na[1], (100, 200))
+    assert answer.pd[1] == dict.fromkeys(held.pd[1], (100, 200))
+    moved = world.later(5).ask(host, 2, M.SOLICIT)
+    assert {each.valid for each in told(moved, dmm.PreviousMaar)} == {200}
+    assert {row.valid_until for row in world.rows(host)} == {world.now + 3590 * 10**6}
+
+
+def test_a_node_holds_leases_for_so_many_ias_only() -> None:
+    world, host = World(max_ias=3), Host(1)
+    first = world.attached(host, 1, na(1), pd(1), pd(2))
+    answer = world.attached(host, 1, na(1), pd(1), pd(2), pd(3), na(2))
+    assert (answer.na[1], answer.pd[1], answer.pd[2]) == (first.na[1], first.pd[1], first.pd[2])
+    assert answer.ia_status == {
+        ("pd", 3): StatusCode.NO_PREFIX_AVAIL,
+        ("na", 2): StatusCode.NO_ADDRS_AVAIL,
+    }
+    moved = world.later(60).attached(host, 2, na(1), pd(1), pd(2), pd(3))
+    assert len(moved.na[1]) == 2
+    assert [len(moved.pd[iaid]) for iaid in (1, 2, 3)] == [2, 2, 0]
+    world.ask(host, 2, M.RELEASE, pd(2, *moved.pd[2]))
+    assert len(world.attached(host, 2, pd(3)).pd[3]) == 1
+
+
+def test_many_ias_in_a_pool_that_is_nearly_full() -> None:
+    """One read answers for all of them, as long as they do not meet at the same gap."""
+    world = World(a_domain([a_maar(1)], {1: pools_of(1, bits=6)}), max_ias=32)
+    for number in range(1, 33):
+        world.attached(Host(number), 1, pd())
+    reads = world.store.reads
+    ias = [pd(number) for number in range(1, 32)]
+    answer = world.attached(Host(99), 1, *ias)
+    assert len({prefix for leases in answer.pd.values() for prefix in leases}) == 31
+    assert world.store.reads - reads < 31
+
+
+def test_timers_are_never_left_to_the_client() -> None:
+    pools = {1: tuple(replace(p, preferred=1, valid=100) for p in pools_of(1))}
+    assert World(a_domain([a_maar(1)], pools)).attached(Host(1), 1).timers == {(1, 1)}
 
 
 def test_confirm_where_the_address_is() -> None:
@@ -341,12 +448,16 @@ def test_confirm_without_addresses_is_met_with_silence() -> None:
     assert (decision.reply, decision.outcome) == (None, "silent")
 
 
-def test_information_request_is_answered_and_is_a_visit() -> None:
+def test_information_request_is_answered_and_is_a_visit_of_a_node_that_holds_something() -> None:
     world, host = World(), Host(1)
     decision = world.ask(host, 2, M.INFORMATION_REQUEST)
     assert decision.reply is not None
     assert (decision.reply.type, decision.reply.options) == (M.REPLY, ())
+    assert told(decision, dmm.Visit) == []
+    world.attached(host, 1)
+    decision = world.later(10).ask(host, 2, M.INFORMATION_REQUEST)
     assert visit(decision).generation == world.node(host).generation
+    assert world.node(host).serving == 2
 
 
 def test_a_message_for_another_server_is_none_of_ours() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dhcp_cmd.core import relay_options
 from dhcp_cmd.core.model import EventType, Kind, State
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
@@ -24,6 +25,7 @@ from tests.cmd.core.world import (
     na,
     pd,
     pools_of,
+    relayed,
     told,
     told_prefixes,
     visit,
@@ -107,6 +109,7 @@ def test_repeats_on_a_visit_tell_the_same_visit() -> None:
 
 def test_generations_grow_even_when_the_clock_does_not() -> None:
     world, host = World(flap_limit=100), Host(1)
+    world.attached(host, 3)
     seen = []
     for maar in (1, 2, 3, 1, 2):
         seen.append(visit(world.ask(host, maar, M.SOLICIT)).generation)
@@ -249,7 +252,7 @@ def test_a_drained_maar_gives_nothing_new_and_keeps_what_is_anchored() -> None:
     }
     kept = Answer(world.later(1000).ask(host, 1, M.RENEW, na(), pd()))
     assert kept.na[1] == dict.fromkeys(held.na[1], (800, 2600))
-    assert kept.timers == {(2600, 2600)}  # it will not be extended: no point in asking earlier
+    assert kept.timers == {(400, 640)}  # as ever: the operator may undo it
     moved = world.later(100).ask(host, 2, M.REQUEST, na(), pd())
     assert len(told(moved, dmm.PreviousMaar)) == 2
     assert Answer(moved).na[1][next(iter(held.na[1]))] == (0, 2500)
@@ -275,7 +278,6 @@ def test_a_removed_maar_anchors_nothing() -> None:
     world.change(
         maars=maars,
         by_relay_id={m.relay_id: m for m in maars.values()},
-        by_endpoint={m.endpoint: m for m in maars.values()},
         pools={n: world.domain.pools[n] for n in maars},
     )
     decision = world.ask(host, 2, M.RENEW, na(), pd())
@@ -313,6 +315,114 @@ def test_an_anchor_may_be_reported_with_the_clients_message() -> None:
     assert Answer(decision).pd[1][old] == (0, 0)
 
 
+@pytest.mark.parametrize("kind", [M.RENEW, M.REBIND, M.RELEASE, M.SOLICIT])
+def test_a_message_that_comes_again_after_the_move_moves_nothing(kind: int) -> None:
+    """The network may deliver a datagram twice, and late."""
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    packet = world.packet(host, 1, kind, na(1, *held.na[1]))
+    world.handle(packet)
+    world.later(1).attached(host, 2)
+    rows, history = world.rows(), len(world.store.history)
+    late = world.later(1).handle(packet)
+    assert (late.reply, late.relay, late.outcome) == (None, (), "late")
+    assert (world.rows(), len(world.store.history)) == (rows, history)
+    assert world.node(host).serving == 2
+    # Heard anew it is a return.
+    back = world.later(60).ask(host, 1, kind, na(1, *held.na[1]))
+    assert visit(back).previous == world.domain.maars[2].endpoint
+
+
+def test_the_same_message_at_the_next_maar_is_a_move() -> None:
+    """A client that has had no answer says the same again, wherever it is by then."""
+    world, host = World(), Host(1)
+    world.attached(host, 1)
+    first, again = (
+        relayed(host.message(M.REBIND, na(), xid=b"xyz"), world.domain.maars[n], mac=host.mac)
+        for n in (1, 2)
+    )
+    world.handle(world.request(first, world.domain.maars[1].relay_address))
+    decision = world.later(5).handle(world.request(again, world.domain.maars[2].relay_address))
+    assert (decision.outcome, world.node(host).serving) == ("reply", 2)
+
+
+@pytest.mark.parametrize("kind", [M.RENEW, M.RELEASE, M.INFORMATION_REQUEST])
+def test_a_clients_message_older_than_the_visit_elsewhere_is_stale(kind: int) -> None:
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    world.later(10).attached(host, 2)
+    rows = world.rows()
+    ias = () if kind == M.INFORMATION_REQUEST else (na(1, *held.na[1]),)
+    late = world.later(10).ask(host, 1, kind, *ias, extra=[attachment(host, age_ms=60_000)])
+    assert (late.reply, late.relay, late.outcome) == (None, (), "stale")
+    assert (world.rows(), world.node(host).serving) == (rows, 2)
+    now = world.ask(host, 1, kind, *ias, extra=[attachment(host, age_ms=0)])
+    assert (now.outcome, world.node(host).serving) == ("reply", 1)
+
+
+def test_a_query_without_an_attach_moves_nobody() -> None:
+    world, host = World(), Host(1)
+    world.attached(host, 1)
+    named = dmm.MobileNode(host.identity)
+    stale = world.later(10).query(2, named)
+    assert (dmm_status(stale), len(stale.relay), stale.outcome) == (5, 1, "stale")
+    assert world.node(host).serving == 1
+    refreshed = world.query(1, named)
+    assert len(told(refreshed, dmm.AnchoredPrefix)) == 2
+    plain = Host(2)
+    world.ask(plain, 1, M.REQUEST, na(), mobile=False)
+    assert dmm_status(world.query(1, dmm.MobileNode(plain.identity))) == 5
+    assert world.node(plain).serving is None
+
+
+def test_a_message_under_a_clock_that_went_back_is_not_stale() -> None:
+    world, host = World(), Host(1)
+    world.attached(host, 1)
+    world.later(100).attached(host, 2)
+    since = world.node(host).visit_since
+    world.later(-50)
+    decision = world.ask(host, 1, M.RENEW, na(), extra=[attachment(host)])
+    assert decision.outcome == "reply"
+    assert world.node(host).visit_since == since  # nor is its visit older than the one before
+    assert world.store.history[-1].at == since
+
+
+def test_a_link_prefix_without_an_address_is_not_anchored_away() -> None:
+    world, host, frames_only = World(), Host(1), Host(2)
+    held = world.attached(host, 1, na())
+    world.ask(host, 1, M.RELEASE, na(1, *held.na[1]))
+    world.query(1, attachment(frames_only))
+    for each in (host, frames_only):
+        moved = world.query(2, attachment(each))
+        assert told(moved, dmm.PreviousMaar) == []
+    links = world.rows(kind=Kind.LINK, anchor=1)
+    assert [(row.state, row.ended_at) for row in links] == [(State.ENDED, world.now)] * 2
+    assert world.events("released")[-2:] == [("released", "unused")] * 2
+    assert world.events("deprecated") == []
+
+
+def test_what_is_in_its_last_second_is_not_told() -> None:
+    """A lifetime of 0 would say that it has ended."""
+    world, host = World(), Host(1)
+    held = world.attached(host, 1, pd())
+    world.later(3599.5)
+    decision = world.ask(host, 1, M.INFORMATION_REQUEST)
+    assert told(decision, dmm.AnchoredPrefix) == []
+    moved = world.ask(host, 2, M.INFORMATION_REQUEST)
+    assert told(moved, dmm.PreviousMaar) == []
+    assert {row.prefix for row in world.live(host)} == set(held.pd[1])
+
+
+def test_nothing_is_preferred_again_at_a_drained_maar() -> None:
+    world, host = World(), Host(1)
+    held = world.attached(host, 1, na())
+    world.later(60).attached(host, 2, na())
+    world.drain(1)
+    back = Answer(world.later(60).ask(host, 1, M.RENEW, na()))
+    assert [back.na[1][address] for address in held.na[1]] == [(0, 3540)]
+    assert {b.state for b in world.rows(host, anchor=1)} == {State.ACTIVE}
+
+
 # --- what a MAAR asks for itself ---
 
 
@@ -324,6 +434,26 @@ def test_start_up_tells_the_domain() -> None:
         (domain,) = told(decision, dmm.Domain)
         assert domain.endpoints == tuple(world.domain.maars[n].endpoint for n in (1, 2, 3))
         assert dmm_status(decision) == 0
+    assert world.store.commits == 0
+
+
+def test_a_domain_too_large_for_an_option_is_said() -> None:
+    """DOMAIN holds 3,749 endpoints; a MAAR that gets none keeps those it has."""
+    world = World()
+    one = world.domain.maars[1]
+    maars = {n: replace(one, id=n) for n in range(1, 3751)}
+    world.change(maars=maars)
+    decision = world.query(1)
+    assert (dmm_status(decision), len(decision.relay), decision.outcome) == (6, 1, "too-large")
+    del maars[3750]
+    assert len(told(world.query(1), dmm.Domain)[0].endpoints) == 3749
+
+
+def test_what_no_message_can_hold_is_not_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    world, host = World(), Host(1)
+    monkeypatch.setattr(relay_options, "MAX_ANSWER", 100)
+    decision = world.ask(host, 1, M.REQUEST, na(), pd(1), pd(2))
+    assert (decision.reply, decision.relay, decision.outcome) == (None, (), "too-large")
     assert world.store.commits == 0
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dhcp_cmd.core.model import ConflictPolicy, EventType, Kind, Maar, State
+from dhcp_cmd.service import Cmd
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
-from dmm_wire.dhcpv6.codes import StatusCode
+from dmm_wire.dhcpv6.codes import OptionCode, StatusCode
+from dmm_wire.dhcpv6.message import ClientMessage
 from dmm_wire.identity import Identity, IdentitySubtype
 from tests.cmd.core.world import (
     Answer,
@@ -79,20 +83,115 @@ def test_a_level_forged_behind_a_plain_relay_needs_the_maars_address() -> None:
     forged = relayed(host.message(M.REQUEST, na()), world.domain.maars[2], mac=host.mac)
     outer = relayed(forged, world.domain.maars[1], peer=host.link_local, mobile=False)
     decision = world.handle(world.request(outer, address("2001:db8::5")))
-    assert (decision.reply, decision.outcome) == (None, "wrong-relay-address")
+    assert (decision.reply, decision.outcome) == (None, "unknown-relay")
 
 
-def test_a_maar_may_be_behind_another_relay() -> None:
-    world, host = World(), Host(1)
+def behind(inner: bytes, maar: Maar, link: bytes | None = bytes(16)) -> bytes:
+    """What a relay says that this MAAR sent to it."""
+    return relayed(inner, a_maar(8), peer=maar.relay_address, mobile=False, link=link)
+
+
+def test_a_maar_may_be_behind_relays_that_the_operator_trusts() -> None:
+    relays = (Prefix.parse("2001:db8::5/128"), Prefix.parse("2001:db8:5::/64"))
+    world, host = World(trusted_relays=relays), Host(1)
     maar = world.domain.maars[1]
     inner = relayed(host.message(M.REQUEST, na()), maar, peer=host.link_local, mac=host.mac)
-    outer = relayed(inner, a_maar(8), peer=maar.relay_address, mobile=False, link=bytes(16))
-    decision = world.handle(world.request(outer, address("2001:db8::5")))
+    decision = world.handle(world.request(behind(inner, maar), address("2001:db8::5")))
     assert (decision.level, decision.outcome) == (1, "reply")
     assert world.node(host).serving == 1
+    middle = a_maar(7)
+    middle = replace(middle, relay_address=address("2001:db8:5::7"))
+    twice = behind(behind(inner, maar), middle)
+    decision = world.handle(world.request(twice, address("2001:db8::5")))
+    assert (decision.level, decision.outcome) == (2, "reply")
+    # Each of them has to be.
+    middle = replace(middle, relay_address=BAD)
+    twice = behind(behind(inner, maar), middle)
+    decision = world.handle(world.request(twice, address("2001:db8::5")))
+    assert (decision.reply, decision.outcome) == (None, "unknown-relay")
+
+
+@pytest.mark.parametrize("source", [BAD, a_maar(3).relay_address])
+def test_nobody_says_for_a_maar_what_it_sent(source: bytes) -> None:
+    """Neither a host of the network nor another MAAR's relay address: a MAAR has no MAAR behind it."""
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    two = world.domain.maars[2]
+    for kind in (M.REBIND, M.RELEASE, M.INFORMATION_REQUEST):
+        ias = () if kind == M.INFORMATION_REQUEST else (na(1, *held.na[1]), pd(1, *held.pd[1]))
+        inner = relayed(host.message(kind, *ias, xid=b"bad"), two, mac=host.mac)
+        for link in (bytes(16), link_address(2), link_address(3)):
+            before = world.store.commits
+            decision = world.handle(world.request(behind(inner, two, link), source))
+            if link == link_address(3) and source != BAD:
+                continue  # plain DHCPv6 for a client of its own link
+            assert (decision.reply, decision.relay) == (None, ())
+            assert (decision.outcome, world.store.commits) == ("unknown-relay", before)
+    assert world.node(host).serving == 1
+    assert {b.state for b in world.rows(host, anchor=1)} == {State.ACTIVE}
+
+
+def test_nobody_asks_for_a_maar_who_its_peers_are() -> None:
+    world = World()
+    two = world.domain.maars[2]
+    query = ClientMessage(
+        M.INFORMATION_REQUEST, b"bad", ((int(OptionCode.CLIENTID), two.relay_id),)
+    )
+    data = behind(relayed(query.encode(), two, peer=two.endpoint), two)
+    decision = world.handle(world.request(data, BAD))
+    assert (decision.reply, decision.relay, decision.outcome) == (None, (), "unknown-relay")
 
 
 # --- coexistence ---
+
+
+@pytest.mark.parametrize("source", [BAD, a_maar(2).relay_address])
+@pytest.mark.parametrize("kind", [M.SOLICIT, M.REQUEST, M.RELEASE, M.DECLINE])
+def test_a_plain_relay_is_registered_or_refused(source: bytes, kind: int) -> None:
+    world, host = World(), Host(1)
+    held = Answer(world.ask(host, 1, M.REQUEST, na(), pd(), mobile=False))
+    rows = world.rows()
+    inner = host.message(kind, na(1, *held.na[1]), pd(1, *held.pd[1]))
+    decision = world.handle(world.request(relayed(inner, ONE, mobile=False), source))
+    assert (decision.reply, decision.outcome) == (None, "unknown-relay")
+    assert world.rows() == rows
+
+
+def test_a_plain_relay_the_operator_trusts_serves_every_link() -> None:
+    world, host = World(trusted_relays=(Prefix.parse("2001:db8::5/128"),)), Host(1)
+    for number in (1, 2):
+        inner = host.message(M.REQUEST, na())
+        data = relayed(inner, a_maar(number), mac=host.mac, mobile=False)
+        assert world.handle(world.request(data, address("2001:db8::5"))).outcome == "reply"
+    assert {b.anchor for b in world.rows(host)} == {1, 2}
+    nowhere = relayed(host.message(M.SOLICIT, na()), ONE, mobile=False, link=BAD)
+    assert Answer(world.handle(world.request(nowhere, address("2001:db8::5")))).ia_status == {
+        ("na", 1): StatusCode.NO_ADDRS_AVAIL
+    }
+
+
+def test_a_relay_without_an_address_on_the_link_leaves_it_to_the_next_one() -> None:
+    """RFC 9915 section 13.1: an LDRA (RFC 6221) says `::`, and its own option 79 is anybody's."""
+    world, host = World(), Host(1)
+    ldra = relayed(
+        host.message(M.REQUEST, na()), a_maar(7), mobile=False, link=bytes(16), mac=Host(5).mac
+    )
+    data = relayed(ldra, ONE, peer=address("fe80::7"), mobile=False)
+    assert world.handle(world.request(data, ONE.relay_address)).outcome == "reply"
+    assert {b.anchor for b in world.rows(host)} == {1}
+    assert world.node(host).identities == (host.identity,)
+
+
+@pytest.mark.parametrize("kind", [M.RELEASE, M.DECLINE])
+def test_a_plain_relay_ends_nothing_of_a_node_that_is_at_a_maar(kind: int) -> None:
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    world.later(60).attached(host, 2)
+    rows = world.rows()
+    ias = na(1, *held.na[1]), pd(1, *held.pd[1])
+    answer = Answer(world.ask(host, 1, kind, *ias, mobile=False))
+    assert set(answer.ia_status.values()) == {StatusCode.NO_BINDING}
+    assert world.rows() == rows
 
 
 def test_a_plain_relay_gets_plain_dhcpv6() -> None:
@@ -257,6 +356,64 @@ def test_a_new_network_card_is_learned_once_nothing_is_live() -> None:
     world.later(4000)
     assert world.ask(renewed, 2, M.REQUEST, na()).outcome == "reply"
     assert renewed.hardware in world.node(host).identities
+    # From now on it is this one that speaks for the node, and the old one does not.
+    assert world.later(10).ask(renewed, 1, M.RENEW, na()).outcome == "reply"
+    assert world.later(10).ask(host, 2, M.RENEW, na()).outcome == "identity-conflict"
+
+
+def test_a_mac_seen_with_another_duid_before_still_protects_its_node() -> None:
+    """Who says it has the victim's link-layer address gets there first; that takes nothing from the victim."""
+    world, victim = World(), Host(1)
+    world.attached(Host(66, mac=victim.mac), 2, na())
+    held = world.later(10).attached(victim, 1)
+    assert world.node(victim).identities == (victim.identity,)
+    thief = copycat(victim, 77)
+    stolen = world.later(10).ask(thief, 2, M.REBIND, na(1, *held.na[1]))
+    assert (stolen.outcome, dmm_status(stolen)) == ("identity-conflict", 4)
+    assert thief.hardware not in world.store.tables.identities
+    moved = world.later(10).ask(victim, 2, M.REBIND, na(1, *held.na[1]))
+    assert (moved.outcome, world.node(victim).serving) == ("reply", 2)
+
+
+def test_nobody_moves_a_live_node_without_a_link_layer_address() -> None:
+    world, host = World(), Host(1)
+    held = world.attached(host, 1)
+    denied = world.later(10).ask(host, 2, M.REBIND, na(1, *held.na[1]), mac=False)
+    assert denied.outcome == "identity-conflict"
+    assert world.node(host).serving == 1
+    assert world.ask(host, 1, M.RENEW, na(), mac=False).outcome == "reply"
+    assert world.later(4000).ask(host, 2, M.REQUEST, na(), mac=False).outcome == "reply"
+
+
+def test_conflicts_cost_one_row_in_a_minute_whoever_asks_whom() -> None:
+    world, host = World(), Host(1)
+    world.attached(host, 1)
+    other_worker = Cmd(world.store, world.settings)
+    for number in range(250):
+        thief = Host(1, mac=b"\x02\x66\x66\x66" + number.to_bytes(2, "big"))
+        packet = world.packet(thief, 2 + number % 2, M.REBIND, na())
+        for cmd in (world.cmd, other_worker):
+            (decision,) = cmd.handle([packet], lambda: world.now)
+            assert decision.outcome == "identity-conflict"
+    assert len(world.events("conflict")) == 1
+    world.later(60).ask(copycat(host, 77), 2, M.REBIND, na())
+    assert len(world.events("conflict")) == 2
+
+
+def test_a_node_is_known_by_its_last_link_layer_addresses_only() -> None:
+    world = World()
+    hosts = [Host(1, mac=b"\x02\x00\x00\x00\x77" + bytes((n,))) for n in range(12)]
+    for host in hosts:
+        world.later(4000).attached(host, 1, na())
+    assert set(world.node(hosts[0]).identities) == {
+        hosts[0].identity,
+        *(host.hardware for host in hosts[-8:]),
+    }
+    assert len(world.store.tables.identities) == 9
+    # What it was known by is anybody's again.
+    stranger = Host(2, mac=hosts[0].mac)
+    world.attached(stranger, 1)
+    assert world.node(stranger).identities == (stranger.identity, stranger.hardware)
 
 
 def test_a_node_without_link_layer_addresses_is_known_by_its_duid() -> None:
@@ -307,7 +464,8 @@ def test_flapping_is_a_conflict_and_passes() -> None:
 
 def test_accepted_flapping_is_recorded_for_each_move_only() -> None:
     world, host = World(flap_limit=0, conflict_policy=ConflictPolicy.ACCEPT), Host(1)
-    for maar in (1, 2, 1, 1, 1):
+    world.attached(host, 1)
+    for maar in (2, 1, 1, 1):
         assert world.ask(host, maar, M.SOLICIT).outcome == "advertise"
     assert world.node(host).serving == 1
     assert len(world.events("conflict")) == 1
@@ -328,7 +486,8 @@ def test_a_query_by_nai_is_a_name_like_a_duid() -> None:
     world = World()
     nai = dmm.MobileNode(Identity(IdentitySubtype.NAI, b"user@example"))
     assert dmm_status(world.query(1, nai)) == 3
-    by_address = world.query(1, dmm.MobileNode(Host(1).hardware))
+    assert dmm_status(world.query(1, dmm.MobileNode(Host(1).hardware))) == 3  # and no attach
+    by_address = world.query(1, dmm.MobileNode(Host(1).hardware), attachment(Host(1)))
     assert len(told(by_address, dmm.AnchoredPrefix)) == 1
     assert isinstance(told(by_address, dmm.AnchoredPrefix)[0].prefix, Prefix)
 

@@ -80,7 +80,6 @@ def a_domain(
         links=tuple(Link(m.id, prefix(f"2001:db8:aaaa:{m.id:x}::/64")) for m in maars),
         pools={m.id: pools_of(m.id) for m in maars} if pools is None else pools,
         by_relay_id={m.relay_id: m for m in maars},
-        by_endpoint={m.endpoint: m for m in maars},
     )
 
 
@@ -221,6 +220,12 @@ class World:
         self.settings = replace(Settings(server_duid=SERVER), **settings)  # type: ignore[arg-type]
         self.cmd = Cmd(self.store, self.settings)
         self.now = START
+        self.asked = 0
+
+    def transaction_id(self) -> bytes:
+        """Another one for each message."""
+        self.asked += 1
+        return self.asked.to_bytes(3, "big")
 
     def later(self, seconds: float) -> World:
         self.now += int(seconds * MICROS)
@@ -234,11 +239,7 @@ class World:
     def drain(self, maar: int) -> None:
         maars = dict(self.domain.maars)
         maars[maar] = replace(maars[maar], state=MaarState.DRAINING)
-        self.change(
-            maars=maars,
-            by_relay_id={m.relay_id: m for m in maars.values()},
-            by_endpoint={m.endpoint: m for m in maars.values()},
-        )
+        self.change(maars=maars, by_relay_id={m.relay_id: m for m in maars.values()})
 
     def request(self, data: bytes, source: bytes) -> BindingRequest:
         return read_request(data, source, ENTERPRISE)
@@ -274,7 +275,7 @@ class World:
     ) -> BindingRequest:
         via = self.domain.maars[maar]
         data = relayed(
-            host.message(kind, *options, rapid=rapid),
+            host.message(kind, *options, rapid=rapid, xid=self.transaction_id()),
             via,
             *extra,
             peer=host.link_local,
@@ -289,7 +290,9 @@ class World:
         """What a MAAR asks for itself."""
         via = self.domain.maars.get(maar) or a_maar(maar)
         inner = ClientMessage(
-            M.INFORMATION_REQUEST, b"\x09\x09\x09", ((OptionCode.CLIENTID, via.relay_id),)
+            M.INFORMATION_REQUEST,
+            self.transaction_id(),
+            ((OptionCode.CLIENTID, via.relay_id),),
         ).encode()
         data = relayed(
             inner, via, *extra, peer=via.endpoint, link=link, endpoint=forged.get("endpoint")
@@ -300,8 +303,12 @@ class World:
         return self.handle(self.request(host.message(kind, *options), host.link_local))
 
     def handle(self, request: BindingRequest) -> Decision:
-        (decision,) = self.cmd.handle([request], self.now)
+        (decision,) = self.handle_all([request])
         return decision
+
+    def handle_all(self, requests: Sequence[BindingRequest]) -> list[Decision]:
+        """A batch."""
+        return self.cmd.handle(requests, lambda: self.now)
 
     def attached(self, host: Host, maar: int, *ias: tuple[int, bytes]) -> Answer:
         """The host asks there for its IAs and gets them."""

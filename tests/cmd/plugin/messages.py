@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dmm_wire import dmm
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
@@ -62,16 +64,17 @@ def relayed(
     interface_id: bytes = b"eth1",
     peer: bytes = LINK_LOCAL,
     link_layer: bytes | None = CLIENT_MAC,
+    seen: Sequence[dmm.SubOption] = (),
 ) -> bytes:
-    """The message in the Relay-forward of a MAAR, with its relay options."""
-    seen = () if link_layer is None else (ClientLinkLayerAddress(1, link_layer).encode(),)
+    """The message in the Relay-forward of a MAAR, with its relay options; `seen` are DMM sub-options beside MAAR."""
+    hardware = () if link_layer is None else (ClientLinkLayerAddress(1, link_layer).encode(),)
     capabilities = dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6
     return forward(
         message,
         (int(OptionCode.INTERFACE_ID), interface_id),
         (int(OptionCode.RELAY_ID), relay_id),
-        *seen,
-        dmm.to_option(ENTERPRISE, [dmm.Maar(parse_address(endpoint), capabilities)]),
+        *hardware,
+        dmm.to_option(ENTERPRISE, [dmm.Maar(parse_address(endpoint), capabilities), *seen]),
         link=link,
         peer=peer,
     )

@@ -11,6 +11,7 @@ import pytest
 
 from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
 from dhcp_cmd.plugin import config
+from dmm_wire.address import Prefix
 from tests.cmd.plugin import messages as m
 
 ROOT = Path(__file__).parents[3]
@@ -54,9 +55,12 @@ def test_every_key(tmp_path: Path) -> None:
         "mode direct",
         "enterprise-number 4294967295",
         "anchor-hold 2h",
+        "trusted-relays 2001:db8::53 2001:db8:5::/64",
         "max-anchors 3",
+        "max-ias 5",
         "reuse-margin 90",
         "quarantine 7d",
+        "node-retention 30d",
         "flap-interval 5s",
         "flap-limit 10",
         "conflict-policy accept",
@@ -71,9 +75,12 @@ def test_every_key(tmp_path: Path) -> None:
             server_duid=m.SERVER_DUID,
             enterprise=0xFFFFFFFF,
             anchor_hold=7200,
+            trusted_relays=(Prefix.parse("2001:db8::53/128"), Prefix.parse("2001:db8:5::/64")),
             max_anchors=3,
+            max_ias=5,
             reuse_margin=90,
             quarantine=604_800,
+            node_retention=2_592_000,
             flap_interval=5,
             flap_limit=10,
             conflict_policy=ConflictPolicy.ACCEPT,
@@ -101,7 +108,11 @@ def test_inside_a_filter(tmp_path: Path) -> None:
         ("anchor-hold -1", "anchor-hold: '-1' is not between"),
         ("max-anchors 65", "max-anchors: "),
         ("max-anchors many", "max-anchors: 'many' is not a number from 1 to 64"),
+        ("max-ias 33", "max-ias: "),
+        ("trusted-relays 2001:db8::/129", "trusted-relays: '2001:db8::/129' is not an address"),
+        ("trusted-relays ::1 relay", "trusted-relays: 'relay' is not an address or prefix"),
         ("reuse-margin 31d", "reuse-margin: "),
+        ("node-retention 3651d", "node-retention: "),
         ("quarantine 3651d", "quarantine: "),
         ("flap-interval 2h", "flap-interval: "),
         ("flap-limit 0", "flap-limit: "),

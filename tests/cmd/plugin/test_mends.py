@@ -280,13 +280,14 @@ for again in range(2):
 """
 
 
-def maar(message: bytes, **options: bytes) -> bytes:
+def maar(message: bytes, *, peer: bytes = m.LINK_LOCAL, interface_id: bytes = b"eth1") -> bytes:
     return m.relayed(
         message,
         link="2001:db8:1::",
         endpoint="2001:db8:ffff::2",
         relay_id=m.SERVER_DUID,
-        **options,
+        peer=peer,
+        interface_id=interface_id,
     )
 
 

@@ -14,6 +14,7 @@ from dhcp_cmd.core.model import (
     Change,
     Domain,
     DropBinding,
+    DropIdentity,
     DropNode,
     EventType,
     Kind,
@@ -87,7 +88,7 @@ def test_the_domain_has_its_indexes(store: Store) -> None:
     domain = domain_of(store)
     assert [maar.name for maar in domain.maars.values()] == ["maar1", "maar2", "maar3"]
     for maar in domain.maars.values():
-        assert domain.by_relay_id[maar.relay_id] is domain.by_endpoint[maar.endpoint] is maar
+        assert domain.by_relay_id[maar.relay_id] is maar
         assert [pool.kind for pool in domain.pools[maar.id]] == [Kind.LINK, Kind.DELEGATED]
     assert len(domain.hash_key) >= 16
 
@@ -319,12 +320,6 @@ def test_gaps(store: Store) -> None:
     assert gap(1) is None
 
 
-def test_candidates_asked_later(store: Store, link: Binding) -> None:
-    written(store, PutNode(a_node(7), True), PutBinding(link, True))
-    need = Need(candidates=(link.prefix.address, link.prefix.last))
-    assert supplied(store, need).taken == {link.prefix.address: 7}
-
-
 def test_due(store: Store) -> None:
     domain = domain_of(store)
     pool = the_pool(domain)
@@ -345,6 +340,96 @@ def test_due(store: Store) -> None:
     assert due(one.valid_until) == {one, three}
     assert due(two.valid_until) == {one, two, three}
     assert len(due(two.valid_until, 2)) == 2
+
+
+@pytest.mark.parametrize("until", ["valid_until", "hold_until", "reusable_at"])
+def test_due_names_the_addresses_of_a_prefix_before_it(store: Store, until: str) -> None:
+    """At one instant and whatever the limit: else the prefix comes free with an address still in it."""
+    pool = the_pool(domain_of(store))
+    at = T0 + 10 * MICROS
+    state = {
+        "valid_until": State.ACTIVE,
+        "hold_until": State.DEPRECATED,
+        "reusable_at": State.ENDED,
+    }
+    times: dict[str, object] = {"ended_at": T0, "reusable_at": at, until: at}
+    links = [
+        replace(a_binding(pool, slot, 7), state=state[until], **times)  # type: ignore[arg-type]
+        for slot in range(3)
+    ]
+    addresses = [an_address(link, interface) for link in links for interface in (1, 2)]
+    written(store, PutNode(a_node(7), True), *(PutBinding(b, True) for b in (*links, *addresses)))
+    for limit in (1, 4, 6, 8):
+        with store.transaction() as transaction:
+            found = transaction.due(at, limit)
+        assert len(found) == limit
+        assert {b.kind for b in found[:6]} == {Kind.ADDRESS}
+
+
+def test_what_is_known_of_a_node_is_read_again(store: Store) -> None:
+    node = replace(
+        a_node(7, duid(7), mac(7), serving=2),
+        link_layer=mac(9),
+        heard=b"\x05abc",
+        heard_before=b"\x01xyz",
+        conflict_at=T0,
+    )
+    written(store, PutNode(node, True))
+    found = look(store, duid(7)).nodes[duid(7)]
+    assert replace(found, identities=node.identities) == node
+    changed = replace(
+        node, link_layer=None, heard=None, heard_before=b"\x05abc", conflict_at=T0 + 1
+    )
+    written(store, PutNode(changed, False))
+    found = look(store, duid(7)).nodes[duid(7)]
+    assert replace(found, identities=node.identities) == changed
+
+
+def test_an_identity_is_dropped_and_free_again(store: Store) -> None:
+    written(store, PutNode(a_node(7, duid(7), mac(7), mac(8)), True))
+    written(store, DropIdentity(mac(7)), PutNode(a_node(7, duid(7), mac(8)), False))
+    assert set(look(store, duid(7)).nodes) == {duid(7), mac(8)}
+    assert look(store, mac(7)).nodes == {}
+    written(store, PutNode(a_node(9, duid(9), mac(7)), True))
+    with store.transaction() as transaction:  # as a batch does: read, lost, and learned again
+        transaction.read([Lookup((duid(9),), ())])
+        transaction.write(
+            [
+                DropIdentity(mac(7)),
+                PutNode(a_node(9, duid(9)), False),
+                PutNode(a_node(9, duid(9), mac(7)), False),
+            ]
+        )
+        transaction.commit()
+    assert look(store, mac(7)).nodes[mac(7)].id == 9
+
+
+def idle(store: Store, before: int, limit: int = 10) -> list[int]:
+    with store.transaction() as transaction:
+        return transaction.idle(before, limit)
+
+
+def test_nodes_that_hold_nothing(store: Store, link: Binding) -> None:
+    nodes = [replace(a_node(number), visit_since=T0 + number) for number in (9, 7, 8)]
+    written(store, *(PutNode(node, True) for node in nodes))
+    assert [idle(store, T0 + 8), idle(store, T0 + 9)] == [[7, 8], [7, 8, 9]]
+    assert idle(store, T0 + 9, 1) == [7]
+    assert idle(store, T0 + 9, 0) == []
+    written(store, PutBinding(link, True))
+    assert idle(store, T0 + 9) == [8, 9]
+    written(store, PutBinding(ended(link, T0, T0), False))
+    assert idle(store, T0 + 9) == [8, 9]
+    written(store, PutBinding(replace(link, node=8), False))
+    assert idle(store, T0 + 9) == [7, 9]
+    written(store, DropBinding(link.prefix, 8), DropNode(9))
+    assert idle(store, T0 + 9) == [7, 8]
+    assert look(store, duid(9)).nodes == {}
+    written(store, PutNode(replace(a_node(10, duid(9)), visit_since=T0), True))
+    assert look(store, duid(9)).nodes[duid(9)].id == 10
+    assert idle(store, T0 + 9) == [10, 7, 8]
+    written(store, DropNode(10))  # and a second time
+    assert idle(store, T0 + 9) == [7, 8]
+    assert look(store, duid(9)).nodes == {}
 
 
 def test_history_of_a_visit(store: Store) -> None:

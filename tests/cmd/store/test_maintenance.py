@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -80,7 +81,9 @@ def bindings(store: SqlStore) -> dict[bytes, Binding]:
 
 def identities(store: SqlStore) -> dict[Identity, int]:
     with store.administration() as connection:
-        rows = connection.execute(select(tables.node_identity))
+        rows = connection.execute(
+            select(tables.node_identity).where(tables.node_identity.c.retired == 0)
+        )
         return {Identity(row.subtype, row.value): row.node_id for row in rows}
 
 
@@ -120,6 +123,8 @@ def test_a_sound_database(store: SqlStore) -> None:
         ("DELETE FROM binding", "but it has no row"),
         ("UPDATE binding SET prefix_text = '::/64'", "is written as ::/64"),
         ("UPDATE binding SET slot = 5", "is not slot 5 of pool"),
+        ("UPDATE mobile_node SET idle = 1", "nodes: 1 has idle = 1, but holds something"),
+        ("UPDATE mobile_node SET idle = 0", "nodes: 2 has idle = 0, but holds nothing"),
         (
             (
                 "INSERT INTO binding"
@@ -128,6 +133,24 @@ def test_a_sound_database(store: SqlStore) -> None:
                 " preferred_until, valid_until, NULL, NULL, NULL FROM binding"
             ),
             "2001:db8:100:1::1/128 of node 2 lies in 2001:db8:100:1::/64 of node 1",
+        ),
+        (  # nobody could ever get it, and it is told to nobody
+            (
+                "UPDATE binding SET prefix = x'20010db8010000090000000000000001', prefix_length = 128,"
+                " last_address = x'20010db8010000090000000000000001', prefix_text = '2001:db8:100:9::1/128',"
+                " kind = 'address', iaid = 1, pool_id = NULL, slot = NULL"
+            ),
+            "2001:db8:100:9::1/128 of node 1 lies in no prefix of it",
+        ),
+        (
+            (
+                "INSERT INTO binding"
+                " SELECT x'20010db8010000010000000000000001', 128, '2001:db8:100:1::1/128',"
+                " x'20010db8010000010000000000000001', 'address', 1, 1, anchor_id, NULL, NULL, state, assigned_at,"
+                " preferred_until, valid_until, NULL, NULL, NULL FROM binding;"
+                "UPDATE binding SET state = 'ended', ended_at = 1, reusable_at = 2 WHERE kind = 'link'"
+            ),
+            "2001:db8:100:1::1/128 has not ended, but 2001:db8:100:1::/64 that it is in has",
         ),
         (
             "UPDATE pool SET prefix = x'20010db8010000000000000000000000', prefix_length = 40",
@@ -139,7 +162,8 @@ def test_check_finds(store: SqlStore, tmp_path: Path, sql: str, problem: str) ->
     a_life(store)
     with store.administration() as connection:
         connection.exec_driver_sql("DROP INDEX pool_prefix")
-        connection.exec_driver_sql(sql)
+        for statement in sql.split(";"):
+            connection.exec_driver_sql(statement)
     assert any(problem in line for line in maintenance.check(store))
 
 
@@ -227,19 +251,92 @@ def test_prune_forgets_merged_nodes_with_the_last_of_them(store: SqlStore) -> No
         assert connection.execute(select(tables.mobile_node)).all() == []
 
 
-def test_a_failed_prune_leaves_all(store: SqlStore) -> None:
+def two_lives(store: SqlStore, lives: int = 1) -> None:
+    """Node 1 has a prefix; another one was node 2's so many times, and reclaimed each time."""
     a_life(store)
+    with store.transaction() as transaction:
+        two = a_binding(the_pool(transaction.domain()), 2, 2)
+    for life in range(1, lives):
+        for at, kind in enumerate((EventType.ASSIGNED, EventType.RELEASED, EventType.RECLAIMED)):
+            written(store, Record(event(kind, two, T0 + life * 100 + at)))
+
+
+def test_prune_lets_the_cmd_write_in_between(
+    store: SqlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the write lock for a few rows at a time, and at each moment the database is sound."""
+    two_lives(store, lives=5)
+    monkeypatch.setattr("dhcp_cmd.store.prune.CHUNK", 2)
+    cmd = open_store(str(tmp_path / "cmd.sqlite"), busy_timeout=0.0)
+    left = [len(history(store))]
+
+    def write(seconds: float) -> None:
+        assert seconds > 0
+        written(cmd, PutNode(replace(a_node(100 + len(left)), visit_since=T0 + DAY), True))
+        assert maintenance.check(cmd) == []
+        left.append(len(history(store)))
+        with pytest.raises(StoreError, match="append-only"), cmd.administration() as connection:
+            connection.exec_driver_sql("DELETE FROM history")
+
+    assert prune(store, T0 + DAY, T0 + DAY, write) == Pruned(16, 1)
+    assert left == [18, 16, 14, 12, 10, 8, 6, 4, 3, 2]
+    assert maintenance.status(store)["pruned_before"] == T0 + DAY
+    cmd.close()
+
+
+def test_prune_leaves_a_node_that_comes_back_meanwhile(store: SqlStore) -> None:
+    a_life(store)
+
+    def attach(_seconds: float) -> None:
+        if identities(store).get(duid(2)) == 2:
+            node = replace(a_node(2), visit_since=T0 + 2 * DAY)
+            written(store, PutNode(node, False), Record(handover(2, 1, 2, T0 + 2 * DAY)))
+
+    assert prune(store, T0 + DAY, T0 + DAY, attach) == Pruned(3, 0)
+    assert [e.node for e in history(store) if e.type is EventType.HANDOVER] == [1, 2, 2]
+    assert maintenance.check(store) == []
+
+
+@pytest.mark.parametrize("deletions", range(13))
+def test_a_prune_that_breaks_off_leaves_a_sound_database(
+    store: SqlStore, monkeypatch: pytest.MonkeyPatch, deletions: int
+) -> None:
+    two_lives(store, lives=4)
+    before = bindings(store)
+    monkeypatch.setattr("dhcp_cmd.store.prune.CHUNK", 1)
     with store.administration() as connection:
         connection.exec_driver_sql(
-            "CREATE TRIGGER no BEFORE DELETE ON mobile_node BEGIN SELECT RAISE(ABORT, 'no'); END"
+            "CREATE TRIGGER no BEFORE DELETE ON history WHEN"
+            f" (SELECT max(events) FROM prune) >= {deletions} BEGIN SELECT RAISE(ABORT, 'no'); END"
         )
-    before = history(store)
     with pytest.raises(StoreError, match="no"):
-        prune(store, T0 + DAY, T0 + DAY)
-    assert history(store) == before
-    assert maintenance.status(store)["pruned_before"] is None
-    with pytest.raises(StoreError, match="append-only"), store.administration() as connection:
-        connection.exec_driver_sql("DELETE FROM history")
+        prune(store, T0 + DAY, T0 + DAY, lambda _: None)
+    assert len(history(store)) == 15 - deletions
+    assert maintenance.check(store) == []
+    assert bindings(store) == before
+    assert maintenance.status(store)["pruned_before"] == T0 + DAY
+    with store.administration() as connection:
+        connection.exec_driver_sql("DROP TRIGGER no")
+    assert prune(store, T0 + DAY, T0 + DAY, lambda _: None) == Pruned(13 - deletions, 1)
+    assert [e.node for e in history(store)] == [1, 1]
+
+
+def test_prune_goes_by_the_order_of_recording(store: SqlStore) -> None:
+    """A clock that was set back: what was recorded after a newer event decides, and stays."""
+    with store.transaction() as transaction:
+        home = a_binding(the_pool(transaction.domain()), 1, 1)
+    events = [
+        event(EventType.ASSIGNED, home, T0),
+        event(EventType.DEPRECATED, home, T0 + 1),
+        event(EventType.ASSIGNED, home, T0 + 2 * DAY),
+        # from here on the clock is a day late
+        event(EventType.DEPRECATED, home, T0 + 2),
+        event(EventType.ASSIGNED, home, T0 + 3),
+    ]
+    written(store, PutNode(a_node(1), True), PutBinding(home, True), *map(Record, events))
+    assert prune(store, T0 + DAY, T0 + 3 * DAY) == Pruned(1, 0)
+    assert history(store) == [events[0], *events[2:]]
+    assert maintenance.check(store) == []
 
 
 # --- the same messages, in memory and in SQL ---
@@ -300,8 +397,8 @@ def test_sql_does_what_memory_does(steps: list[list[_Message] | float]) -> None:
         for step in steps:
             if isinstance(step, list):
                 batch = packets(world, step)
-                in_memory = world.cmd.handle(batch, world.now)
-                assert list(map(said, beside.handle(batch, world.now))) == list(
+                in_memory = world.handle_all(batch)
+                assert list(map(said, beside.handle(batch, lambda: world.now))) == list(
                     map(said, in_memory)
                 )
             else:

@@ -477,14 +477,12 @@ def plans_of(store: SqlStore) -> list[str]:
 
     with store.transaction() as transaction:
         pool = the_pool(transaction.domain())
-        one, two = a_binding(pool, 1, 1), a_binding(pool, 2, 2)
+        one = a_binding(pool, 1, 1)
         transaction.write(
             [PutNode(a_node(1), True), PutNode(a_node(2), True), PutBinding(one, True)]
         )
         snapshot = transaction.read([Lookup((duid(1), duid(2)), (pool.unit(3).address,))])
-        transaction.supply(
-            snapshot, Need(((1, pool.id, None),), ((pool.id, 1),), (two.prefix.address,))
-        )
+        transaction.supply(snapshot, Need(((1, pool.id, None),), ((pool.id, 1),)))
         transaction.due(T0, 10)
         transaction.write([PutNode(a_node(1), False), PutBinding(one, False)])
     return plans
