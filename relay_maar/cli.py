@@ -78,7 +78,7 @@ def status(
     config: ConfigPath,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
-    """Show sessions, anchors, tunnels and counters of the running daemon."""
+    """Show links, sessions, anchors, tunnels and counters of the running daemon."""
     answer = _ask(_load(config), "status")
     if as_json:
         print(json.dumps(answer, indent=2))
@@ -177,6 +177,7 @@ def _print_status(console: Console, status: dict[str, Any]) -> None:
         f"{len(status['sessions'])} sessions, {len(status['tunnels'])} tunnels",
         soft_wrap=True,
     )
+    console.print(", ".join(f"{name} {state}" for name, state in status["links"].items()))
     if status["sessions"]:
         table = Table(
             "mobile node", "where", "prefix", "role", "anchored at", "lifetime, s", box=None

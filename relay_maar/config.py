@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -119,7 +120,7 @@ class AccessTable(_Table):
     link_address: Unicast
     interface_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     relays_below: bool = False
-    mtu: Annotated[int, Field(ge=1280, le=65535)] = 1460
+    mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
 
 
 class RouterTable(_Table):
@@ -199,8 +200,9 @@ class Config(_Table):
             table_base=self.table_base,
         )
 
-    def agent(self, link_layers: dict[str, bytes]) -> AgentSettings:
-        """What the core needs; `link_layers` gives the router's link-layer address on each access interface."""
+    def agent(self, link_layers: Mapping[str, bytes], mtus: Mapping[str, int]) -> AgentSettings:
+        """What the core needs. Of each access interface, `link_layers` gives the router's link-layer address and `mtus`
+        the MTU to advertise."""
         return AgentSettings(
             name=self.name,
             endpoint=self.endpoint,
@@ -213,7 +215,7 @@ class Config(_Table):
                     interface_id=(link.interface_id or link.interface).encode(),
                     link_layer=link_layers[link.interface],
                     relays_below=link.relays_below,
-                    mtu=link.mtu,
+                    mtu=mtus[link.interface],
                 )
                 for link in self.access
             ),

@@ -27,15 +27,10 @@ from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Change, Key
 from relay_maar.io.control import ControlServer
-from relay_maar.io.session_file import SessionFile
-from relay_maar.io.sockets import (
-    ClientSocket,
-    FrameSocket,
-    LinkLayers,
-    MobilitySocket,
-    RouterSocket,
-    ServerSocket,
-)
+from relay_maar.io.links import Access, Core, Link, Links, Readers
+from relay_maar.io.sockets import LinkLayers
+from relay_maar.io.storage import Storage
+from relay_maar.io.watch import KernelWatch
 from relay_maar.southbound.api import (
     AccessDevice,
     DriverUnavailable,
@@ -51,32 +46,12 @@ _BURST = 256
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
 SESSION_FILE = "sessions.jsonl"
-_REPAIR_PAUSE = 2.0
-"""Seconds until a session file that could not be written is tried again; the next change of a session tries it too."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def now() -> float:
     """Seconds that never jump and count while the machine sleeps: lifetimes do."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Access:
-    """The sockets of one access link."""
-
-    def __init__(self, device: AccessDevice) -> None:
-        self.interface = device.interface
-        with contextlib.ExitStack() as undo:
-            self.frames = FrameSocket(device.device)
-            undo.callback(self.frames.close)
-            self.client = ClientSocket(device.device, device.index)
-            undo.callback(self.client.close)
-            self.router = RouterSocket(device.device, device.index, device.link_local)
-            undo.pop_all()
-
-    def close(self) -> None:
-        for sock in (self.frames, self.client, self.router):
-            sock.close()
 
 
 class Daemon:
@@ -90,11 +65,9 @@ class Daemon:
         self._link_layers = LinkLayers()
         self._counters: Counter[str] = Counter()
         self._queue: deque[act.Action] = deque()
-        self._disk_failed = False
-        self._repair: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[tuple[bool, bool]] | None = None
-        self._access: dict[str, Access] = {}
+        self._links = Links(config, self._counters, self._readers)
 
     async def run(self) -> bool:
         """Start, serve until told to stop, stop. Raises StartError or DriverUnavailable at start."""
@@ -112,14 +85,18 @@ class Daemon:
             keep = bool(driver.dump())
             closing.callback(lambda: driver.close(keep=keep))
             devices = driver.open()
-            self._open_sockets(devices, closing)
-            self._sessions = SessionFile(
-                Path(self._config.state_directory) / SESSION_FILE, time.time
+            # Before the kernel is read: what is lost from here on is noticed.
+            driver.watch()
+            closing.callback(self._links.close)
+            self._open_sockets(devices)
+            self._storage = Storage(
+                Path(self._config.state_directory) / SESSION_FILE, self._counters
             )
+            closing.callback(self._storage.close)
             records = self._load_sessions()
-            closing.callback(self._sessions.close)
             settings = self._config.agent(
-                {device.interface: device.link_layer for device in devices}
+                {device.interface: device.link_layer for device in devices},
+                host.advertised_mtus(self._config),
             )
             self._agent = Agent(settings, jitter=random.random)
             control = ControlServer(self._runtime, self._control)
@@ -129,20 +106,20 @@ class Daemon:
             except OSError as error:
                 raise host.StartError(f"control socket in {self._runtime}: {error}") from None
             self._call(self._agent.start, driver.dump(), records)
-            self._watch(loop, closing)
+            self._links.listen()
+            closing.callback(KernelWatch(loop, driver, self._compare).close)
             log.info(
                 "%s serves %s with driver %s",
                 settings.name,
-                ", ".join(sorted(self._access)),
+                ", ".join(sorted(link.interface for link in settings.access)),
                 driver.name,
             )
             host.notify("READY=1")
             keep, again = await self._finished
             host.notify("RELOADING=1" if again else "STOPPING=1")
             self._call(functools.partial(self._agent.stop, keep=keep))
-            for timer in (self._timer, self._repair):
-                if timer is not None:
-                    timer.cancel()
+            if self._timer is not None:
+                self._timer.cancel()
             if again:
                 # Until the process that takes our place handles them: a stop must not find nobody who cleans up.
                 signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -151,15 +128,9 @@ class Daemon:
 
     # --- sockets in ---
 
-    def _open_sockets(self, devices: Iterable[AccessDevice], closing: contextlib.ExitStack) -> None:
+    def _open_sockets(self, devices: Iterable[AccessDevice]) -> None:
         try:
-            self._server = ServerSocket(self._config.endpoint, self._config.core_interface)
-            closing.callback(self._server.close)
-            self._mobility = MobilitySocket(self._config.endpoint, self._config.core_interface)
-            closing.callback(self._mobility.close)
-            for device in devices:
-                self._access[device.interface] = Access(device)
-                closing.callback(self._access[device.interface].close)
+            self._links.open(devices)
         except OSError as error:
             hint = (
                 " (another relay agent or DHCPv6 server?)"
@@ -170,34 +141,35 @@ class Daemon:
 
     def _load_sessions(self) -> list[dict[str, Any]]:
         try:
-            return [{**record, "age": age} for record, age in self._sessions.load()]
+            return self._storage.load()
         except OSError as error:
             raise host.StartError(
                 f"session file in {self._config.state_directory}: {error.strerror}"
             ) from None
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, closing: contextlib.ExitStack) -> None:
-        readers: list[tuple[int, Callable[[], None]]] = [
-            (self._server.fileno(), self._read_server),
-            (self._mobility.fileno(), self._read_mobility),
-        ]
-        for access in self._access.values():
-            readers.append((access.frames.fileno(), functools.partial(self._read_frames, access)))
-            readers.append((access.client.fileno(), functools.partial(self._read_client, access)))
-            readers.append((access.router.fileno(), functools.partial(self._read_router, access)))
-        for descriptor, reader in readers:
-            loop.add_reader(descriptor, reader)
-            closing.callback(loop.remove_reader, descriptor)
+    def _readers(self, link: Link) -> Readers:
+        match link:
+            case Core():
+                return {
+                    link.server: functools.partial(self._read_server, link),
+                    link.mobility: functools.partial(self._read_mobility, link),
+                }
+            case Access():
+                return {
+                    link.frames: functools.partial(self._read_frames, link),
+                    link.client: functools.partial(self._read_client, link),
+                    link.router: functools.partial(self._read_router, link),
+                }
 
-    def _read_server(self) -> None:
+    def _read_server(self, core: Core) -> None:
         for _ in range(_BURST):
-            if (received := self._server.receive()) is None:
+            if (received := core.server.receive()) is None:
                 return
             self._call(self._agent.server_datagram, received.source, received.data)
 
-    def _read_mobility(self) -> None:
+    def _read_mobility(self, core: Core) -> None:
         for _ in range(_BURST):
-            if (received := self._mobility.receive()) is None:
+            if (received := core.mobility.receive()) is None:
                 return
             self._call(self._agent.mobility_datagram, received.source, received.data)
 
@@ -235,9 +207,17 @@ class Daemon:
         for _ in range(_BURST):
             if (received := access.router.receive()) is None:
                 return
+            if received.hop_limit != 255:
+                # From elsewhere than this link (RFC 4861 section 6.1.1).
+                self._counters["rs.hop-limit"] += 1
+                continue
             link_layer = self._link_layers.of(access.interface, received.source)
             self._call(
-                self._agent.router_solicitation, access.interface, received.source, link_layer
+                self._agent.router_solicitation,
+                access.interface,
+                received.source,
+                link_layer,
+                received.data,
             )
 
     # --- the core, and what it wants done ---
@@ -266,21 +246,24 @@ class Daemon:
                 # What waited for the kernel comes before what the core listed after it.
                 self._queue.extendleft(reversed(self._agent.applied(token, failures, now=now())))
             case act.SaveSession(identity, record):
-                self._store(lambda: self._sessions.save(str(identity), record))
+                self._storage.save(str(identity), record)
             case act.ForgetSession(identity):
-                self._store(lambda: self._sessions.forget(str(identity)))
+                self._storage.forget(str(identity))
             case act.SendToServers(data):
                 for server in self._config.servers:
-                    self._send("server", lambda to=server: self._server.send(to, data))  # type: ignore[misc]
+                    self._send("server", lambda to=server: self._links.core.server.send(to, data))  # type: ignore[misc]
             case act.SendToClient(interface, destination, port, data):
                 self._send(
-                    "client", lambda: self._access[interface].client.send(destination, port, data)
+                    "client",
+                    lambda: self._links.access(interface).client.send(destination, port, data),
                 )
             case act.SendMobility(destination, message):
                 header = encode_mobility(message, self._config.endpoint, destination)
-                self._send("peer", lambda: self._mobility.send(destination, header))
+                self._send("peer", lambda: self._links.core.mobility.send(destination, header))
             case act.SendRouterAdvertisement(interface, destination, data):
-                self._send("ra", lambda: self._access[interface].router.send(destination, data))
+                self._send(
+                    "ra", lambda: self._links.access(interface).router.send(destination, data)
+                )
             case act.Log(level, line):
                 log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)
 
@@ -304,29 +287,6 @@ class Daemon:
             # As good as lost on the way: whoever waits for it asks again.
             self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
 
-    def _store(self, write: Callable[[], None]) -> None:
-        """A full disk must not stop a router: the fault is logged once and counted, the service goes on, and the file
-        is written whole as soon as the disk lets it."""
-        try:
-            write()
-        except OSError as error:
-            self._counters["session-file-error"] += 1
-            if not self._disk_failed:
-                log.error(
-                    "session file: %s; a restart now would forget what is not in it", error.strerror
-                )
-            self._disk_failed = True
-            if self._repair is None:
-                self._repair = asyncio.get_running_loop().call_later(_REPAIR_PAUSE, self._mend_file)
-        else:
-            if self._disk_failed:
-                log.warning("session file: written again, nothing is missing")
-            self._disk_failed = False
-
-    def _mend_file(self) -> None:
-        self._repair = None
-        self._store(self._sessions.mend)
-
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -335,6 +295,31 @@ class Daemon:
         if deadline is not None and self._finished is not None and not self._finished.done():
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(max(0.0, deadline - now()), self._call, self._agent.tick)
+
+    # --- what others do to the kernel ---
+
+    def _compare(self) -> bool:
+        """Whether all is as it should be now, as far as this can do something about it."""
+        good = False
+        with self._survive():
+            good = self._follow_kernel()
+        return good
+
+    def _follow_kernel(self) -> bool:
+        """Find out what the kernel holds, follow the links that come and go, and tell the core."""
+        assert self._southbound is not None
+        try:
+            state = self._southbound.restore()
+        except DriverUnavailable as unavailable:
+            self._counters["kernel.unread"] += 1
+            log.error("the kernel's state cannot be read: %s", unavailable)
+            return False
+        if state.repaired:
+            self._counters["kernel.repaired"] += state.repaired
+            log.warning("%d of our own routes and rules were put again", state.repaired)
+        good = self._links.follow(state)
+        self._call(self._agent.kernel_changed, state.items)
+        return good
 
     # --- control ---
 
@@ -348,6 +333,7 @@ class Daemon:
                 return {
                     **status,
                     "driver": self._southbound.name,
+                    "links": self._links.status(),
                     "counters": dict(sorted(counters.items())),
                 }
             case "stop":

@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay_maar.config import Config
+from relay_maar.io.links import mtu
 from relay_maar.southbound.registry import open_driver
+
+TUNNEL_OVERHEAD = 40
+"""The outer IPv6 header (RFC 2473 section 3)."""
+MINIMUM_MTU = 1280
+"""RFC 8200 section 5."""
 
 
 class StartError(Exception):
@@ -41,6 +47,38 @@ def hold(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def advertised_mtus(config: Config) -> dict[str, int]:
+    """The MTU to advertise on each access interface: what the operator said, else the largest that needs no
+    fragmentation. Raises StartError for one that does not fit the link or, with the outer header on it, the core."""
+    fits = _mtu(config.core_interface) - TUNNEL_OVERHEAD
+    if fits < MINIMUM_MTU:
+        raise StartError(
+            f"core interface {config.core_interface} has MTU {fits + TUNNEL_OVERHEAD}: a tunnel needs "
+            f"{MINIMUM_MTU + TUNNEL_OVERHEAD} (RFC 8200 section 5, and the outer header)"
+        )
+    mtus = {}
+    for link in config.access:
+        largest = min(_mtu(link.interface), fits)
+        if largest < MINIMUM_MTU:
+            raise StartError(
+                f"access interface {link.interface} has MTU {largest}: too small for IPv6"
+            )
+        if link.mtu is not None and link.mtu > largest:
+            raise StartError(
+                f"access interface {link.interface}: mtu = {link.mtu} does not fit, {largest} is the most: "
+                f"its own MTU, or that of {config.core_interface} less {TUNNEL_OVERHEAD} for the tunnel"
+            )
+        mtus[link.interface] = link.mtu or largest
+    return mtus
+
+
+def _mtu(interface: str) -> int:
+    try:
+        return mtu(interface)
+    except OSError:
+        raise StartError(f"interface {interface} does not exist") from None
+
+
 def check(config: Config) -> None:
     """Whether this host has what `config` names, as far as that shows without a start.
     Raises StartError or DriverUnavailable."""
@@ -52,6 +90,7 @@ def check(config: Config) -> None:
             socket.if_nametoindex(interface)
         except OSError:
             raise StartError(f"{kind} interface {interface} does not exist") from None
+    advertised_mtus(config)
 
 
 def remove_leftovers(config: Config) -> None:

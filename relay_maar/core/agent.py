@@ -8,25 +8,20 @@ a PBA.
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED, Prefix, format_address
-from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.address import format_address, is_link_local, is_routable
 from dmm_wire.errors import WireError
-from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
-    LIFETIME_INFINITY,
     BindingAcknowledgement,
     BindingError,
     BindingErrorStatus,
-    BindingUpdate,
     Status,
     decode,
-    encode,
 )
 from relay_maar.core.actions import (
     Action,
@@ -37,45 +32,28 @@ from relay_maar.core.actions import (
     SendToClient,
     SendToServers,
 )
-from relay_maar.core.binding_updates import Refusal, Request, acknowledge, is_unicast, judge
-from relay_maar.core.cache import BindingCache
+from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain, Report
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
-from relay_maar.core.relay import Discard, OwnReply, Relay, Reply, is_link_local
-from relay_maar.core.router import PrefixInformation, Router
-from relay_maar.core.session import (
-    Attachment,
-    Role,
-    Session,
-    arrive,
-    depart,
-    remaining,
-)
+from relay_maar.core.registrations import Registrations
+from relay_maar.core.relay import Discard, OwnReply, Relay, Reply
+from relay_maar.core.router import PrefixInformation, Router, on_link, solicitation_fault
+from relay_maar.core.session import Attachment, Session
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import came, session_status, went
-from relay_maar.core.visits import full_set, is_stale
-
-_LINK_LAYERS: Final = 4096
-"""Link-layer addresses remembered between a client's message and its reply."""
+from relay_maar.core.telling import session_status
+from relay_maar.core.transactions import Transactions
+from relay_maar.core.visits import Visits
 
 _ERROR_PAUSE: Final = 1.0
 """Seconds between two Binding Errors (RFC 6275 section 9.3.3: rate limited)."""
 
-_POOLS: Final = "pools"
 _DOMAIN: Final = "domain"
 _TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "dhcpv6"})
 _CMD_STATUS: Final = {each.value: each.name.lower().replace("_", "-") for each in dmm.DmmStatus}
 
 _Sub = TypeVar("_Sub", bound=dmm.SubOption)
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A PBU whose PBA waits for the kernel; a retransmission takes the place of the one before."""
-
-    update: BindingUpdate
 
 
 class Agent:
@@ -93,8 +71,9 @@ class Agent:
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
         self._domain = Domain(settings.endpoint, settings.domain_refresh, self._relay.query, jitter)
-        self._link_layers: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
-        self._pending: dict[tuple[bytes, Identity], _Pending] = {}
+        self._transactions = Transactions()
+        self._visits = Visits(settings.endpoint, self._cache, self._counters)
+        self._registrations = Registrations(settings, self._cache, self._domain, self._counters)
         self._error_sent = -math.inf
         self._stopped = False
 
@@ -107,7 +86,7 @@ class Agent:
         right stays untouched, what is missing is put, what nobody wants is dropped."""
         actions: list[Action] = []
         cache = self._cache
-        cache.expect(_POOLS, [Route(pool, Unreachable()) for pool in self._settings.pools])
+        cache.expect(POOLS, [Route(pool, Unreachable()) for pool in self._settings.pools])
         for record in records:
             try:
                 self._restore(record, now)
@@ -155,6 +134,13 @@ class Agent:
             return self._drop("kernel.unknown-token")
         return actions + self._flush(now)
 
+    def kernel_changed(self, found: frozenset[Item], now: float) -> list[Action]:
+        """Somebody else changed the kernel, which now holds `found` of ours: what is missing is put
+        again, what is right stays untouched, what of ours nobody wants is dropped."""
+        if self._stopped:
+            return []
+        return [*self._cache.kernel_changed(found), *self._flush(now)]
+
     def _flush(self, now: float) -> list[Action]:
         """The PBUs and the questions to the CMD that are to be sent by now."""
         if self._stopped:
@@ -180,27 +166,14 @@ class Agent:
         except (Discard, WireError) as error:
             return self._drop(f"client.{error.reason}")
         self._counters["client.relayed"] += 1
-        if link_layer is not None:
-            self._remember(interface, source, link_layer)
-        actions: list[Action] = [SendToServers(forward)]
+        if forward.node is not None:
+            # In a frame of its own or, by a relay agent that keeps its address, as if it were.
+            spoke = link_layer if forward.node == source else None
+            self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
+        actions: list[Action] = [SendToServers(forward.data)]
         if not known and is_link_local(source):
             actions += self._advertise(interface, source, now)
         return actions
-
-    def _remember(self, interface: str, source: bytes, link_layer: bytes) -> None:
-        key = (interface, source)
-        self._link_layers[key] = link_layer
-        self._link_layers.move_to_end(key)
-        if len(self._link_layers) > _LINK_LAYERS:
-            self._link_layers.popitem(last=False)
-
-    def _link_layer(self, interface: str, node: bytes) -> bytes | None:
-        """The node's link-layer address: as its message came, else as its session has it."""
-        link_layer = self._link_layers.get((interface, node))
-        session = self._cache.at(interface, node)
-        if link_layer is None and session is not None and session.attachment is not None:
-            return session.attachment.link_layer
-        return link_layer
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
         """A datagram from a server (RFC 9915 section 19.2)."""
@@ -240,7 +213,9 @@ class Agent:
         node, visit = _first(suboptions, dmm.MobileNode), _first(suboptions, dmm.Visit)
         session = self._cache.get(node.identity) if node is not None else None
         if visit is not None and session is not None and session.attachment is not None:
-            learned, _ = self._visit(session.identity, session.attachment, visit, suboptions, now)
+            learned, _ = self._visits.accept(
+                session.identity, session.attachment, visit, suboptions, now
+            )
             actions += learned
         return actions
 
@@ -256,7 +231,7 @@ class Agent:
 
     def _learn_domain(self, suboptions: Iterable[dmm.SubOption]) -> list[Action]:
         domain = _first(suboptions, dmm.Domain)
-        if domain is None or not self._domain.learn(filter(is_unicast, domain.endpoints)):
+        if domain is None or not self._domain.learn(filter(is_routable, domain.endpoints)):
             return []
         peers = self._domain.peers
         names = ", ".join(format_address(each) for each in sorted(peers)[:16]) or "nobody else"
@@ -282,46 +257,17 @@ class Agent:
         if identity is None or reply.node is None:
             self._counters["visit.unidentified" if identity is None else "visit.off-link"] += 1
             return actions, None
-        link_layer = self._link_layer(reply.link.interface, reply.node)
-        attachment = Attachment(reply.link.interface, reply.node, link_layer)
-        learned, session = self._visit(identity, attachment, visit, suboptions, now)
+        interface = reply.link.interface
+        heard = self._transactions.find(interface, reply.node, reply.transaction_id)
+        attachment = Attachment(interface, reply.node, heard.link_layer, heard.number)
+        learned, session = self._visits.accept(identity, attachment, visit, suboptions, now)
         return actions + learned, session
-
-    def _visit(
-        self,
-        identity: Identity,
-        attachment: Attachment,
-        visit: dmm.Visit,
-        suboptions: Iterable[dmm.SubOption],
-        now: float,
-    ) -> tuple[list[Action], Session | None]:
-        """The node is at `attachment` and has the prefixes that `suboptions` name, all of them. The
-        session is None where the VISIT is passed over."""
-        before = self._cache.get(identity)
-        if not self._cache.has_room(identity) or (before is not None and is_stale(visit, before)):
-            return self._drop("visit.session-limit" if before is None else "visit.stale"), None
-        self._counters["visit.accepted"] += 1
-        session = arrive(
-            before,
-            identity,
-            visit.generation,
-            visit.previous if is_unicast(visit.previous) else UNSPECIFIED,
-            attachment,
-            full_set(suboptions, self._endpoint, self._counters),
-            self._endpoint,
-            now,
-        )
-        moved = before is None or before.generation != visit.generation
-        actions = self._cache.serve(session, moved=moved, now=now)
-        if moved:
-            actions.append(Log("info", came(session, self._cache.told(identity))))
-        return actions, session
 
     # --- mobility ---
 
     def mobility_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
         """A Mobility Header from `source` to our endpoint."""
-        if not is_unicast(source):
+        if not is_routable(source):
             return self._drop("mobility.source")
         try:
             message = decode(data, source, self._endpoint)
@@ -336,88 +282,7 @@ class Agent:
             return []
         if isinstance(message, BindingAcknowledgement):
             return [*self._binding_acknowledgement(source, message, now), *self._flush(now)]
-        return [*self._binding_update(source, message, now), *self._flush(now)]
-
-    def _binding_update(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
-        verdict = judge(
-            update,
-            source,
-            endpoint=self._endpoint,
-            peers=self._domain.peers,
-            cmds=self._settings.cmds,
-            session_of=self._cache.get,
-            anchored_here=self._anchors,
-        )
-        if isinstance(verdict, Request) and not self._cache.has_room(verdict.identity):
-            verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
-        if isinstance(verdict, Refusal):
-            self._counters[f"pbu.refused-{int(verdict.status)}"] += 1
-            if source not in self._domain.peers and source not in self._settings.cmds:
-                self._domain.suspect(now)
-            refusal = acknowledge(update, verdict.status, generation=verdict.generation)
-            return self._answer(source, refusal)
-        place = (source, verdict.identity)
-        pending = self._pending.get(place)
-        if pending is not None and replace(pending.update, sequence=update.sequence) == update:
-            pending.update = update
-            return self._drop("pbu.duplicate")
-        self._counters["pbu.accepted"] += 1
-        session, actions = self._depart(verdict, now)
-        if not update.acknowledge:
-            return actions
-        pending = self._pending[place] = _Pending(update)
-
-        def confirmed(_: float) -> list[Action]:
-            if self._pending.get(place) is pending:
-                del self._pending[place]
-            latest = pending.update
-            if self._cache.refused(session):
-                self._counters["pbu.refused-by-kernel"] += 1
-                return self._answer(source, acknowledge(latest, Status.INSUFFICIENT_RESOURCES))
-            return self._answer(source, acknowledge(latest, Status.ACCEPTED, latest.lifetime))
-
-        return actions + self._cache.after(desired(session), confirmed, now)
-
-    def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
-        before = self._cache.get(request.identity)
-        infinite = request.lifetime >= LIFETIME_INFINITY
-        session = depart(
-            before,
-            request.identity,
-            request.generation,
-            request.serving,
-            request.named,
-            request.served,
-            math.inf if infinite else float(request.lifetime),
-            self._endpoint,
-            now,
-        )
-        actions: list[Action] = []
-        if before is None or before.generation != session.generation:
-            self._cache.leave(session.identity)
-            actions.append(Log("info", went(session)))
-        return session, actions + self._cache.change(session, now)
-
-    def _anchors(self, identity: Identity, prefix: Prefix) -> bool:
-        """Whether we anchor this prefix for this node: by its session, or, where that was lost,
-        because the prefix is out of our pools, nobody else has it, and a MAAR of the domain says
-        that the CMD decided so."""
-        session = self._cache.get(identity)
-        entry = session.find(prefix) if session is not None else None
-        if entry is not None and entry.anchor == self._endpoint:
-            return True
-        route = Route(prefix, Unreachable())
-        if self._cache.claimed_by_another(route.key, identity, _POOLS):
-            return False
-        return any(pool.contains(prefix) for pool in self._settings.pools)
-
-    def _answer(self, peer: bytes, answer: BindingAcknowledgement) -> list[Action]:
-        try:
-            # What a PBA has to echo and to add can be longer than a Mobility Header.
-            encode(answer, self._endpoint, peer)
-        except WireError as error:
-            return self._drop(f"pba.{error.reason}")
-        return [SendMobility(peer, answer)]
+        return [*self._registrations.received(source, message, now), *self._flush(now)]
 
     def _binding_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
@@ -438,13 +303,21 @@ class Agent:
     # --- the access links ---
 
     def router_solicitation(
-        self, interface: str, source: bytes, link_layer: bytes | None, now: float
+        self,
+        interface: str,
+        source: bytes,
+        link_layer: bytes | None,
+        data: bytes,
+        now: float,
     ) -> list[Action]:
-        """A Router Solicitation on an access link; `source` may be `::`."""
+        """A Router Solicitation that came with hop limit 255 on an access link. `source` may be
+        `::`; `data` is the whole ICMPv6 message, its checksum right."""
         if interface not in self._links:
             return self._drop("rs.interface")
         if any(source) and not is_link_local(source):
             return self._drop("rs.source")
+        if (fault := solicitation_fault(source, data)) is not None:
+            return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
         actions = self._refresh_neighbour(interface, source, link_layer, now)
         actions += self._router.solicited(interface, source, now, self._prefixes)
@@ -472,6 +345,9 @@ class Agent:
     def _advertise(self, interface: str, node: bytes, now: float) -> list[SendRouterAdvertisement]:
         return self._router.attached(interface, node, now, self._prefixes)
 
+    def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
+        return on_link(self._cache.at(interface, node), now)
+
     def _refresh_neighbour(
         self, interface: str, node: bytes, link_layer: bytes | None, now: float
     ) -> list[Action]:
@@ -486,19 +362,6 @@ class Agent:
             return self._drop("seen.link-layer-conflict")
         attachment = replace(attachment, link_layer=link_layer)
         return self._cache.change(replace(session, attachment=attachment), now)
-
-    def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
-        """The node's own on-link prefixes: preferred the one from here, deprecated those from
-        elsewhere."""
-        session = self._cache.at(interface, node)
-        found = []
-        for entry in session.having(Role.LOCAL, Role.SERVED) if session is not None else ():
-            if not entry.delegated:
-                left = remaining(entry.expires, now)
-                valid = INFINITY if math.isinf(left) else int(left)
-                preferred = valid if entry.role is Role.LOCAL else 0
-                found.append(PrefixInformation(entry.prefix, valid, preferred))
-        return found
 
     # --- what people read ---
 

@@ -1,7 +1,7 @@
 """Receiving Proxy Binding Updates: which status each one gets (RFC 5213 sections 5.3.1 and 8.9, RFC
 8885).
 
-A PBU that is accepted here changes nothing yet: :class:`relay_maar.core.agent.Agent` brings it into
+A PBU that is accepted here changes nothing yet: :mod:`relay_maar.core.registrations` brings it into
 the kernel first and then acknowledges.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dmm_wire.address import UNSPECIFIED, Prefix
+from dmm_wire.address import UNSPECIFIED, Prefix, is_routable
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     AccessTechnology,
@@ -101,16 +101,16 @@ def judge(
         return Refusal(Status.NOT_LMA_FOR_THIS_MOBILE_NODE)
     if serving.endpoint != source and source not in cmds:
         return Refusal(Status.MAG_NOT_AUTHORIZED_FOR_PROXY_REG)
-    if serving.endpoint == endpoint or not is_unicast(serving.endpoint):
+    if serving.endpoint == endpoint or not is_routable(serving.endpoint):
         return Refusal(Status.INVALID_CARE_OF_ADDRESS)
     session = session_of(identifier.identity)
     if session is not None and _stale(session, timestamp.value, serving.endpoint):
         return Refusal(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, session.generation)
     named = _named(update)
-    if not all(anchored_here(identifier.identity, prefix) for prefix, _ in named):
-        return Refusal(Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX)
     if len(named) > MAX_PREFIXES:
         return Refusal(Status.INSUFFICIENT_RESOURCES)
+    if not all(anchored_here(identifier.identity, prefix) for prefix, _ in named):
+        return Refusal(Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX)
     served = frozenset(
         option.prefix for option in update.options if isinstance(option, PreviousMaarOption)
     )
@@ -139,13 +139,6 @@ def acknowledge(
     for kind in (LinkLayerIdentifier, LinkLocalAddress):
         options += [option for option in (_first(update, kind),) if option is not None]
     return BindingAcknowledgement(status, update.sequence, lifetime, tuple(options))
-
-
-def is_unicast(address: bytes) -> bool:
-    """Whether a tunnel could lead to this address: not multicast, not unspecified, not link-local,
-    not loopback."""
-    link_local = address[0] == 0xFE and address[1] & 0xC0 == 0x80
-    return address[0] != 0xFF and not link_local and int.from_bytes(address, "big") > 1
 
 
 def _mandatory(update: BindingUpdate) -> Refusal | None:

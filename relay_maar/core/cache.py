@@ -8,9 +8,10 @@ a PBA or a client's message goes out only after the kernel has answered for what
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement
 from relay_maar.core import records
@@ -23,9 +24,10 @@ from relay_maar.core.actions import (
     SendMobility,
 )
 from relay_maar.core.desired import Wanted, desired, through
-from relay_maar.core.items import Change, Item, Key, Route, SourceRule, Tunnel, Unreachable
+from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
 from relay_maar.core.session import HOLD, Session, expire, withdraw
 from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
+from relay_maar.core.telling import named
 from relay_maar.core.timers import Timers
 
 MAX_SESSIONS: Final = 65536
@@ -34,6 +36,9 @@ MAX_SESSIONS: Final = 65536
 _FIRST_RETRY: Final = 1.0
 _LONGEST_RETRY: Final = 32.0
 """Seconds until what the kernel refused is tried again, doubling."""
+
+POOLS: Final = "pools"
+"""Who wants the routes that close the pools."""
 
 _RETRY: Final = "retry"
 
@@ -80,9 +85,9 @@ class BindingCache:
         """Whether there is a session of this node, or may be one."""
         return identity in self._sessions or len(self._sessions) < MAX_SESSIONS
 
-    def claimed_by_another(self, key: Key, *owners: Hashable) -> bool:
-        """Whether an item of this key is wanted by somebody other than `owners`."""
-        return self._wanted.claimed_by_another(key, *owners)
+    def is_free(self, prefix: Prefix) -> bool:
+        """Whether no node has a prefix that overlaps this one."""
+        return not self._wanted.overlapped(prefix, POOLS)
 
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
@@ -120,6 +125,18 @@ class BindingCache:
         """Mend the difference between what an earlier process left in the kernel and what is
         wanted, and nothing else: traffic that flows is not cut."""
         return self._apply(self._wanted.reconcile(found))
+
+    def kernel_changed(self, found: Iterable[Item]) -> list[Action]:
+        """Put again what is no longer as it was put, and drop what of ours nobody wants."""
+        refused = self._wanted.failed
+        changes = self._wanted.compare(found)
+        puts = [change.item for change in changes if isinstance(change, Put)]
+        lost = [item for item in puts if item.key not in refused]
+        if not lost:
+            return self._apply(changes)
+        self._counters["kernel.restored"] += len(lost)
+        line = f"the kernel lost {len(lost)} items, put again: {named(lost[0])} ..."
+        return [Log("warning", line), *self._apply(changes)]
 
     def empty_kernel(self) -> list[Action]:
         """Withdraw everything; the sessions stay in the file."""
@@ -187,7 +204,10 @@ class BindingCache:
             self._counters["kernel.refused"] += len(refused)
             why = failures[refused[0].item.key]
             actions.append(
-                Log("error", f"the kernel refused {len(refused)} changes: {refused[0]}: {why}")
+                Log(
+                    "error",
+                    f"the kernel refused {len(refused)} changes: {named(refused[0].item)} ...: {why}",
+                )
             )
         if not self._wanted.failed:
             self._timers.cancel(_RETRY)
@@ -270,13 +290,12 @@ class BindingCache:
             self._unlist(before)
         self._sessions[session.identity] = session
         if session.attachment is not None:
-            place = (session.attachment.interface, session.attachment.link_local)
-            self._here[place] = session.identity
+            self._here[session.attachment.place] = session.identity
         self._set_timer(session)
 
     def _unlist(self, session: Session) -> None:
         if session.attachment is not None:
-            place = (session.attachment.interface, session.attachment.link_local)
+            place = session.attachment.place
             if self._here.get(place) == session.identity:
                 del self._here[place]
 

@@ -9,6 +9,7 @@ added.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
+from itertools import chain
 
 from dmm_wire.address import Prefix
 from relay_maar.core.items import (
@@ -115,6 +116,18 @@ class Wanted:
             self._issued.setdefault(item.key, item)
         return self._changes({*self._issued, *self._claims})
 
+    def compare(self, found: Iterable[Item]) -> tuple[Change, ...]:
+        """The changes from what the kernel holds now, `found`, to what is wanted, without what it
+        has not answered for yet. What it refused is among them: now it may take it."""
+        held = {item.key: item for item in found}
+        settled = {*held, *self._issued, *self._claims} - self._pending.keys()
+        self._failed -= settled
+        for key in settled:
+            self._issued.pop(key, None)
+            if key in held:
+                self._issued[key] = held[key]
+        return self._changes(settled)
+
     def retry(self) -> tuple[Change, ...]:
         """The changes that the kernel refused, as far as they are still wanted."""
         return self._changes(self._failed)
@@ -164,14 +177,23 @@ class Wanted:
         """Whether the kernel refused one of `items`."""
         return any(item.key in self._failed for item in items)
 
-    def claimed_by_another(self, key: Key, *owners: Hashable) -> bool:
-        """Whether somebody other than `owners` wants an item of this key."""
-        return any(owner not in owners for owner in self._claims.get(key, ()))
+    def overlapped(self, prefix: Prefix, *owners: Hashable) -> bool:
+        """Whether somebody other than `owners` wants a route to a prefix that contains this one, is
+        it, or is inside it."""
+        last = prefix.last
+        around = (Prefix.of(prefix.address, length) for length in range(prefix.length))
+        routes = (item.prefix for item in self.effective() if isinstance(item, Route))
+        inside = (each for each in routes if prefix.address <= each.address <= last)
+        return any(
+            owner not in owners
+            for each in chain(around, inside)
+            for owner in self._claims.get(Route(each, Unreachable()).key, ())
+        )
 
     @property
-    def failed(self) -> bool:
-        """Whether there is anything to :meth:`retry`."""
-        return bool(self._failed)
+    def failed(self) -> frozenset[Key]:
+        """What there is to :meth:`retry`."""
+        return frozenset(self._failed)
 
     def effective(self) -> list[Item]:
         """All items that are wanted."""

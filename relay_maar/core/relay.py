@@ -6,17 +6,18 @@ No state is kept for a message: Interface-Id and peer-address come back in the R
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED
+from dmm_wire.address import UNSPECIFIED, is_link_local, is_unicast
 from dmm_wire.dhcpv6.codes import CLIENT_PORT, HOP_COUNT_LIMIT, SERVER_PORT, MessageType, OptionCode
 from dmm_wire.dhcpv6.message import (
     ClientMessage,
     Options,
     RelayMessage,
+    Unwrapped,
     first,
     parse,
     unwrap,
@@ -62,6 +63,15 @@ class Discard(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """A Relay-forward for the servers, and whose message is in it: `node` as in Reply."""
+
+    data: bytes
+    node: bytes | None
+    transaction_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """A Relay-reply taken apart.
 
@@ -77,6 +87,7 @@ class Reply:
     data: bytes
     identity: Identity | None
     node: bytes | None
+    transaction_id: bytes
     suboptions: tuple[dmm.SubOption, ...] | None
     fault: str | None
 
@@ -99,7 +110,7 @@ class Relay:
 
     def forward(
         self, link: AccessLink, source: bytes, link_layer: bytes | None, data: bytes, served: bool
-    ) -> bytes:
+    ) -> Forward:
         """The Relay-forward for a message from `source` on `link`; `served`: this node's visit here
         is known already."""
         if len(data) > _MAX_MESSAGE:
@@ -107,25 +118,34 @@ class Relay:
         kind = data[0] if data else 0
         if kind in _NOT_FROM_CLIENTS:
             raise Discard("message-type")
-        if kind == MessageType.RELAY_FORW:
-            return self._forward_relayed(link, source, data, served)
-        parse(data)
-        if not is_link_local(source):
+        if kind == MessageType.RELAY_FORW and not link.relays_below:
+            raise Discard("relay-below")
+        unwrapped = unwrap(data)
+        if unwrapped.relays:
+            up = self._wrap_relayed(link, source, unwrapped.relays, data, served)
+        elif is_link_local(source):
+            up = self._wrap(0, link.link_address, link, source, link_layer, data, served)
+        else:
             # RFC 9915 section 5: a client sends from the link-local address of the interface it
             # configures.
             raise Discard("source")
-        return self._wrap(0, link.link_address, link, source, link_layer, data, served)
+        return Forward(up, _node(source, unwrapped), unwrapped.client.transaction_id)
 
-    def _forward_relayed(self, link: AccessLink, source: bytes, data: bytes, served: bool) -> bytes:
-        if not link.relays_below:
-            raise Discard("relay-below")
-        levels = unwrap(data).relays
+    def _wrap_relayed(
+        self,
+        link: AccessLink,
+        source: bytes,
+        levels: Sequence[RelayMessage],
+        data: bytes,
+        served: bool,
+    ) -> bytes:
         if levels[0].hop_count >= HOP_COUNT_LIMIT:
             raise Discard("hop-count")
         if any(self._carries_ours(level.options) for level in levels):
             # Our sub-options are said by MAARs only, and there is none below us.
             raise Discard("forged-options")
-        _check_unicast(source)
+        if not is_unicast(source):
+            raise Discard("source")
         # RFC 9915 section 19.1.2: the link-address is 0 where the relay agent's own address is a
         # global one.
         address = link.link_address if is_link_local(source) else UNSPECIFIED
@@ -201,17 +221,30 @@ class Relay:
         link = self._link(message)
         if link is None:
             raise Discard("link")
-        if not any(message.peer_address) or message.peer_address[0] == 0xFF:
+        if not is_unicast(message.peer_address):
             raise Discard("peer-address")
         relayed = inner[0] == MessageType.RELAY_REPL
-        identity, node, suboptions, fault = None, None, None, None
+        identity, node, transaction_id, suboptions, fault = None, None, b"", None, None
         try:
             suboptions = dmm.from_options(self._settings.enterprise, message.options)
-            identity, node = _whose(message.peer_address, inner)
+            unwrapped = unwrap(inner)
+            identity = _identity(unwrapped.client)
+            node = _node(message.peer_address, unwrapped)
+            transaction_id = unwrapped.client.transaction_id
         except WireError as error:
             fault = error.reason
         port = SERVER_PORT if relayed else CLIENT_PORT
-        return Reply(link, message.peer_address, port, inner, identity, node, suboptions, fault)
+        return Reply(
+            link,
+            message.peer_address,
+            port,
+            inner,
+            identity,
+            node,
+            transaction_id,
+            suboptions,
+            fault,
+        )
 
     def _own(self, message: RelayMessage, inner: bytes) -> OwnReply:
         answer = parse(inner)
@@ -229,30 +262,22 @@ class Relay:
         return self._by_link_address.get(message.link_address)
 
 
-def _check_unicast(source: bytes) -> None:
-    """A source that no reply could be sent to."""
-    if not any(source) or source[0] == 0xFF:
-        raise Discard("source")
+def _identity(client: ClientMessage) -> Identity | None:
+    """The client's DUID."""
+    client_id = first(client.options, OptionCode.CLIENTID)
+    return Identity.of(IdentitySubtype.DUID, client_id) if client_id is not None else None
 
 
-def _whose(peer: bytes, data: bytes) -> tuple[Identity | None, bytes | None]:
-    """The client's DUID in a message from the server, and the client's link-local address if it is
-    on our link.
+def _node(peer: bytes, unwrapped: Unwrapped) -> bytes | None:
+    """The client's link-local address if it is on our link; `peer` is who sent us, or is sent, the
+    message.
 
     Behind a Lightweight DHCPv6 Relay Agent, whose link-address is 0 (RFC 6221), the client is on
     our link; behind any other relay agent there is a router between us.
     """
-    unwrapped = unwrap(data)
     for level in unwrapped.relays:
         peer = level.peer_address if level.link_address == UNSPECIFIED else UNSPECIFIED
-    client_id = first(unwrapped.client.options, OptionCode.CLIENTID)
-    identity = Identity.of(IdentitySubtype.DUID, client_id) if client_id is not None else None
-    return identity, peer if is_link_local(peer) else None
-
-
-def is_link_local(address: bytes) -> bool:
-    """Whether the address is of fe80::/10."""
-    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
+    return peer if is_link_local(peer) else None
 
 
 def hardware_type_of(link_layer: bytes) -> int:

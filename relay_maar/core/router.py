@@ -6,6 +6,7 @@ neither L nor A: nothing is on-link, and addresses come from the CMD.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
+from dmm_wire.dhcpv6.codes import INFINITY
 from relay_maar.core.actions import SendRouterAdvertisement
+from relay_maar.core.session import Role, Session, remaining
 from relay_maar.core.settings import AccessLink, RouterSettings
 from relay_maar.core.timers import Timers
 
@@ -29,6 +32,9 @@ UNICAST_RATE: Final = 50
 """Unicast advertisements per second and link; beyond, a multicast one serves everybody."""
 _REMEMBERED: Final = 4096
 
+_ROUTER_SOLICITATION: Final = 133
+_ROUTER_ADVERTISEMENT: Final = 134
+_SOURCE_LINK_LAYER: Final = 1
 _MANAGED: Final = 0x80
 _HOP_LIMIT: Final = 64
 _HEADER: Final = Struct("!BBHBBHII")
@@ -45,6 +51,24 @@ class PrefixInformation:
     preferred: int
 
 
+def solicitation_fault(source: bytes, data: bytes) -> str | None:
+    """Why the ICMPv6 message `data` from `source` is no valid Router Solicitation, as a short slug;
+    None if it is one (section 6.1.1, of which the hop limit and the checksum are not seen here)."""
+    if len(data) < 8:
+        return "truncated"
+    if data[0] != _ROUTER_SOLICITATION or data[1] != 0:
+        return "type"
+    position = 8
+    while position < len(data):
+        size = 8 * data[position + 1] if position + 1 < len(data) else 0
+        if size == 0 or position + size > len(data):
+            return "option-length"
+        if data[position] == _SOURCE_LINK_LAYER and not any(source):
+            return "link-layer"
+        position += size
+    return None
+
+
 def advertisement(
     link: AccessLink, lifetime: int, prefixes: Iterable[PrefixInformation] = ()
 ) -> bytes:
@@ -53,8 +77,8 @@ def advertisement(
     link_layer = link.link_layer
     units = -(-(2 + len(link_layer)) // 8)
     parts = [
-        _HEADER.pack(134, 0, 0, _HOP_LIMIT, _MANAGED, lifetime, 0, 0),
-        bytes((1, units)) + link_layer.ljust(8 * units - 2, b"\0"),
+        _HEADER.pack(_ROUTER_ADVERTISEMENT, 0, 0, _HOP_LIMIT, _MANAGED, lifetime, 0, 0),
+        bytes((_SOURCE_LINK_LAYER, units)) + link_layer.ljust(8 * units - 2, b"\0"),
         _MTU.pack(5, 1, 0, link.mtu),
     ]
     parts += [
@@ -87,6 +111,19 @@ class _Told(NamedTuple):
 
     at: float
     what: _Gist
+
+
+def on_link(session: Session | None, now: float) -> list[PrefixInformation]:
+    """The node's own on-link prefixes: preferred the one from here, deprecated those from
+    elsewhere."""
+    found = []
+    for entry in session.having(Role.LOCAL, Role.SERVED) if session is not None else ():
+        if not entry.delegated:
+            left = remaining(entry.expires, now)
+            valid = INFINITY if math.isinf(left) else int(left)
+            preferred = valid if entry.role is Role.LOCAL else 0
+            found.append(PrefixInformation(entry.prefix, valid, preferred))
+    return found
 
 
 def _gist(prefixes: Iterable[PrefixInformation]) -> _Gist:

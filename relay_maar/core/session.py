@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
@@ -110,11 +110,18 @@ class Named:
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """Where on our access links the node is: its link-local address, and its link-layer address if
-    known."""
+    known. `heard` is the running number of the client's message that brought it there, 0 for one
+    that is not known."""
 
     interface: str
     link_local: bytes
     link_layer: bytes | None = None
+    heard: int = field(default=0, compare=False)
+
+    @property
+    def place(self) -> tuple[str, bytes]:
+        """What a route to the node names as its next hop."""
+        return self.interface, self.link_local
 
 
 @dataclass(frozen=True, slots=True)

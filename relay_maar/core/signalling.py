@@ -364,9 +364,9 @@ def _worth_telling(known: Exchange, binding: Binding) -> bool:
         return True
     if known.over:
         return False
-    return (
-        known.finished and abs(binding.until - known.told) > REFRESH_MARGIN and bool(binding.named)
-    )
+    if not known.finished or not binding.named or binding.until == known.told:
+        return False  # equal, since two infinite lifetimes have no difference
+    return abs(binding.until - known.told) > REFRESH_MARGIN
 
 
 def _allowed(exchange: Exchange, when: float) -> float:

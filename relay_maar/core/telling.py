@@ -1,11 +1,14 @@
-"""What people read of a session: one log line for each move, and its part of the status."""
+"""What people read: one log line for each move of a node, its part of the status, and the names of
+what is in the kernel."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from dmm_wire.address import format_address, format_mac
-from relay_maar.core.session import Role, Session
+from dmm_wire.identity import Identity
+from relay_maar.core.items import AcceptFrom, Item, Neighbour, Route, SourceRule, Tunnel
+from relay_maar.core.session import Attachment, Role, Session
 
 
 def came(session: Session, peers: int) -> str:
@@ -20,6 +23,29 @@ def came(session: Session, peers: int) -> str:
     )
 
 
+def changed_place(before: Session, session: Session) -> str:
+    """The log line of a node's move from one of our access links to another, or on one."""
+    return (
+        f"{session.identity} moved from {_where(before.attachment)} to {_where(session.attachment)}"
+    )
+
+
+def conflict(identity: Identity, attachment: Attachment, holder: Session) -> str:
+    """The log line of a node that comes to where the packets of another go."""
+    return (
+        f"{identity} is not served at {_where(attachment)}: that is the place of "
+        f"{holder.identity}, {_where(holder.attachment)}"
+    )
+
+
+def _where(attachment: Attachment | None) -> str:
+    if attachment is None:
+        return "nowhere"
+    link_layer = attachment.link_layer
+    by = f" ({format_mac(link_layer)})" if link_layer is not None else ""
+    return f"{attachment.interface} {format_address(attachment.link_local)}{by}"
+
+
 def went(session: Session) -> str:
     """The log line of a node's move to another MAAR."""
     anchored, forwarded = session.having(Role.ANCHORED), session.having(Role.FORWARDED)
@@ -28,6 +54,21 @@ def went(session: Session) -> str:
         f"{len(anchored)} anchored, {len(forwarded)} forwarded prefixes, "
         f"generation {session.generation}"
     )
+
+
+def named(item: Item) -> str:
+    """What an item of the kernel is called in a log line."""
+    match item:
+        case Route(prefix):
+            return f"route {prefix}"
+        case SourceRule(prefix):
+            return f"rule from {prefix}"
+        case Neighbour(interface, address):
+            return f"neighbour {format_address(address)} on {interface}"
+        case Tunnel(peer):
+            return f"tunnel to maar {format_address(peer)}"
+        case AcceptFrom(peer):
+            return f"tunnel from maar {format_address(peer)}"
 
 
 def session_status(record: dict[str, Any], session: Session) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A journal of JSON lines, one for each change of a session; the last line of an identity wins. It is read once, at start,
 and rewritten when it has grown to many times what is alive. A line cut off by a crash is dropped: the message it
-belonged to was never answered, so the client or the peer asks again.
+belonged to was never answered, so the client or the peer asks again. A power failure can also cost what was written
+since the last `begin_sync`; the rest has to be there then, when the hosts still use their prefixes.
 
 Lifetimes in a record are remaining seconds; each line carries the wall-clock time it was written, and reading subtracts
 what has passed since. A clock that was set back makes lifetimes longer by at most that step, never negative ages.
@@ -10,6 +11,7 @@ what has passed since. A clock that was set back makes lifetimes longer by at mo
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -35,6 +37,8 @@ class SessionFile:
         self._lines = 0
         self._fd = -1
         self._incomplete = False
+        self.unsynced = False
+        """Whether a power failure could lose what was written. The death of this process cannot."""
 
     def load(self) -> list[tuple[dict[str, Any], float]]:
         """Read the journal and open it for writing. Returns each record with its age in seconds (>= 0)."""
@@ -60,7 +64,8 @@ class SessionFile:
         return list(records.values())
 
     def save(self, key: str, record: dict[str, Any]) -> None:
-        """Write `record` under `key`; when this returns, a kill of the process loses nothing."""
+        """Write `record` under `key`; when this returns, a kill of the process loses nothing, and once it is synced no
+        power failure does: the hosts go on with their prefixes, whatever became of their router (RFC 8987 S-1)."""
         line = self._line(key, record)
         self._alive[key] = line
         self._append(line)
@@ -75,13 +80,34 @@ class SessionFile:
         if self._incomplete:
             self._compact()
 
+    def distrust(self) -> None:
+        """Take it that something is missing in the file."""
+        self._incomplete = True
+
+    def begin_sync(self) -> Callable[[], None]:
+        """Returns what brings all that is written by now to the disk: it takes its time, raises OSError, and may be
+        called in another thread, whatever is done to this object meanwhile."""
+        descriptor = os.dup(self._fd)
+        self.unsynced = False
+
+        def sync() -> None:
+            try:
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+
+        return sync
+
     def _line(self, key: str, record: dict[str, Any] | None) -> str:
         entry = {"v": _FORMAT, "key": key, "at": self._wall(), "record": record}
         return json.dumps(entry, separators=(",", ":"))
 
     def close(self) -> None:
-        """Close the file; what was written stays."""
+        """Close the file; what was written stays, and is on the disk if that does what it is told."""
         if self._fd >= 0:
+            if self.unsynced:
+                with contextlib.suppress(OSError):
+                    self.begin_sync()()
             os.close(self._fd)
             self._fd = -1
 
@@ -92,14 +118,15 @@ class SessionFile:
         # Until the line is whole, the file is not what it should be; the next write then starts it anew.
         self._incomplete = True
         data = line.encode() + b"\n"
-        # No fsync: a write survives the death of this process, and after a power failure the kernel state is gone too.
+        self.unsynced = True
         if os.write(self._fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._incomplete = False
         self._lines += 1
 
     def _compact(self) -> None:
-        """Rewrite the journal with the living lines only, in one step (write, fsync, rename)."""
+        """Rewrite the journal with the living lines only, in one step (write, fsync, rename, fsync)."""
+        self._incomplete = True
         temporary = self._path.with_suffix(".new")
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         with os.fdopen(fd, "wb") as file:
@@ -107,10 +134,20 @@ class SessionFile:
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(self._path)
+        self.unsynced = False
+        self._sync_directory()
         self.close()
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._lines = len(self._alive)
         self._incomplete = False
+
+    def _sync_directory(self) -> None:
+        """Else a power failure could bring the old file back, without what was written since."""
+        descriptor = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _parse(line: bytes) -> tuple[str, float, dict[str, Any] | None] | None:

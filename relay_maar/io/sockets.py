@@ -44,6 +44,14 @@ class Received(NamedTuple):
     data: bytes
 
 
+class Solicitation(NamedTuple):
+    """A whole ICMPv6 message of type Router Solicitation, where it came from and with which hop limit."""
+
+    source: bytes
+    data: bytes
+    hop_limit: int
+
+
 def _source(address: tuple[str, int, int, int] | tuple[str, int]) -> bytes:
     return socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
 
@@ -56,8 +64,8 @@ def _make_room(sock: socket.socket) -> None:
             return
 
 
-class _Datagram:
-    """What all sockets here share: a file descriptor, a receive that never blocks, a close."""
+class Socket:
+    """What all sockets here share: a file descriptor, room for a burst, a close."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -67,6 +75,13 @@ class _Datagram:
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def close(self) -> None:
+        self._socket.close()
+
+
+class _Datagram(Socket):
+    """A socket that receives datagrams and never blocks."""
+
     def receive(self) -> Received | None:
         """The next datagram, None when there is none (or only an error the network reported: a peer that is down)."""
         try:
@@ -74,9 +89,6 @@ class _Datagram:
         except OSError:
             return None
         return Received(_source(address), data)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 def _udp(port: int, address: bytes, device: str) -> socket.socket:
@@ -124,7 +136,7 @@ class ClientSocket(_Datagram):
         self._socket.sendto(data, (format_address(destination), port, 0, self._index))
 
 
-class RouterSocket(_Datagram):
+class RouterSocket(Socket):
     """ICMPv6 on one access device: Router Solicitations in, Router Advertisements out (RFC 4861 sections 4.1, 4.2)."""
 
     def __init__(self, device: str, index: int, link_local: bytes) -> None:
@@ -157,23 +169,21 @@ class RouterSocket(_Datagram):
         super().__init__(sock)
         self._index = index
 
-    def receive(self) -> Received | None:
-        """The next valid Router Solicitation (RFC 4861 section 6.1.1: hop limit 255, code 0, at least 8 octets)."""
-        while True:
-            try:
-                data, ancillary, _, address = self._socket.recvmsg(LARGEST, 64)
-            except OSError:
-                return None
-            hop_limit = next(
-                (
-                    int.from_bytes(value[:4], sys.byteorder)
-                    for level, kind, value in ancillary
-                    if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)
-                ),
-                0,
-            )
-            if hop_limit == 255 and len(data) >= 8 and data[1] == 0:
-                return Received(_source(address), data)
+    def receive(self) -> Solicitation | None:
+        """The next Router Solicitation, valid or not; its checksum is right."""
+        try:
+            data, ancillary, _, address = self._socket.recvmsg(LARGEST, 64)
+        except OSError:
+            return None
+        hop_limit = next(
+            (
+                int.from_bytes(value[:4], sys.byteorder)
+                for level, kind, value in ancillary
+                if (level, kind) == (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)
+            ),
+            0,
+        )
+        return Solicitation(_source(address), data, hop_limit)
 
     def send(self, destination: bytes, data: bytes) -> None:
         """Send a Router Advertisement; the kernel fills in the checksum. Raises OSError."""
@@ -239,32 +249,19 @@ class Frame(NamedTuple):
     """"dhcpv6", "rs", "ns", "na" or "mld"."""
 
 
-class FrameSocket:
+class FrameSocket(Socket):
     """Sees who speaks on an access device before the IPv6 stack does, with the link-layer address (RFC 6939 section 4:
     the relay agent takes it from the frame's header)."""
 
     def __init__(self, device: str) -> None:
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
-            self._attach_filter()
-            self._socket.bind((device, 0x86DD))
+            _attach_filter(sock)
+            sock.bind((device, 0x86DD))
         except OSError:
-            self._socket.close()
+            sock.close()
             raise
-        self._socket.setblocking(False)
-        _make_room(self._socket)
-
-    def _attach_filter(self) -> None:
-        program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FRAME_FILTER)
-        buffer = ctypes.create_string_buffer(program)
-        # struct sock_fprog: the count, padded to a pointer, then where the instructions are.
-        fprog = struct.pack("@HP", len(_FRAME_FILTER), ctypes.addressof(buffer))
-        self._socket.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
-        with contextlib.suppress(OSError):
-            self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
+        super().__init__(sock)
 
     def receive(self) -> Frame | None:
         """The next frame that came from somebody else, None when nothing waits."""
@@ -279,8 +276,15 @@ class FrameSocket:
             if trigger is not None:
                 return Frame(data[6:12], data[22:38], trigger)
 
-    def close(self) -> None:
-        self._socket.close()
+
+def _attach_filter(sock: socket.socket) -> None:
+    program = b"".join(struct.pack("=HBBI", *instruction) for instruction in _FRAME_FILTER)
+    buffer = ctypes.create_string_buffer(program)
+    # struct sock_fprog: the count, padded to a pointer, then where the instructions are.
+    fprog = struct.pack("@HP", len(_FRAME_FILTER), ctypes.addressof(buffer))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, fprog)
+    with contextlib.suppress(OSError):
+        sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
 
 
 def _trigger(frame: bytes) -> str | None:

@@ -41,6 +41,21 @@ class SouthboundSettings:
     """First of the routing tables and rule priorities we use."""
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What there is now: of interfaces, and of our items in the kernel."""
+
+    core_index: int
+    """0 where the core interface does not exist."""
+    access: tuple[AccessDevice, ...]
+    """Of the access interfaces that exist and carry the router identity."""
+    items: frozenset[Item]
+    repaired: int = 0
+    """How much of what `open` had prepared was missing and is there again."""
+    faults: tuple[str, ...] = ()
+    """Why an access interface that exists could not be prepared, one line each."""
+
+
 class SouthboundError(Exception):
     """The kernel refused. `failures` pairs each change that did not happen with the reason (errno name and text);
     the changes not named were made."""
@@ -80,6 +95,22 @@ class Southbound(Protocol):
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Make the changes in order. Raises SouthboundError after having tried all of them."""
+        ...
+
+    def watch(self) -> int:
+        """From now on notice what others do to the kernel. Returns a file descriptor that is readable when
+        `disturbed` has something to read, -1 if there is none. Idempotent. Raises DriverUnavailable."""
+        ...
+
+    def disturbed(self) -> bool:
+        """Whether, since the last call, something of ours may have been lost or one of our interfaces has come or gone,
+        and not by our own doing. Never blocks. A hint: not everything that is lost is announced."""
+        ...
+
+    def restore(self) -> State:
+        """Put right what `open` prepared and others have undone, as far as the interfaces are there now; what is right
+        is not touched. Items that are lost stay so: it is for the core to say what is still wanted. Raises
+        DriverUnavailable."""
         ...
 
     def close(self, *, keep: bool) -> None:

@@ -35,7 +35,7 @@ def check(
     if isinstance(change, Put):
         interface, peer = _interface(item), _peer(item)
         if interface is not None and interface not in interfaces:
-            raise Impossible(f"ENODEV: {interface} is not an access interface")
+            raise Impossible(f"ENODEV: there is no access interface {interface}")
         if peer is not None and Tunnel(peer).key not in items:
             raise Impossible(f"ENOENT: no tunnel to {format_address(peer)}")
         if item == Tunnel(endpoint):

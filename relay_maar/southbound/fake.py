@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from relay_maar.core.items import Change, Item, Key, Put
-from relay_maar.southbound.api import AccessDevice, SouthboundError, SouthboundSettings
+from relay_maar.southbound.api import AccessDevice, SouthboundError, SouthboundSettings, State
 from relay_maar.southbound.checks import Impossible, check
 
 
@@ -19,6 +19,10 @@ class FakeKernel:
         """Every change made, in order."""
         self.refuse: Callable[[Change], str | None] = lambda change: None
         """The kernel's mood: the reason why it refuses a change, or None."""
+        self.gone: set[str] = set()
+        """Interfaces that are not there any more."""
+        self.disturbed = False
+        """Whether somebody else was at work."""
 
 
 class FakeSouthbound:
@@ -33,16 +37,7 @@ class FakeSouthbound:
 
     def open(self) -> tuple[AccessDevice, ...]:
         """See `Southbound.open`. An interface that does not exist gets a made-up index."""
-        return tuple(
-            AccessDevice(
-                interface,
-                interface,
-                _index(interface, number),
-                self.settings.router_link_local,
-                self.settings.router_link_layer,
-            )
-            for number, interface in enumerate(self.settings.access_interfaces, 1)
-        )
+        return self.restore().access
 
     def dump(self) -> frozenset[Item]:
         """See `Southbound.dump`."""
@@ -70,6 +65,33 @@ class FakeSouthbound:
         else:
             items.pop(change.item.key, None)
         self.kernel.history.append(change)
+
+    def watch(self) -> int:
+        """See `Southbound.watch`."""
+        return -1
+
+    def disturbed(self) -> bool:
+        """See `Southbound.disturbed`."""
+        disturbed, self.kernel.disturbed = self.kernel.disturbed, False
+        return disturbed
+
+    def restore(self) -> State:
+        """See `Southbound.restore`."""
+        settings, gone = self.settings, self.kernel.gone
+        access = tuple(
+            AccessDevice(
+                interface,
+                interface,
+                _index(interface, number),
+                settings.router_link_local,
+                settings.router_link_layer,
+            )
+            for number, interface in enumerate(settings.access_interfaces, 1)
+            if interface not in gone
+        )
+        core = settings.core_interface
+        core_index = 0 if core in gone else _index(core, len(settings.access_interfaces) + 1)
+        return State(core_index, access, self.dump())
 
     def close(self, *, keep: bool) -> None:
         """See `Southbound.close`."""

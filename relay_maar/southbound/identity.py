@@ -9,6 +9,8 @@ everything.
 from __future__ import annotations
 
 import errno
+import re
+from collections.abc import Callable
 from pathlib import Path
 from socket import AF_INET6
 from typing import NamedTuple
@@ -46,6 +48,7 @@ class Link(NamedTuple):
     kind: str | None
     parent: int | None
     link_layer: bytes
+    up: bool
 
 
 def links(netlink: Netlink) -> list[Link]:
@@ -62,6 +65,7 @@ def _link(found: Message) -> Link:
         info.get_attr("IFLA_INFO_KIND") if info is not None else None,
         found.get_attr("IFLA_LINK"),
         parse_mac(address) if address else b"",
+        bool(found["flags"] & _IFF_UP),
     )
 
 
@@ -74,26 +78,34 @@ def holder(netlink: Netlink, address: bytes) -> int | None:
     return None
 
 
-def prepare(netlink: Netlink, settings: SouthboundSettings) -> tuple[AccessDevice, ...]:
-    """Make or adopt the device of each access interface; remove those of interfaces no longer ours.
-
-    Raises DriverUnavailable.
-    """
+def prepare(
+    netlink: Netlink, settings: SouthboundSettings, fault: Callable[[DriverUnavailable], None]
+) -> tuple[AccessDevice, ...]:
+    """Make, mend or adopt the device of each access interface that exists; remove those of interfaces
+    that are gone or no longer ours. `fault` is called for an interface that cannot be prepared."""
     existing = {link.name: link for link in links(netlink)}
-    wanted = {}
-    for interface in settings.access_interfaces:
-        if interface not in existing:
-            raise DriverUnavailable(f"access interface {interface} does not exist")
-        wanted[_NAME.format(existing[interface].number)] = existing[interface]
+    wanted = {
+        _NAME.format(existing[interface].number): existing[interface]
+        for interface in settings.access_interfaces
+        if interface in existing
+    }
     for link in list(existing.values()):
         kept = link.name in wanted and link.link_layer == settings.router_link_layer
         if is_ours(link) and not kept:
             remove(netlink, link)
             del existing[link.name]
-    return tuple(
-        _prepare(netlink, settings, name, parent, existing.get(name))
-        for name, parent in wanted.items()
-    )
+    devices = []
+    for name, parent in wanted.items():
+        try:
+            devices.append(_prepare(netlink, settings, name, parent, existing.get(name)))
+        except DriverUnavailable as unavailable:
+            fault(unavailable)
+    return tuple(devices)
+
+
+def is_device_name(name: str) -> bool:
+    """Whether a device of ours could be called that."""
+    return re.fullmatch(_NAME.format(r"\d+"), name) is not None
 
 
 def is_ours(link: Link) -> bool:
@@ -119,17 +131,11 @@ def _prepare(
             (found,) = (link for link in links(netlink) if link.name == name)
         elif not is_ours(found):
             raise DriverUnavailable(f"the name {name} is taken by a device that is not ours")
-        netlink.request(_no_generated_address(found.number))
+        if not found.up:
+            netlink.request(_no_generated_address(found.number))
         _set_sysctls(name)
-        netlink.request(
-            message(
-                ifinfmsg,
-                RTM_NEWLINK,
-                0,
-                {"index": found.number, "flags": _IFF_UP, "change": _IFF_UP},
-                (),
-            )
-        )
+        if not found.up:
+            netlink.request(_up(found.number))
         _assign(netlink, found.number, settings.router_link_local)
     except Refused as refused:
         raise DriverUnavailable(
@@ -168,6 +174,11 @@ def _creation(settings: SouthboundSettings, name: str, parent: Link) -> Message:
             ),
         ],
     )
+
+
+def _up(index: int) -> Message:
+    fields = {"index": index, "flags": _IFF_UP, "change": _IFF_UP}
+    return message(ifinfmsg, RTM_NEWLINK, 0, fields, ())
 
 
 def _no_generated_address(index: int) -> Message:

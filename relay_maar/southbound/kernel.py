@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from relay_maar.southbound.api import (
     DriverUnavailable,
     SouthboundError,
     SouthboundSettings,
+    State,
 )
 from relay_maar.southbound.checks import Impossible
 from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
@@ -42,7 +43,9 @@ from relay_maar.southbound.messages import (
     packed,
     route_prefix,
     rule_table,
+    unless_there,
 )
+from relay_maar.southbound.monitor import Monitor
 from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused
 from relay_maar.southbound.plan import EXISTS, GONE, Planner, Step
 
@@ -67,6 +70,7 @@ class KernelSouthbound(ABC):
         """The index of the core interface, from `open` on."""
         self._closed = False
         self._netlink = Netlink()
+        self._monitor: Monitor | None = None
         self._notebook = Notebook(self._netlink, self.layout)
         self._planner = Planner(self.layout, self, self._notebook)
 
@@ -103,11 +107,10 @@ class KernelSouthbound(ABC):
             )
         try:
             self._notebook.load(self._routes())
-            self._find_core()
+            self._find_interfaces()
             turn_on_forwarding(self._notebook)
             self.set_up(self._notebook)
-            devices = identity.prepare(self._netlink, self.settings)
-            self._planner.devices = {device.interface: device for device in devices}
+            devices = self._prepare_access(_insist)
             self._make(
                 [
                     Step(self.decapsulation()),
@@ -128,6 +131,41 @@ class KernelSouthbound(ABC):
         except Refused as refused:
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
         return frozenset(self._planner.items.values())
+
+    def watch(self) -> int:
+        """See `Southbound.watch`."""
+        if self._monitor is None:
+            try:
+                self._monitor = Monitor(self.settings, self._netlink.port)
+            except OSError as error:
+                raise DriverUnavailable(f"{self.name}: notifications: {error.strerror}") from None
+            self._monitor.assume(identity.links(self._netlink))
+        return self._monitor.fileno()
+
+    def disturbed(self) -> bool:
+        """See `Southbound.disturbed`."""
+        return self._monitor is not None and self._monitor.disturbed()
+
+    def restore(self) -> State:
+        """See `Southbound.restore`. What the kernel refuses now, because an interface is down, say,
+        is tried again when it is called next."""
+        faults: list[str] = []
+        try:
+            core_index = self._interfaces().get(self.settings.core_interface, 0)
+            self.core_index = core_index or self.core_index
+            devices = self._prepare_access(lambda fault: faults.append(str(fault)))
+            routes = map(unless_there, (self.decapsulation(), self.layout.own_route()))
+            own = [*routes, *self.layout.own_rules(self._device_names())]
+            repaired = self._netlink.transact(own).count(None)
+            if strays := self._adopt().strays:
+                self._netlink.transact(strays)
+                self._adopt()
+        except Refused as refused:
+            raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
+        except OSError as error:
+            raise DriverUnavailable(f"{self.name}: netlink: {error.strerror or error}") from None
+        items = frozenset(self._planner.items.values())
+        return State(core_index, devices, items, repaired, tuple(faults))
 
     def apply(self, changes: Sequence[Change]) -> None:
         """See `Southbound.apply`."""
@@ -168,21 +206,37 @@ class KernelSouthbound(ABC):
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
         finally:
             self._netlink.close()
+            if self._monitor is not None:
+                self._monitor.close()
 
     # Opening and closing
 
-    def _find_core(self) -> None:
-        names = {link.number: link.name for link in identity.links(self._netlink)}
-        core = [index for index, name in names.items() if name == self.settings.core_interface]
-        if not core:
-            raise DriverUnavailable(f"core interface {self.settings.core_interface} does not exist")
-        self.core_index = core[0]
-        holder = identity.holder(self._netlink, self.settings.endpoint)
-        if holder is not None:
+    def _find_interfaces(self) -> None:
+        there = self._interfaces()
+        core = [("core", self.settings.core_interface)]
+        access = [("access", interface) for interface in self.settings.access_interfaces]
+        for kind, interface in core + access:
+            if interface not in there:
+                raise DriverUnavailable(f"{kind} interface {interface} does not exist")
+        self.core_index = there[self.settings.core_interface]
+        index = identity.holder(self._netlink, self.settings.endpoint)
+        if index is not None:
+            holder = next((name for name, number in there.items() if number == index), index)
             raise DriverUnavailable(
                 f"the tunnel endpoint {format_address(self.settings.endpoint)} is assigned to "
-                f"{names.get(holder, holder)}: take it away, the driver makes it local itself"
+                f"{holder}: take it away, the driver makes it local itself"
             )
+
+    def _interfaces(self) -> dict[str, int]:
+        """The index of each device of the namespace by its name."""
+        return {link.name: link.number for link in identity.links(self._netlink)}
+
+    def _prepare_access(
+        self, fault: Callable[[DriverUnavailable], None]
+    ) -> tuple[AccessDevice, ...]:
+        devices = identity.prepare(self._netlink, self.settings, fault)
+        self._planner.devices = {device.interface: device for device in devices}
+        return devices
 
     def _put_back(self) -> None:
         routes = self._notebook.load(self._routes())
@@ -219,9 +273,11 @@ class KernelSouthbound(ABC):
         found = self._netlink.dump(all_neighbours())
         return [neighbour for neighbour in found if neighbour.get_attr("NDA_PROTOCOL") == ours]
 
-    def _adopt(self) -> None:
-        self._planner.items = self._read().items
+    def _adopt(self) -> _Found:
+        found = self._read()
+        self._planner.items = found.items
         self._planner.tables = self._notebook.peer_tables()
+        return found
 
     def _read(self) -> _Found:
         found = _Found({}, [])
@@ -301,6 +357,10 @@ class KernelSouthbound(ABC):
             if device.index == index:
                 return device.interface
         return None
+
+
+def _insist(fault: DriverUnavailable) -> None:
+    raise fault
 
 
 def _explain(item: Item, refusal: Refused) -> str:

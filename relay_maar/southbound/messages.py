@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from socket import AF_INET6
 
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
 from pyroute2.netlink.rtnl import (
     RTM_DELNEIGH,
     RTM_DELROUTE,
@@ -48,6 +48,12 @@ def put_route(
         {"family": AF_INET6, "dst_len": prefix.length, "proto": protocol, "type": kind},
         [*_route_key(prefix, table, metric), *attributes],
     )
+
+
+def unless_there(route: Message) -> Message:
+    """`put_route` that touches nothing where there is a route of that prefix, table and metric (EEXIST)."""
+    route["header"]["flags"] = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL
+    return route
 
 
 def drop_route(prefix: Prefix, table: int, metric: int, protocol: int) -> Message:

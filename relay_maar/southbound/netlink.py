@@ -78,6 +78,11 @@ class Netlink:
         self._sequence = 0
         self._oldest = 0
 
+    @property
+    def port(self) -> int:
+        """Our address on the netlink: the kernel names it in what it announces of changes that we asked for."""
+        return int(self._socket.getsockname()[0])
+
     def close(self) -> None:
         """Idempotent."""
         self._socket.close()

@@ -60,6 +60,7 @@ def test_no_unit_runs_as_root_or_with_more_than_it_needs(unit: Path) -> None:
     assert set(allowed.split()) == {
         "relay-maar": {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"},
         "dhcp-cmd": {"CAP_NET_BIND_SERVICE"},
+        "dhcp-cmd-serve": {"CAP_NET_BIND_SERVICE"},
     }.get(unit.stem, set())
     assert "\nNoNewPrivileges=yes\n" in text
 

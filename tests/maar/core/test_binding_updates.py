@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
+from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.identity import Identity, IdentitySubtype
 from dmm_wire.mobility import (
     AccessTechnology,
@@ -25,6 +26,7 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
     UnknownOption,
+    decode,
     encode,
 )
 from relay_maar.core import actions as act
@@ -100,6 +102,14 @@ def many_prefixes(count: int) -> list[Prefix]:
     return [Prefix.of((first + (n << 56)).to_bytes(16, "big"), 72) for n in range(count)]
 
 
+def of_other_node(prefix: str) -> dict[str, Any]:
+    """The changes that make it a PBU for this prefix of a node that nobody knows here."""
+    return {
+        "without": (MobileNodeIdentifier, HomeNetworkPrefix, DelegatedPrefix),
+        "extra": [MobileNodeIdentifier(OTHER_NODE), HomeNetworkPrefix(Prefix.parse(prefix))],
+    }
+
+
 REFUSED: dict[str, tuple[dict[str, Any], bytes, Status]] = {
     "a stranger": ({"serving": STRANGER}, STRANGER, Status.MAG_NOT_AUTHORIZED_FOR_PROXY_REG),
     "not a proxy": ({"proxy": False}, endpoint(2), Status.HOME_REGISTRATION_NOT_SUPPORTED),
@@ -151,6 +161,31 @@ REFUSED: dict[str, tuple[dict[str, Any], bytes, Status]] = {
         endpoint(2),
         Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
     ),
+    "a part of another node's prefix": (
+        of_other_node("2001:db8:1:101::5/128"),
+        endpoint(2),
+        Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
+    ),
+    "what another node's prefix is a part of": (
+        of_other_node("2001:db8:1:100::/60"),
+        endpoint(2),
+        Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
+    ),
+    "a whole pool": (
+        of_other_node("2001:db8:1:200::/56"),
+        endpoint(2),
+        Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
+    ),
+    "what our pool is a part of": (
+        of_other_node("2001:db8:1::/48"),
+        endpoint(2),
+        Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
+    ),
+    "a prefix of our pool that is not the node's": (
+        {"extra": [HomeNetworkPrefix(Prefix.parse("2001:db8:1:177::/64"))]},
+        endpoint(2),
+        Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
+    ),
     "more prefixes than a node may have": (
         {
             "extra": [
@@ -193,7 +228,10 @@ def test_a_refusal_echoes_what_came(world: World) -> None:
 
 def test_a_refusal_has_the_mandatory_options_even_if_the_request_did_not(world: World) -> None:
     bare = BindingUpdate(3, 600, (Timestamp(9),))
-    assert answer(world, bare).options == (
+    said = answer(world, bare)
+    # Such an answer can be read: its receiver sees that it is about no node.
+    assert decode(encode(said, endpoint(1), endpoint(2)), endpoint(1), endpoint(2)) == said
+    assert said.options == (
         UnknownOption(8, b"\x01"),  # a zero-length identifier
         HomeNetworkPrefix(Prefix(UNSPECIFIED, 0)),
         HandoffIndicator(0),
@@ -266,6 +304,37 @@ def test_a_lost_session_is_believed_when_the_prefix_is_ours(world: World) -> Non
     assert set(world.roles(1).values()) == {"anchored"}
 
 
+def test_a_node_nobody_knows_is_believed_to_have_what_nobody_has(world: World) -> None:
+    free = Prefix.parse("2001:db8:1:177::/64")
+    assert answer(world, update(**of_other_node(str(free)))).status == Status.ACCEPTED
+    assert Route(free, ToPeer(endpoint(2))) in world.maars[1].kernel.items.values()
+    # From now on it is known, and has this one only.
+    more = update(**of_other_node("2001:db8:1:178::/64"), generation=8)
+    assert answer(world, more).status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+
+
+def test_nobody_has_a_whole_pool() -> None:
+    said = answer(World(), update(**of_other_node("2001:db8:1:200::/56")))
+    assert said.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+
+
+def test_one_node_more_than_there_is_room_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_maar.core.cache.MAX_SESSIONS", 1)
+    more = update(**of_other_node("2001:db8:1:177::/64"))
+    assert answer(world, more).status == Status.INSUFFICIENT_RESOURCES
+    assert answer(world, update()).status == Status.ACCEPTED
+
+
+def test_a_session_without_prefixes_knows_nothing_of_them(world: World) -> None:
+    # The node's visit is known, but the reply that had its prefixes was lost.
+    world.cmd.prefixes.clear()
+    world.talk(MessageType.SOLICIT)
+    assert world.roles(1) == {}
+    assert answer(world, update()).status == Status.ACCEPTED
+
+
 def test_without_the_a_flag_nothing_is_said_but_refusals(world: World) -> None:
     maar = world.maars[1]
     at_maar1(world, update(acknowledge=False))
@@ -297,6 +366,15 @@ def test_the_maar_just_left_that_anchors_nothing_is_told_too() -> None:
     assert isinstance(maar.said[-1].message, BindingAcknowledgement)
     assert maar.said[-1].message.status == Status.ACCEPTED
     assert world.roles(2) == {link_prefix(1): "forwarded", delegated_prefix(1): "ended"}
+
+
+@pytest.mark.parametrize("source", ["::", "::1", "fe80::2", "ff02::1", "ff0e::2"])
+def test_nobody_is_answered_at_an_address_that_is_no_maars(world: World, source: str) -> None:
+    maar = world.maars[1]
+    sender = parse_address(source)
+    data = encode(update(), sender, endpoint(1))
+    assert maar.agent.mobility_datagram(sender, data, world.now) == []
+    assert maar.agent.status(world.now)["counters"]["mobility.source"] == 1
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ def test_random_bytes(interface: str, source: bytes, link_layer: bytes | None, d
     agent.server_datagram(SERVER, data, 2.0)
     agent.server_datagram(SERVER, b"\x0d" + data, 2.0)
     agent.mobility_datagram(source, data, 3.0)
-    agent.router_solicitation(interface, source, link_layer, 4.0)
+    agent.router_solicitation(interface, source, link_layer, data, 4.0)
+    agent.router_solicitation(interface, source, link_layer, b"\x85" + bytes(7) + data, 4.0)
     agent.seen(interface, source, link_layer, "mld", 5.0)
     agent.applied(len(data), {}, 6.0)
     agent.tick(7.0)
@@ -194,7 +195,7 @@ def test_noise_does_not_grow_memory() -> None:
             duid = noise.randbytes(14)
             agent.client_datagram(ACCESS, source, noise.randbytes(6), client_message(1, duid), now)
             agent.seen(ACCESS, source, noise.randbytes(6), noise.choice(["ns", "x"]), now)
-            agent.router_solicitation(ACCESS, source, None, now)
+            agent.router_solicitation(ACCESS, source, None, b"\x85" + bytes(7), now)
             header = fix_checksum(
                 bytes((59, 1, number % 9, 0)) + noise.randbytes(12), source, endpoint(1)
             )

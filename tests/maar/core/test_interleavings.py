@@ -8,16 +8,23 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dmm_wire.address import parse_address
 from dmm_wire.dhcpv6.codes import MessageType
-from relay_maar.core.settings import RouterSettings
-from tests.maar.core.world import World, delegated_prefix, link_prefix
+from relay_maar.core.settings import AccessLink, RouterSettings
+from tests.maar.core.world import ACCESS, MAC, World, delegated_prefix, link_prefix
 
+SECOND = "access1"
+LINKS = tuple(
+    AccessLink(name, parse_address(address), name.encode(), MAC)
+    for name, address in ((ACCESS, "fd00::1"), (SECOND, "fd00::2"))
+)
 NUMBERS = st.sampled_from([1, 2, 3])
 KINDS = st.sampled_from([MessageType.SOLICIT, MessageType.REQUEST, MessageType.RENEW])
 STEPS = st.one_of(
     st.tuples(st.just("move"), NUMBERS),
     st.tuples(st.just("attach"), NUMBERS),
     st.tuples(st.just("talk at"), NUMBERS),
+    st.tuples(st.just("link"), st.sampled_from([ACCESS, SECOND])),
     st.tuples(st.just("talk"), KINDS),
     st.tuples(st.just("lose all"), st.none()),
     st.tuples(st.just("say"), KINDS),
@@ -44,6 +51,8 @@ def perform(world: World, step: tuple[str, Any]) -> None:
                 world.talk(MessageType.REQUEST)
             elif world.cmd_up and not world.slow_kernel:
                 world.attach(value)
+        case "link":
+            world.interface = value
         case "say":
             world.say(value)
         case "talk":
@@ -90,7 +99,9 @@ def heal(world: World, seconds: float) -> None:
 @given(steps=st.lists(STEPS, min_size=5, max_size=60), slow_kernel=st.booleans())
 def test_no_loop_and_the_right_end(steps: list[tuple[str, Any]], slow_kernel: bool) -> None:
     # Advertisements have no part in this.
-    world = World(slow_kernel=slow_kernel, valid=300, router=RouterSettings(600.0, 1800.0))
+    world = World(
+        slow_kernel=slow_kernel, valid=300, router=RouterSettings(600.0, 1800.0), access=LINKS
+    )
     for step in steps:
         perform(world, step)
         world.check_no_loop()

@@ -160,6 +160,18 @@ def test_what_was_refused_is_tried_until_it_is_there_or_not_wanted() -> None:
     assert wanted.retry() == ()
 
 
+def test_what_could_not_be_taken_away_and_is_gone_is_not_tried_again() -> None:
+    wanted = Wanted()
+    wanted.issue(1, wanted.claim("a", [TO_NODE]))
+    gone = wanted.claim("a", [])
+    wanted.issue(2, gone)
+    wanted.answered(2, gone, {TO_NODE.key: "EBUSY"})
+    assert wanted.failed == {TO_NODE.key}
+    assert wanted.compare([TO_NODE]) == gone
+    assert wanted.compare([]) == ()
+    assert not wanted.failed
+
+
 def test_a_late_refusal_of_what_was_replaced_counts_no_more() -> None:
     wanted = Wanted()
     first = wanted.claim("a", [TO_NODE])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dmm_wire import dmm
@@ -9,9 +11,10 @@ from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import ClientMessage, Options, RelayMessage, first, parse
 from dmm_wire.dhcpv6.options import ClientLinkLayerAddress
+from dmm_wire.identity import Identity, IdentitySubtype
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
-from relay_maar.core.items import Neighbour, Route, ToNode
+from relay_maar.core.items import Neighbour, Put, Route, ToNode
 from tests.maar.core.world import (
     ACCESS,
     DUID,
@@ -238,6 +241,26 @@ def test_what_the_cmd_refuses_is_counted_and_changes_nothing(status: dmm.DmmStat
     assert f"cmd.{status.name.lower().replace('_', '-')}" in counters(maar)
 
 
+@pytest.mark.parametrize("status", [each for each in dmm.DmmStatus if each])
+def test_nothing_else_in_a_refused_answer_to_our_own_question_is_believed(
+    status: dmm.DmmStatus,
+) -> None:
+    maar = agent()
+    (question,) = [each for each in maar.tick(60.0) if isinstance(each, act.SendToServers)]
+    _, granted = FakeCmd(domain=(1, 2)).answer(question.data, 60.0)
+    answer = parse(granted)
+    assert isinstance(answer, RelayMessage)
+    domain = dmm.Domain((endpoint(1), endpoint(2)))
+    options = tuple(each for each in answer.options if each[0] != OptionCode.VENDOR_OPTS)
+    refused = dmm.to_option(dmm.DEFAULT_ENTERPRISE, (dmm.Status(status, "no"), domain))
+    data = replace(answer, options=(*options, refused)).encode()
+    (log,) = maar.server_datagram(SERVER, data, 60.0)
+    assert isinstance(log, act.Log)
+    assert log.level == "warning"
+    assert maar.status(60.0)["domain"]["peers"] == []
+    assert f"cmd.{status.name.lower().replace('_', '-')}" in counters(maar)
+
+
 def visit_reply(generation: int, *more: dmm.SubOption) -> bytes:
     return relay_reply(REPLY, dmm.Status(0), dmm.Visit(generation, UNSPECIFIED), *more)
 
@@ -296,6 +319,32 @@ def test_an_older_visit_is_stale_but_its_message_goes_on() -> None:
         assert actions == [TO_CLIENT]
     assert world.roles(1) == roles
     assert counters(maar)["visit.stale"] == 2
+
+
+def test_a_node_that_is_only_served_is_a_neighbour_too() -> None:
+    maar = agent()
+    maar.client_datagram(ACCESS, NODE, MAC, client_message(1), 1.0)
+    remote = dmm.PreviousMaar(link_prefix(2), 0, 200, False, endpoint(2))
+    actions = maar.server_datagram(SERVER, visit_reply(5, remote), 1.0)
+    (apply,) = [each for each in actions if isinstance(each, act.Apply)]
+    assert Put(Neighbour(ACCESS, NODE, MAC)) in apply.changes
+
+
+def test_one_node_more_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.attach(1)
+    maar = world.maars[1].agent
+    monkeypatch.setattr("relay_maar.core.cache.MAX_SESSIONS", 1)
+    kernel = dict(world.maars[1].kernel.items)
+    other = Identity(IdentitySubtype.DUID, DUID[:-1] + b"\xbb")
+    local = dmm.AnchoredPrefix(Prefix.parse("2001:db8:1:155::/64"), 100, 200)
+    data = visit_reply(5, dmm.MobileNode(other), local)
+    assert maar.server_datagram(SERVER, data, world.now) == [TO_CLIENT]
+    assert counters(maar)["visit.session-limit"] == 1
+    assert world.maars[1].kernel.items == kernel
+    # Those that are known are served on.
+    world.attach(1)
+    world.check_reached()
 
 
 def test_a_node_behind_a_lightweight_relay_agent_is_on_our_link() -> None:

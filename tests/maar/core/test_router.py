@@ -29,6 +29,9 @@ from tests.maar.core.world import (
     settings,
 )
 
+SOLICITATION = bytes((133, 0)) + bytes(6)
+"""A Router Solicitation without options."""
+
 
 def started(now: float = 0.0) -> Agent:
     agent = Agent(settings(1), jitter=lambda: 0.5)
@@ -116,18 +119,20 @@ def test_it_learns_its_own_prefixes() -> None:
 
 def test_a_solicitation_is_answered() -> None:
     agent = started()
-    assert advertised(agent.router_solicitation(ACCESS, NODE, MAC, 0.1)) == [(ACCESS, NODE)]
+    assert advertised(agent.router_solicitation(ACCESS, NODE, MAC, SOLICITATION, 0.1)) == [
+        (ACCESS, NODE)
+    ]
 
 
 def test_without_an_address_it_is_answered_to_all_with_delay() -> None:
     agent = started()
     assert advertised(agent.tick(0.25)) == [(ACCESS, ALL_NODES)]
-    assert agent.router_solicitation(ACCESS, UNSPECIFIED, None, 0.3) == []
+    assert agent.router_solicitation(ACCESS, UNSPECIFIED, None, SOLICITATION, 0.3) == []
     # Not before MIN_DELAY_BETWEEN_RAS has passed.
     when = 0.25 + MIN_DELAY_BETWEEN_RAS
     assert advertised(agent.tick(when - 0.01)) == []
     assert advertised(agent.tick(when)) == [(ACCESS, ALL_NODES)]
-    agent.router_solicitation(ACCESS, UNSPECIFIED, None, 10.0)
+    agent.router_solicitation(ACCESS, UNSPECIFIED, None, SOLICITATION, 10.0)
     assert advertised(agent.tick(10.25)) == [(ACCESS, ALL_NODES)]
 
 
@@ -137,7 +142,7 @@ def test_a_crowd_gets_a_multicast_one() -> None:
     sent = [
         each
         for node in nodes
-        for each in advertised(agent.router_solicitation(ACCESS, node, MAC, 0.1))
+        for each in advertised(agent.router_solicitation(ACCESS, node, MAC, SOLICITATION, 0.1))
     ]
     assert len(sent) == UNICAST_RATE
     assert advertised(agent.tick(0.35)) == [(ACCESS, ALL_NODES)]
@@ -147,7 +152,7 @@ def test_a_crowd_gets_a_multicast_one() -> None:
 def test_what_is_no_node_on_the_link(source: bytes) -> None:
     agent = started()
     assert agent.seen(ACCESS, source, MAC, "ns", 0.1) == []
-    assert agent.router_solicitation(ACCESS, source, MAC, 0.1) == []
+    assert agent.router_solicitation(ACCESS, source, MAC, SOLICITATION, 0.1) == []
     assert agent.seen("eth9", NODE, MAC, "ns", 0.1) == []
     counters = agent.status(0.1)["counters"]
     assert counters == {"rs.source": 1, "seen.interface": 1, "seen.source": 1}
@@ -169,3 +174,40 @@ def test_a_frame_fills_in_a_link_layer_address_but_does_not_change_one() -> None
     assert maar.kernel.items[key] == Neighbour(ACCESS, NODE, MAC)
     counters = maar.agent.status(world.now)["counters"]
     assert counters["seen.link-layer-conflict"] == 1
+
+
+LINK_LAYER = b"\x01\x01" + MAC
+"""A Source Link-Layer Address option."""
+
+
+@pytest.mark.parametrize(
+    ("source", "data", "reason"),
+    [
+        (NODE, b"", "truncated"),
+        (NODE, SOLICITATION[:7], "truncated"),
+        (NODE, b"\x86" + SOLICITATION[1:], "type"),
+        (NODE, b"\x85\x01" + SOLICITATION[2:], "type"),
+        (NODE, SOLICITATION + bytes(8), "option-length"),
+        (NODE, SOLICITATION + LINK_LAYER + b"\x0e\x00" + bytes(6), "option-length"),
+        (NODE, SOLICITATION + LINK_LAYER[:7], "option-length"),
+        (NODE, SOLICITATION + b"\x01\x02" + bytes(6), "option-length"),
+        (NODE, SOLICITATION + b"\x01", "option-length"),
+        (UNSPECIFIED, SOLICITATION + LINK_LAYER, "link-layer"),
+        (UNSPECIFIED, SOLICITATION + b"\x0e\x01" + bytes(6) + LINK_LAYER, "link-layer"),
+    ],
+)
+def test_solicitations_that_are_not_valid(source: bytes, data: bytes, reason: str) -> None:
+    agent = started()
+    agent.tick(0.25)
+    deadline = agent.deadline()
+    assert agent.router_solicitation(ACCESS, source, MAC, data, 10.0) == []
+    assert agent.deadline() == deadline
+    assert agent.status(0.1)["counters"] == {f"rs.{reason}": 1}
+
+
+@pytest.mark.parametrize("option", [LINK_LAYER, b"\xc8\x02" + bytes(14)])
+def test_options_of_a_valid_solicitation_do_not_matter(option: bytes) -> None:
+    agent = started()
+    data = SOLICITATION + option
+    assert advertised(agent.router_solicitation(ACCESS, NODE, MAC, data, 0.1)) == [(ACCESS, NODE)]
+    assert agent.status(0.1)["counters"] == {"rs.received": 1}

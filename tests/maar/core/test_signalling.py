@@ -229,6 +229,45 @@ def test_a_renewal_is_told_as_a_refresh() -> None:
     world.check_reached()
 
 
+def test_the_maar_just_left_is_told_as_long_as_it_may_hold_something() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    # MAAR 2's own prefixes have ended. MAAR 3 tells it that the node has left, and it hears nothing.
+    world.cmd.prefixes = {p: e for p, e in world.cmd.prefixes.items() if e[0] == 1}
+    world.place = 3
+    world.talk(MessageType.SOLICIT)
+    # MAAR 1 acknowledges that its own have ended too: all that the node has left lives shortly.
+    world.cmd.prefixes = {link_prefix(3): (3, False, world.now + 100.0)}
+    world.talk(MessageType.SOLICIT)
+    while packets := [each for each in world.wire if each.destination != endpoint(2)]:
+        world.wire.remove(packets[0])
+        world.deliver(packets[0])
+    assert set(world.roles(3)) == {link_prefix(3)}
+    world.place = None
+    world.pass_time(1000.0)
+    world.wire.clear()
+    world.pass_time(100.0)
+    assert [p for p in world.wire if p.source == endpoint(3) and p.destination == endpoint(2)]
+    world.settle()
+    assert set(world.roles(2).values()) <= {"ended"}
+
+
+def test_an_infinite_lifetime_that_stays_is_no_news() -> None:
+    world = World(valid=0xFFFFFFFF)
+    for number in (1, 2):
+        world.attach(number)
+    sent(world)
+    world.now += 1800
+    world.talk(MessageType.RENEW)
+    assert sent(world) == []
+    # But a finite one is.
+    world.cmd.valid = 600
+    world.talk(MessageType.RENEW)
+    (update,) = sent(world)
+    assert update.lifetime == 600
+
+
 def test_a_shorter_grant_is_extended_before_it_ends(world: World) -> None:
     answer(world, Status.ACCEPTED, 1, lifetime=100)
     sent(world)

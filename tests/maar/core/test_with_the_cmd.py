@@ -47,7 +47,6 @@ def domain() -> Domain:
             for n in (1, 2, 3)
         },
         by_relay_id={row.relay_id: row for row in rows},
-        by_endpoint={row.endpoint: row for row in rows},
     )
 
 
@@ -66,7 +65,7 @@ class RealCmd(FakeCmd):
         maar = next(each for each in ours if isinstance(each, dmm.Maar))
         number = next(n for n in (1, 2, 3) if endpoint(n) == maar.endpoint)
         request = read_request(data, endpoint(number), dmm.DEFAULT_ENTERPRISE)
-        (decision,) = self.cmd.handle([request], (1_800_000_000 + int(now)) * MICROS)
+        (decision,) = self.cmd.handle([request], lambda: (1_800_000_000 + int(now)) * MICROS)
         assert decision.reply is not None, decision.outcome
         client_id = first(unwrapped.client.options, OptionCode.CLIENTID) or b""
         reply = ClientMessage(

@@ -242,6 +242,7 @@ class World:
         self.wire: list[Packet] = []
         self.sent: list[Packet] = []
         self.place: int | None = None
+        self.interface = ACCESS
         self.maars = {n: Maar(n, self._agent(n)) for n in (1, 2, 3)}
         for maar in self.maars.values():
             self.run(maar, maar.agent.start(frozenset(), [], self.now))
@@ -339,11 +340,11 @@ class World:
         self.now = end
 
     def say(self, kind: int) -> None:
-        """The node sends a DHCPv6 message where it is."""
+        """The node sends a DHCPv6 message where it is: at MAAR `place`, on `interface`."""
         if self.place is not None:
             maar = self.maars[self.place]
             data = client_message(kind)
-            self.run(maar, maar.agent.client_datagram(ACCESS, NODE, MAC, data, self.now))
+            self.run(maar, maar.agent.client_datagram(self.interface, NODE, MAC, data, self.now))
 
     def talk(self, kind: int) -> None:
         """The node says something and DHCPv6 brings its answer; what the MAARs then say stays on
@@ -390,8 +391,8 @@ class World:
                     # By way of the core to where the prefix is anchored; our own pools always have
                     # a route.
                     here = owner
-                case ToNode(_, neighbour):
-                    at_home = self.place == here and neighbour == NODE
+                case ToNode(interface, neighbour):
+                    at_home = (self.place, self.interface, NODE) == (here, interface, neighbour)
                     return [*path, "node" if at_home else "absent"]
                 case Unreachable():
                     return [*path, "unreachable"]

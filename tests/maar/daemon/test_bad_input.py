@@ -145,6 +145,25 @@ def test_what_only_servers_say_is_not_relayed(
     maar.counts("client.message-type", before + 1)
 
 
+def test_a_router_solicitation_from_elsewhere_is_counted_and_dropped(
+    place: Site, maar: Running
+) -> None:
+    """RFC 4861 section 6.1.1: only a hop limit of 255 shows that no router has forwarded it."""
+
+    def opened() -> socket.socket:
+        return socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+
+    node = place.node()
+    before, received = maar.count("rs.hop-limit"), maar.count("rs.received")
+    with netns.inside(place.hosts, opened) as sock:
+        for hop_limit in (254, 255):
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, hop_limit)
+            sock.sendto(b"\x85" + bytes(7), ("ff02::2", 0, 0, node.index))
+    maar.counts("rs.received", received + 1)
+    assert maar.count("rs.hop-limit") == before + 1
+    assert maar.count("rs.received") == received + 1
+
+
 def test_a_host_cannot_speak_as_the_cmd(place: Site, maar: Running, wire: socket.socket) -> None:
     node = place.node()
     node.send(node.message())

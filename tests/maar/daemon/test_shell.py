@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from dmm_wire.address import Prefix
 from relay_maar.config import parse
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
-from relay_maar.core.items import Change, Key, Put, Route, Unreachable
+from relay_maar.core.items import Change, Item, Key, Put, Route, Unreachable
 from relay_maar.daemon import Daemon
+from relay_maar.southbound.api import DriverUnavailable, State
 from relay_maar.southbound.fake import FakeKernel, FakeSouthbound
 from tests.maar.daemon.running import CONFIGURATION
 
 CONFIG = parse(CONFIGURATION.format(directory="/nowhere"), "maar.toml")
+LINKS = ("access0", "access1")
 FIRST, SECOND = (Route(Prefix.parse(f"2001:db8:1:10{n}::/64"), Unreachable()) for n in (1, 2))
 
 
@@ -26,7 +29,10 @@ class Core(Agent):
     """Answers an Apply with a line that names it and what failed."""
 
     def __init__(self) -> None:
-        super().__init__(CONFIG.agent({"access0": bytes(6), "access1": bytes(6)}), jitter=lambda: 0)
+        super().__init__(
+            CONFIG.agent(dict.fromkeys(LINKS, bytes(6)), dict.fromkeys(LINKS, 1460)),
+            jitter=lambda: 0,
+        )
         self.answers: list[tuple[int, dict[Key, str]]] = []
 
     def applied(self, token: int, failures: Mapping[Key, str], now: float) -> list[act.Action]:
@@ -101,9 +107,8 @@ def test_a_fault_costs_the_one_thing_it_met(shell: Shell, caplog: pytest.LogCapt
         raise RuntimeError("a fault of ours")
 
     shell.daemon._call(faulty)
-    # No such access interface: nothing that a core says, but it must not cost what else it says.
-    nowhere = act.SendToClient("nowhere", bytes(16), 546, b"")
-    shell.run(nowhere, act.Apply(1, (Put(FIRST),)))
+    # No such level: nothing that a core says, but it must not cost what else it says.
+    shell.run(act.Log("loud", "?"), act.Apply(1, (Put(FIRST),)))
     assert shell.core.answers == [(1, {})]
     assert shell.counters()["internal-error"] == 2
     assert sum(record.exc_info is not None for record in caplog.records) == 2
@@ -116,7 +121,7 @@ def test_what_cannot_be_sent_is_counted_by_reason(
         def send(self, destination: bytes, data: bytes) -> None:
             raise OSError(101, "Network is unreachable")
 
-    monkeypatch.setattr(shell.daemon, "_server", Unreachable(), raising=False)
+    monkeypatch.setattr(shell.daemon._links, "_core", SimpleNamespace(server=Unreachable()))
     shell.run(act.SendToServers(b"1"), act.SendToServers(b"2"), act.Log("info", "goes on"))
     assert shell.counters()["send-server-ENETUNREACH"] == 2
     assert lines(caplog) == ["goes on"]
@@ -125,3 +130,55 @@ def test_what_cannot_be_sent_is_counted_by_reason(
 def test_nothing_is_decided_by_a_method_that_is_not_there(shell: Shell) -> None:
     for command in ("", "__init__", "stop\n"):
         assert "error" in shell.daemon._control(command)
+
+
+def test_what_the_kernel_holds_goes_to_the_core_whenever_it_is_compared(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[frozenset[Item]] = []
+
+    def changed(found: frozenset[Item], now: float) -> list[act.Action]:
+        told.append(found)
+        return [act.Apply(1, (Put(SECOND),))]
+
+    monkeypatch.setattr(shell.core, "kernel_changed", changed)
+    shell.kernel.gone = {"core0", "access0", "access1"}
+    shell.kernel.items[FIRST.key] = FIRST
+    assert shell.daemon._compare()
+    assert told == [{FIRST}]
+    assert SECOND.key in shell.kernel.items
+    assert shell.daemon._control("status")["links"]["access0"] == "gone"
+
+
+def test_a_kernel_that_cannot_be_read_is_told_and_asked_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable() -> State:
+        raise DriverUnavailable("seg6: netlink: timed out")
+
+    monkeypatch.setattr(shell.daemon._southbound, "restore", unreadable)
+    assert not shell.daemon._compare()
+    assert lines(caplog) == ["the kernel's state cannot be read: seg6: netlink: timed out"]
+    assert shell.counters()["kernel.unread"] == 1
+
+
+def test_a_fault_in_a_comparison_costs_that_one_only(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def faulty() -> State:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(shell.daemon._southbound, "restore", faulty)
+    assert not shell.daemon._compare()
+    assert shell.counters()["internal-error"] == 1
+
+
+def test_what_was_put_right_besides_the_items_is_told(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = State(0, (), frozenset(), repaired=3, faults=("router identity on access0: EBUSY",))
+    monkeypatch.setattr(shell.daemon._southbound, "restore", lambda: state)
+    assert not shell.daemon._compare()
+    assert not shell.daemon._compare()
+    assert shell.counters()["kernel.repaired"] == 6
+    assert lines(caplog).count("router identity on access0: EBUSY") == 1

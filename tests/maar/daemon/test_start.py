@@ -191,6 +191,76 @@ def test_an_interface_that_does_not_exist_starts_nothing(
     assert place.snapshot() == before
 
 
+def test_an_mtu_that_does_not_fit_starts_nothing(place: Site, own: Running) -> None:
+    """What a host sends must fit the tunnel: longer packets would vanish in it."""
+    text = own.config.read_text()
+    netns.ip("link", "set", "core0", "mtu", "1400", namespace=place.maar)
+    before = place.snapshot()
+    own.config.write_text(text.replace('::1"\n\n[[access', '::1"\nmtu = 1361\n\n[[access'))
+    try:
+        done = own.command("run")
+        assert done.returncode == 2
+        assert done.stderr == (
+            "relay-maar: access interface access0: mtu = 1361 does not fit, 1360 is the most: its own "
+            "MTU, or that of core0 less 40 for the tunnel\n"
+        )
+        assert place.snapshot() == before
+        # A daemon that runs goes on with what it has.
+        own.config.write_text(text)
+        own.start()
+        own.config.write_text(text + "mtu = 9000\n")
+        done = own.command("restart")
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert "access1: mtu = 9000 does not fit" in done.stderr
+        assert own.status()["links"]["access0"] == "up"
+    finally:
+        own.config.write_text(text)
+        netns.ip("link", "set", "core0", "mtu", "1500", namespace=place.maar)
+
+
+def test_a_core_that_is_too_narrow_for_tunnels_starts_nothing(place: Site, own: Running) -> None:
+    netns.ip("link", "set", "core0", "mtu", "1319", namespace=place.maar)
+    try:
+        done = own.command("run")
+    finally:
+        netns.ip("link", "set", "core0", "mtu", "1500", namespace=place.maar)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "relay-maar: core interface core0 has MTU 1319: a tunnel needs 1320"
+    )
+
+
+@pytest.mark.parametrize(
+    ("core", "access", "given", "told"),
+    [
+        (1500, 1500, None, 1460),
+        (1400, 1500, None, 1360),
+        (9000, 1500, None, 1500),
+        (1500, 1400, None, 1400),
+        (1500, 1500, 1280, 1280),
+        (1500, 1500, 1460, 1460),
+    ],
+)
+def test_the_hosts_are_told_an_mtu_that_fits(
+    place: Site, own: Running, core: int, access: int, given: int | None, told: int
+) -> None:
+    if given is not None:
+        text = own.config.read_text()
+        own.config.write_text(text.replace('::1"\n\n[[access', f'::1"\nmtu = {given}\n\n[[access'))
+    netns.ip("link", "set", "core0", "mtu", f"{core}", namespace=place.maar)
+    netns.ip("link", "set", "access0", "mtu", f"{access}", namespace=place.maar)
+    try:
+        own.start()
+        frames = place.capture(place.hosts, "h0")
+        assert own.end() == 0
+        last = frames.take(lambda each: each.data[54] == 134 and each.data[60:62] == b"\0\0").data
+        option = last.index(b"\x05\x01\0\0", 70)
+        assert int.from_bytes(last[option + 4 : option + 8], "big") == told
+    finally:
+        for interface in ("core0", "access0"):
+            netns.ip("link", "set", interface, "mtu", "1500", namespace=place.maar)
+
+
 def test_a_port_that_is_taken_starts_nothing(place: Site, own: Running) -> None:
     def taken() -> socket.socket:
         sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

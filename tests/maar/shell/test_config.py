@@ -36,12 +36,15 @@ def faults(text: str) -> list[str]:
 
 def test_a_good_file_gives_the_core_and_the_driver_what_they_need() -> None:
     config = parse(GOOD, "maar.toml")
-    agent = config.agent({"access0": b"\x02" * 6, "access1": b"\x04" * 6})
+    agent = config.agent(
+        {"access0": b"\x02" * 6, "access1": b"\x04" * 6}, {"access0": 1460, "access1": 1400}
+    )
     assert agent.endpoint == parse_address("2001:db8:ff::1")
     assert agent.relay_id == bytes.fromhex("000200007ed9") + b"maar1"
     assert [link.interface_id for link in agent.access] == [b"access0", b"second floor"]
     assert [link.relays_below for link in agent.access] == [False, True]
     assert agent.access[1].link_layer == b"\x04" * 6
+    assert [link.mtu for link in agent.access] == [1460, 1400]
     southbound = config.southbound()
     assert southbound.access_interfaces == ("access0", "access1")
     assert southbound.pools == (
@@ -52,7 +55,9 @@ def test_a_good_file_gives_the_core_and_the_driver_what_they_need() -> None:
 
 def test_a_relay_id_of_ones_own_replaces_the_derived_one() -> None:
     config = parse('relay-id = "00:03:00:01:02:00:00:00:00:01"\n' + GOOD, "maar.toml")
-    relay_id = config.agent({"access0": bytes(6), "access1": bytes(6)}).relay_id
+    relay_id = config.agent(
+        {"access0": bytes(6), "access1": bytes(6)}, {"access0": 1460, "access1": 1460}
+    ).relay_id
     assert relay_id == bytes.fromhex("00030001020000000001")
 
 

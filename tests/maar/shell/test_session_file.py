@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -39,6 +40,20 @@ def journal(path: Path, clock: Clock) -> Iterator[SessionFile]:
     assert journal.load() == []
     yield journal
     journal.close()
+
+
+@pytest.fixture
+def synced(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What the journal held each time the disk was asked to keep it."""
+    found: list[bytes] = []
+    real = os.fdatasync
+
+    def noted(descriptor: int) -> None:
+        real(descriptor)
+        found.append(path.read_bytes())
+
+    monkeypatch.setattr(os, "fdatasync", noted)
+    return found
 
 
 def reread(path: Path, clock: Clock) -> list[tuple[dict[str, object], float]]:
@@ -124,3 +139,73 @@ def test_what_a_full_disk_lost_is_written_with_the_next_record(
             journal.save("b", {"n": 2})
     journal.save("c", {"n": 3})
     assert [record for record, _ in reread(path, clock)] == [{"n": 1}, {"n": 2}, {"n": 3}]
+
+
+def test_a_sync_brings_all_that_is_written_to_the_disk(
+    journal: SessionFile, path: Path, synced: list[bytes]
+) -> None:
+    states = [journal.unsynced]
+    journal.save("a", {"n": 1})
+    journal.save("b", {"n": 2})
+    states.append(journal.unsynced)
+    assert not synced, "a write waits for no disk"
+    sync = journal.begin_sync()
+    states.append(journal.unsynced)
+    journal.save("c", {"n": 3})
+    states.append(journal.unsynced)
+    assert states == [False, True, False, True], "what comes after the begin is for the next"
+    sync()
+    assert synced == [path.read_bytes()]
+
+
+def test_a_sync_outlives_a_rewrite_and_the_end(
+    journal: SessionFile, synced: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_file, "_COMPACT_AFTER", 0)
+    journal.save("a", {"n": 1})
+    sync = journal.begin_sync()
+    journal.save("a", {"n": 2})
+    journal.save("a", {"n": 3})
+    journal.close()
+    sync()
+    assert synced
+
+
+def test_the_end_syncs_what_is_not_yet(
+    journal: SessionFile, path: Path, synced: list[bytes]
+) -> None:
+    journal.save("a", {"n": 1})
+    journal.close()
+    journal.close()
+    assert synced == [path.read_bytes()]
+
+
+def test_what_the_disk_lost_is_written_anew(journal: SessionFile, path: Path, clock: Clock) -> None:
+    journal.save("a", {"n": 1})
+    path.write_bytes(b"")
+    journal.distrust()
+    journal.mend()
+    assert reread(path, clock) == [({"n": 1}, 0.0)]
+
+
+def test_a_rewrite_that_fails_at_any_step_is_made_up_for(
+    journal: SessionFile, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_fsync, left = os.fsync, 1
+
+    def fsync(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real_fsync(descriptor)
+
+    journal.save("a", {"n": 1})
+    with monkeypatch.context() as disk:
+        disk.setattr(session_file, "_COMPACT_AFTER", -1)
+        disk.setattr(os, "fsync", fsync)
+        for n in (2, 3):  # the directory's fsync fails, then the file's
+            with pytest.raises(OSError, match="Input/output"):
+                journal.save("a", {"n": n})
+    journal.save("b", {"n": 4})
+    assert [record for record, _ in reread(path, clock)] == [{"n": 3}, {"n": 4}]

@@ -48,6 +48,8 @@ class Namespace:
             namespace.ip(f"link set {device} addrgenmode none")
             namespace.ip(f"link set {device} up")
             namespace.ip(f"addr add fe80::{number}/64 dev {device} nodad")
+        # The kernel is late with it, and routes change with it.
+        wait(lambda: "state UP" in self.ip(f"link show {name}"))
 
     @contextmanager
     def inside(self) -> Iterator[None]:

@@ -253,3 +253,26 @@ def test_a_large_batch(new_driver: Make) -> None:
     assert driver.dump() == frozenset(routes)
     driver.apply([Drop(route) for route in routes])
     assert driver.dump() == frozenset()
+
+
+def test_nobody_disturbs_and_nothing_is_to_be_restored(new_driver: Make) -> None:
+    driver = new_driver()
+    devices = driver.open()
+    driver.watch()
+    put(driver, *ALL)
+    driver.apply([Drop(item) for item in reversed(ALL)])
+    put(driver, *ALL[:-1])
+    assert not driver.disturbed()
+    state = driver.restore()
+    assert (state.access, state.items) == (devices, frozenset(ALL[:-1]))
+    assert (state.repaired, state.faults) == (0, ())
+    assert state.core_index not in (0, *(device.index for device in devices))
+    assert not driver.disturbed()
+    assert driver.dump() == frozenset(ALL[:-1])
+
+
+def test_watch_may_come_twice_and_ends_with_the_driver(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    assert driver.watch() == driver.watch()
+    driver.close(keep=False)

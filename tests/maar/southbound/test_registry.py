@@ -66,3 +66,18 @@ def test_fakes_do_not_share_by_accident(settings: SouthboundSettings) -> None:
     one, other = FakeSouthbound(settings), FakeSouthbound(dataclasses.replace(settings))
     one.apply([Put(Route(LOCAL, Unreachable()))])
     assert other.dump() == frozenset()
+
+
+def test_the_fake_kernel_can_be_disturbed(settings: SouthboundSettings) -> None:
+    kernel = FakeKernel()
+    driver = FakeSouthbound(settings, kernel)
+    _, second = driver.open()
+    driver.apply([Put(Route(prefix, Unreachable())) for prefix in (AWAY, LOCAL)])
+    del kernel.items["route", AWAY]
+    kernel.gone = {"acc0", "core"}
+    kernel.disturbed = True
+    assert driver.disturbed()
+    assert not driver.disturbed()
+    state = driver.restore()
+    assert (state.core_index, state.access) == (0, (second,))
+    assert state.items == {Route(LOCAL, Unreachable())}

@@ -1,0 +1,135 @@
+"""The prefixes that a MAAR anchors for nodes elsewhere: PBUs come in, and a PBA goes out when the
+kernel has what it promises (RFC 5213 section 5.3, RFC 8885 section 3.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from dmm_wire.address import Prefix
+from dmm_wire.errors import WireError
+from dmm_wire.identity import Identity
+from dmm_wire.mobility import (
+    LIFETIME_INFINITY,
+    BindingAcknowledgement,
+    BindingUpdate,
+    Status,
+    encode,
+)
+from relay_maar.core.actions import Action, Log, SendMobility
+from relay_maar.core.binding_updates import Refusal, Request, acknowledge, judge
+from relay_maar.core.cache import BindingCache
+from relay_maar.core.desired import desired
+from relay_maar.core.domain import Domain
+from relay_maar.core.session import Session, depart
+from relay_maar.core.settings import AgentSettings
+from relay_maar.core.telling import went
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A PBU whose PBA waits for the kernel; a retransmission takes the place of the one before."""
+
+    update: BindingUpdate
+
+
+class Registrations:
+    """Takes in PBUs. What becomes of each is counted in `counters`."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        cache: BindingCache,
+        domain: Domain,
+        counters: Counter[str],
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._domain = domain
+        self._counters = counters
+        self._pending: dict[tuple[bytes, Identity], _Pending] = {}
+
+    def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
+        """A PBU from `source`."""
+        verdict = judge(
+            update,
+            source,
+            endpoint=self._settings.endpoint,
+            peers=self._domain.peers,
+            cmds=self._settings.cmds,
+            session_of=self._cache.get,
+            anchored_here=self._anchors,
+        )
+        if isinstance(verdict, Request) and not self._cache.has_room(verdict.identity):
+            verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
+        if isinstance(verdict, Refusal):
+            self._counters[f"pbu.refused-{int(verdict.status)}"] += 1
+            if source not in self._domain.peers and source not in self._settings.cmds:
+                self._domain.suspect(now)
+            refusal = acknowledge(update, verdict.status, generation=verdict.generation)
+            return self._answer(source, refusal)
+        place = (source, verdict.identity)
+        pending = self._pending.get(place)
+        if pending is not None and replace(pending.update, sequence=update.sequence) == update:
+            pending.update = update
+            self._counters["pbu.duplicate"] += 1
+            return []
+        self._counters["pbu.accepted"] += 1
+        session, actions = self._depart(verdict, now)
+        if not update.acknowledge:
+            return actions
+        pending = self._pending[place] = _Pending(update)
+
+        def confirmed(_: float) -> list[Action]:
+            if self._pending.get(place) is pending:
+                del self._pending[place]
+            latest = pending.update
+            if self._cache.refused(session):
+                self._counters["pbu.refused-by-kernel"] += 1
+                return self._answer(source, acknowledge(latest, Status.INSUFFICIENT_RESOURCES))
+            return self._answer(source, acknowledge(latest, Status.ACCEPTED, latest.lifetime))
+
+        return actions + self._cache.after(desired(session), confirmed, now)
+
+    def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
+        before = self._cache.get(request.identity)
+        infinite = request.lifetime >= LIFETIME_INFINITY
+        session = depart(
+            before,
+            request.identity,
+            request.generation,
+            request.serving,
+            request.named,
+            request.served,
+            math.inf if infinite else float(request.lifetime),
+            self._settings.endpoint,
+            now,
+        )
+        actions: list[Action] = []
+        if before is None or before.generation != session.generation:
+            self._cache.leave(session.identity)
+            actions.append(Log("info", went(session)))
+        return session, actions + self._cache.change(session, now)
+
+    def _anchors(self, identity: Identity, prefix: Prefix) -> bool:
+        """Whether we anchor this prefix for this node: its session says so. Where nothing is known
+        of the node's prefixes, because the session was lost, a part of our pools that nobody has is
+        believed to be its: a MAAR of the domain says that the CMD decided so."""
+        session = self._cache.get(identity)
+        if session is not None and session.entries:
+            entry = session.find(prefix)
+            return entry is not None and entry.anchor == self._settings.endpoint
+        pools = self._settings.pools
+        inside = any(pool != prefix and pool.contains(prefix) for pool in pools)
+        return inside and self._cache.is_free(prefix)
+
+    def _answer(self, peer: bytes, answer: BindingAcknowledgement) -> list[Action]:
+        try:
+            # What a PBA has to echo and to add can be longer than a Mobility Header.
+            encode(answer, self._settings.endpoint, peer)
+        except WireError as error:
+            self._counters[f"pba.{error.reason}"] += 1
+            return []
+        return [SendMobility(peer, answer)]
