@@ -177,7 +177,7 @@ class Daemon:
         for _ in range(most):
             if (frame := access.frames.receive()) is None:
                 return
-            self._link_layers.learn(access.interface, frame.source, frame.link_layer)
+            self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
                 self._call(
                     self._agent.seen,
@@ -193,7 +193,8 @@ class Daemon:
         for _ in range(_BURST):
             if (received := access.client.receive()) is None:
                 return
-            link_layer = self._link_layers.of(access.interface, received.source)
+            transaction = received.data[1:4]
+            link_layer = self._link_layers.of(access.interface, received.source, transaction)
             self._call(
                 self._agent.client_datagram,
                 access.interface,

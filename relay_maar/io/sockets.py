@@ -247,6 +247,8 @@ class Frame(NamedTuple):
     source: bytes
     trigger: str
     """"dhcpv6", "rs", "ns", "na" or "mld"."""
+    transaction: bytes = b""
+    """Of a DHCPv6 message: octets 1 to 3, the transaction id of a client's."""
 
 
 class FrameSocket(Socket):
@@ -274,7 +276,9 @@ class FrameSocket(Socket):
                 continue
             trigger = _trigger(data)
             if trigger is not None:
-                return Frame(data[6:12], data[22:38], trigger)
+                # Ethernet 14, IPv6 40, UDP 8 and the message type come before it.
+                transaction = data[63:66] if trigger == "dhcpv6" else b""
+                return Frame(data[6:12], data[22:38], trigger, transaction)
 
 
 def _attach_filter(sock: socket.socket) -> None:
@@ -299,19 +303,26 @@ def _trigger(frame: bytes) -> str | None:
 
 
 class LinkLayers:
-    """Which link-layer address spoke last from a link-local address; bounded, the least recently seen goes first."""
+    """Which link-layer address a message came from; bounded, the least recently seen goes first.
+
+    Frames are read before datagrams, and another host may have sent a frame with the same source in between. So a
+    DHCPv6 message is looked up by its transaction too, and of two frames of one transaction the first one counts: who
+    copies it has seen it.
+    """
 
     def __init__(self, limit: int = 65_536) -> None:
         self._limit = limit
-        self._seen: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, bytes, bytes], bytes] = OrderedDict()
 
-    def learn(self, interface: str, source: bytes, link_layer: bytes) -> None:
-        """Remember it."""
-        self._seen[interface, source] = link_layer
-        self._seen.move_to_end((interface, source))
+    def learn(self, interface: str, frame: Frame) -> None:
+        """Remember who sent it."""
+        key = (interface, frame.source, frame.transaction)
+        if not frame.transaction or key not in self._seen:
+            self._seen[key] = frame.link_layer
+        self._seen.move_to_end(key)
         if len(self._seen) > self._limit:
             self._seen.popitem(last=False)
 
-    def of(self, interface: str, source: bytes) -> bytes | None:
+    def of(self, interface: str, source: bytes, transaction: bytes = b"") -> bytes | None:
         """The link-layer address, None when it was never seen."""
-        return self._seen.get((interface, source))
+        return self._seen.get((interface, source, transaction))

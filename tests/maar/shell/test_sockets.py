@@ -16,6 +16,7 @@ from dmm_wire.mobility import BindingUpdate, decode, encode
 from lab import netns
 from relay_maar.io.sockets import (
     ClientSocket,
+    Frame,
     FrameSocket,
     LinkLayers,
     MobilitySocket,
@@ -106,8 +107,8 @@ def test_a_clients_multicast_is_heard_and_its_frame_tells_who_sent_it() -> None:
         # The frame was there before the datagram: no waiting.
         seen = LinkLayers()
         while frame := frames.receive():
-            seen.learn("access0", frame.source, frame.link_layer)
-        assert seen.of("access0", HOST_LINK_LOCAL) == parse_mac(HOST_MAC)
+            seen.learn("access0", frame)
+        assert seen.of("access0", HOST_LINK_LOCAL, b"oli") == parse_mac(HOST_MAC)
 
         clients.send(HOST_LINK_LOCAL, 546, b"advertise")
         assert host.recv(100) == b"advertise"
@@ -223,8 +224,15 @@ def test_what_is_no_business_of_ours_does_not_pass_the_frame_filter() -> None:
 
 def test_link_layers_forget_the_least_recently_seen() -> None:
     seen = LinkLayers(limit=2)
-    seen.learn("a", b"1", b"x")
-    seen.learn("a", b"2", b"y")
-    seen.learn("a", b"1", b"z")
-    seen.learn("a", b"3", b"w")
+    for source, link_layer in ((b"1", b"x"), (b"2", b"y"), (b"1", b"z"), (b"3", b"w")):
+        seen.learn("a", Frame(link_layer, source, "rs"))
     assert [seen.of("a", key) for key in (b"1", b"2", b"3")] == [b"z", None, b"w"]
+
+
+def test_nobody_takes_anothers_message_for_his_own() -> None:
+    seen = LinkLayers()
+    seen.learn("a", Frame(b"victim", b"fe80", "dhcpv6", b"xid"))
+    for transaction in (b"xid", b"own"):  # a copy of what was heard, and a message of his own
+        seen.learn("a", Frame(b"thief", b"fe80", "dhcpv6", transaction))
+    seen.learn("a", Frame(b"thief", b"fe80", "ns"))
+    assert seen.of("a", b"fe80", b"xid") == b"victim"
