@@ -6,6 +6,7 @@ Configurations are written to the lab's directory; what the programs say is kept
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -116,6 +117,8 @@ class Daemon:
                 self._command,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                # What a killed server leaves in its temporary directory goes with the lab.
+                environment=os.environ | {"TMPDIR": str(self.log.parent)},
                 directory=_ROOT,
             )
 

@@ -86,12 +86,12 @@ def make_configuration(
     return path
 
 
-def make_database(state: Path) -> Path:
-    """A database with two MAARs, owned by the server's user."""
+def make_database(state: Path, maars: Sequence[MaarSpec] = tuple(MAARS.values())) -> Path:
+    """A database with these MAARs, owned by the server's user."""
     path = state / "cmd.sqlite"
     create_database(f"sqlite:///{path}")
     store = open_store(f"sqlite:///{path}")
-    add_maars(store, MAARS.values())
+    add_maars(store, maars)
     store.close()
     account = pwd.getpwnam(user())
     for entry in (state, *state.glob("cmd.sqlite*")):
@@ -112,7 +112,11 @@ def environment(directory: Path) -> dict[str, str]:
         lines = (f"{name} = {target}\n" for name, target in project["entry-points"][GROUP].items())
         (info / "entry_points.txt").write_text(f"[{GROUP}]\n{''.join(lines)}")
         search.append(str(info.parent))
-    return os.environ | {"PYTHONPATH": os.pathsep.join(search), "PYTHONWARNINGS": QUIET}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(search),
+        "PYTHONWARNINGS": QUIET,
+        "TMPDIR": str(directory),  # what a killed server leaves goes with the rest
+    }
 
 
 def program() -> str:

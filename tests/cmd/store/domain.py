@@ -21,6 +21,7 @@ from dhcp_cmd.core.model import (
 )
 from dhcp_cmd.core.ports import Store
 from dhcp_cmd.store import SqlStore, admin, open_store
+from dhcp_cmd.store.statements import Many
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.identity import Identity, IdentitySubtype
 from tests.cmd.memory_store import MemoryStore
@@ -78,9 +79,22 @@ def memory_store(folder: Path) -> MemoryStore:
     return MemoryStore(domain)
 
 
+class _AnyDriver(SqlStore):
+    """A store whose rows go through SQLAlchemy, as they do for a driver that does not take them as they are."""
+
+    def driver_text(self, many: Many) -> None:
+        return None
+
+
+def any_driver_store(folder: Path) -> SqlStore:
+    """A new database in `folder`, written as another engine's is."""
+    return _AnyDriver(sqlite_store(folder).engine)
+
+
 IMPLEMENTATIONS: dict[str, Callable[[Path], Store]] = {
     "memory": memory_store,
     "sqlite": sqlite_store,
+    "any driver": any_driver_store,
 }
 """Every Store there is: the contract holds for each."""
 

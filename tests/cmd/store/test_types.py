@@ -11,10 +11,30 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.types import TypeDecorator
 
 from dhcp_cmd.core.lifetime import NEVER
+from dhcp_cmd.store import statements
+from dhcp_cmd.store.statements import Many
 from dhcp_cmd.store.types import Address, Bytes, Time, from_datetime, to_datetime
 from dmm_wire.address import parse_address
 
 ON_SQLITE, ON_POSTGRESQL = SQLiteDialect(), PGDialect()  # type: ignore[no-untyped-call]
+
+
+MANY = {name: each for name, each in vars(statements).items() if isinstance(each, Many)}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_sqlite_takes_rows_as_they_are(name: str) -> None:
+    """What is written for each row of a batch spares the way through SQLAlchemy; other engines convert values."""
+    text = MANY[name].driver_text(ON_SQLITE)
+    assert text is not None
+    assert text.count("?") == len(MANY[name].parameters)
+    assert MANY[name].driver_text(ON_POSTGRESQL) is None
+
+
+def test_the_order_of_a_row_is_that_of_its_statement() -> None:
+    wrong = Many(statements.EXTEND_BINDING.statement, ("valid_until", "preferred_until", "key_"))
+    with pytest.raises(ValueError, match="takes"):
+        wrong.driver_text(ON_SQLITE)
 
 
 @pytest.mark.parametrize(
