@@ -1,0 +1,137 @@
+"""Listeners: sockets on port 547, and how they are read and answered from."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from dhcp_cmd.server.plan import ListenerPlan
+from dhcp_cmd.server.responder import Arrival
+from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType
+
+RECEIVE_BUFFER = 8 << 20
+"""Octets that wait in the kernel while a batch is handled; the system's limit may make it less."""
+
+_SO_RCVBUFFORCE: Final = 33  # linux/asm-generic/socket.h; Python has no name for it
+_MAX_DATAGRAM: Final = 65_535
+_RELAY_REPL: Final = int(MessageType.RELAY_REPL)
+
+Address = tuple[str, int, int, int]
+Waiting = tuple[Arrival, Address]
+"""A datagram, and the socket address it came from."""
+
+
+class ListenerError(Exception):
+    """A listener cannot be opened: one line that names it."""
+
+
+class Listener:
+    """One listener of a plan. Non-blocking."""
+
+    def __init__(self, plan: ListenerPlan) -> None:
+        """Open it. Raises ListenerError."""
+        self.plan = plan
+        self._receive = self._answer = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        try:
+            self._open()
+        except OSError as error:
+            self.close()
+            raise ListenerError(f"{_name(plan)}: {error.strerror or error}") from error
+
+    def _open(self) -> None:
+        plan = self.plan
+        index = socket.if_nametoindex(plan.interface) if plan.interface else 0
+        self._receive.setblocking(False)
+        _enlarge(self._receive)
+        self._receive.bind((_text(plan.address), SERVER_PORT, 0, index))
+        if plan.reply_from is None:
+            return
+        self._receive.setsockopt(
+            socket.IPPROTO_IPV6,
+            socket.IPV6_JOIN_GROUP,
+            plan.address + struct.pack("@I", index),
+        )
+        self._answer = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        self._answer.setblocking(False)
+        # It only sends: what comes to this address is nobody's, and shall not fill a buffer that nobody empties.
+        self._answer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+        self._answer.bind((_text(plan.reply_from), SERVER_PORT, 0, index))
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self._receive.fileno()
+
+    def drain(self, limit: int) -> list[Waiting]:
+        """Everything that has arrived, at most `limit` datagrams."""
+        receive, plan = self._receive.recvfrom, self.plan
+        found: list[Waiting] = []
+        while len(found) < limit:
+            try:
+                data, address = receive(_MAX_DATAGRAM)
+            except OSError:  # nothing more; or an error of the network, which is over with this
+                break
+            source = socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
+            found.append((Arrival(data, source, plan), address))
+        return found
+
+    def send(self, answer: bytes, address: Address) -> bool:
+        """Send an answer to where a datagram came from: a relay agent's port, or a client's (RFC 9915 section 7.2).
+
+        False when the network or its queue did not take it; the client will ask again.
+        """
+        port = SERVER_PORT if answer[0] == _RELAY_REPL else CLIENT_PORT
+        try:
+            self._answer.sendto(answer, (address[0], port, 0, address[3]))
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Close it."""
+        self._receive.close()
+        self._answer.close()
+
+
+def open_listeners(
+    plans: Iterable[ListenerPlan], existing: Iterable[Listener] = ()
+) -> tuple[list[Listener], list[Listener]]:
+    """Listeners for `plans`: those of `existing` that are the same, else new ones; and the existing ones not used.
+
+    Raises ListenerError; then nothing has changed.
+    """
+    before = {listener.plan: listener for listener in existing}
+    opened: list[Listener] = []
+    listeners: list[Listener] = []
+    try:
+        for plan in plans:
+            listener = before.pop(plan, None)
+            if listener is None:
+                listener = Listener(plan)
+                opened.append(listener)
+            listeners.append(listener)
+    except ListenerError:
+        for listener in opened:
+            listener.close()
+        raise
+    return listeners, list(before.values())
+
+
+def _enlarge(sock: socket.socket) -> None:
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    except OSError:  # without CAP_NET_ADMIN: as much as net.core.rmem_max allows
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
+def _text(address: bytes) -> str:
+    return socket.inet_ntop(socket.AF_INET6, address)
+
+
+def _name(plan: ListenerPlan) -> str:
+    return (
+        f"listen-interface {plan.interface}"
+        if plan.interface
+        else f"listen-unicast {_text(plan.address)}"
+    )

@@ -1,0 +1,199 @@
+"""The loop, turn by turn, on listeners that are no network."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Settings
+from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.server.loop import REAP_BATCH, REAP_INTERVAL, Limits, Loop
+from dhcp_cmd.server.plan import Account, ListenerPlan, Plan, Rules
+from dhcp_cmd.server.responder import Arrival, Responder
+from dhcp_cmd.server.sockets import Address, Listener, Waiting
+from dhcp_cmd.service import Clock, Cmd
+from dmm_wire.address import parse_address
+from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dhcpv6.message import unwrap
+from tests.cmd.plugin import messages as m
+from tests.cmd.server.hosts import MULTICAST
+
+SOURCE = parse_address("fe80::9")
+ADDRESS: Address = ("fe80::9", 546, 0, 1)
+REPLY = Decision(ClientReply(int(MessageType.REPLY), ()), None, (), (), "reply")
+
+
+class Line(Listener):
+    """A listener at the end of a pair of sockets."""
+
+    def __init__(self, plan: ListenerPlan = MULTICAST) -> None:
+        self.plan = plan
+        self.far, self._receive = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._answer = self._receive
+        self._receive.setblocking(False)
+        self.sent: list[bytes] = []
+        self.works = True
+
+    def drain(self, limit: int) -> list[Waiting]:
+        found: list[Waiting] = []
+        while len(found) < limit:
+            try:
+                data = self._receive.recv(65_535)
+            except BlockingIOError:
+                break
+            found.append((Arrival(data, SOURCE, self.plan), ADDRESS))
+        return found
+
+    def send(self, answer: bytes, address: Address) -> bool:
+        assert address == ADDRESS
+        if self.works:
+            self.sent.append(answer)
+        return self.works
+
+    def close(self) -> None:
+        super().close()
+        self.far.close()
+
+    def say(self, *numbers: int) -> None:
+        for number in numbers:
+            self.far.send(m.solicit(xid=bytes((0, 0, number))))
+
+    def heard(self) -> list[int]:
+        return [unwrap(answer).client.transaction_id[2] for answer in self.sent]
+
+
+class Scripted(Cmd):
+    """Answers everything, unless the database is away."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.batches: list[int] = []
+        self.due = 0
+        self.reaped: list[int] = []
+
+    def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
+        if self.away:
+            raise StoreError("database is locked")
+        self.batches.append(len(requests))
+        return [REPLY] * len(requests)
+
+    def reap(self, now: int, limit: int) -> int:
+        if self.away:
+            raise StoreError("database is locked")
+        done = min(self.due, limit)
+        self.due -= done
+        self.reaped.append(done)
+        return done
+
+
+class Bench:
+    """A loop with its surroundings, and a clock that only the test moves."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.now = 1000.0
+        self.cmd = Scripted()
+        self.counted: Counter[str] = Counter()
+        self.line = Line()
+        plan = Plan(
+            *("", "", Settings(server_duid=m.SERVER_DUID), ()),
+            *(Rules(), Account("", 0, 0), lambda level: None),
+        )
+        self.loop = Loop(
+            Responder(self.cmd, plan), [self.line], limits, self.counted.update, lambda: self.now
+        )
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    made = Bench(Limits(batch=4, waiting=10, age=0.5))
+    yield made
+    made.loop.close()
+
+
+def test_what_waits_is_answered_in_batches(bench: Bench) -> None:
+    bench.line.say(*range(10))
+    for _ in range(3):
+        bench.loop.turn()
+    assert bench.cmd.batches == [4, 4, 2]
+    assert bench.line.heard() == list(range(10))
+    assert bench.counted == {"reply": 10}
+
+
+def test_the_newest_are_answered_when_too_many_wait(bench: Bench) -> None:
+    bench.line.say(*range(40))
+    for _ in range(3):
+        bench.loop.turn()
+    assert bench.line.heard() == list(range(30, 40))
+    assert bench.counted["overload"] == 30
+
+
+def test_what_waited_too_long_is_dropped(bench: Bench) -> None:
+    bench.line.say(*range(10))
+    bench.loop.turn()
+    bench.now += 0.6
+    bench.line.say(99)
+    bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2, 3, 99]
+    assert bench.counted["overload"] == 6
+
+
+def test_an_outage_is_told_once_and_nothing_is_sent(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    bench.cmd.away = True
+    bench.line.say(*range(8))
+    bench.loop.turn()
+    bench.loop.turn()
+    assert bench.line.sent == []
+    assert bench.counted["store-error"] == 8
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    bench.cmd.away = False
+    bench.now += 3
+    bench.line.say(8)
+    bench.loop.turn()
+    assert bench.line.heard() == [8]
+    assert caplog.messages[1:] == ["the database is back after 3.0 s; 8 messages were not answered"]
+
+
+def test_it_reaps_between_batches_and_goes_on_where_more_is_due(bench: Bench) -> None:
+    bench.cmd.due = REAP_BATCH + 1
+    bench.line.say(*range(8))
+    for _ in range(3):
+        bench.loop.turn()
+    assert bench.cmd.reaped == [REAP_BATCH, 1]
+    assert bench.cmd.batches == [4, 4]
+    bench.now += REAP_INTERVAL
+    bench.loop.turn()
+    assert bench.cmd.reaped == [REAP_BATCH, 1, 0]
+
+
+def test_an_answer_that_the_network_does_not_take_is_counted(bench: Bench) -> None:
+    bench.line.works = False
+    bench.line.say(1)
+    bench.loop.turn()
+    assert bench.counted == {"reply": 1, "send-error": 1}
+
+
+def test_a_listener_goes_with_what_waited_there(bench: Bench) -> None:
+    bench.line.say(*range(6))
+    bench.loop.turn()
+    other = Line()
+    bench.loop.listen([other])
+    other.say(7)
+    bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2, 3]
+    assert other.heard() == [7]
+    assert bench.counted["overload"] == 2
+    bench.line.close()
+
+
+def test_it_stops_between_two_batches(bench: Bench) -> None:
+    bench.line.say(1)
+    bench.loop.stopping = True
+    bench.loop.run()
+    assert bench.line.sent == []

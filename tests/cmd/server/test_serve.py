@@ -1,0 +1,329 @@
+"""`dhcp-cmd serve` as a process in a network namespace, from outside."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dhcp_cmd.core.model import Kind
+from dhcp_cmd.store.admin import PoolSpec
+from dmm_wire.address import Prefix, format_address
+from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType, OptionCode
+from dmm_wire.dhcpv6.message import first, unwrap
+from tests.cmd.plugin import messages as m
+from tests.cmd.plugin.network import (
+    MAAR_NAMESPACE,
+    SERVER,
+    SERVER_NAMESPACE,
+    Relay,
+    inside,
+    network,
+)
+from tests.cmd.plugin.server import (
+    MAARS,
+    RELAY_IDS,
+    Server,
+    environment,
+    make_configuration,
+    make_database,
+    user,
+)
+from tests.cmd.plugin.waiting import wait_for
+
+pytestmark = pytest.mark.root
+
+COMMAND = [sys.executable, "-W", "ignore", "-m", "dhcp_cmd.cli"]
+ENDPOINTS = {name: format_address(maar.endpoint) for name, maar in MAARS.items()}
+INTERFACE = "<listen-unicast 2001:db8:ffff::1/>"
+
+
+@pytest.fixture(scope="module")
+def link() -> Iterator[None]:
+    """The network: MAARs on one side, and link-local addresses for clients that are on the server's own link."""
+    with network(*ENDPOINTS.values()):
+        for namespace, address in ((SERVER_NAMESPACE, "fe80::1"), (MAAR_NAMESPACE, "fe80::2")):
+            subprocess.run(
+                ["ip", "-n", namespace, "addr", "add", f"{address}/64", "dev", "core", "nodad"],
+                check=True,
+            )
+        yield
+
+
+@pytest.fixture
+def state() -> Iterator[Path]:
+    """A directory that the server's user can reach, which pytest's own is not."""
+    directory = Path(tempfile.mkdtemp(prefix="srvt"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+def configuration(state: Path, link: None) -> Path:
+    """Listens to relay agents and, on the interface, to clients."""
+    make_database(state)
+    return make_configuration(
+        state, address=SERVER, changes=[(INTERFACE, f"{INTERFACE}\n<listen-interface core/>")]
+    )
+
+
+@pytest.fixture
+def maar1(link: None) -> Iterator[Relay]:
+    relay = Relay(ENDPOINTS["maar1"])
+    yield relay
+    relay.close()
+
+
+@contextmanager
+def serving(configuration: Path, *options: str) -> Iterator[Server]:
+    """A server for the length of a test."""
+    enter = ["ip", "netns", "exec", SERVER_NAMESPACE]
+    server = Server(configuration, [*enter, *COMMAND, "serve", *options])
+    try:
+        yield server
+    finally:
+        if server.processes():
+            server.kill()
+
+
+def node(number: int, *options: tuple[int, bytes], kind: int = MessageType.SOLICIT) -> bytes:
+    """A message of client `number`, through maar1."""
+    duid = m.CLIENT_DUID[:-4] + number.to_bytes(4, "big")
+    xid = (number & 0xFFFFFF).to_bytes(3, "big")
+    message = m.client(
+        kind, (int(OptionCode.CLIENTID), duid), m.ELAPSED, *options, xid=xid, client_id=False
+    )
+    return through_maar1(message)
+
+
+def through_maar1(message: bytes) -> bytes:
+    return m.relayed(
+        message,
+        link="2001:db8:a1::1",
+        endpoint=ENDPOINTS["maar1"],
+        relay_id=RELAY_IDS["maar1"],
+        link_layer=None,
+    )
+
+
+def log_lines(server: Server, text: str) -> list[str]:
+    return [line for line in server.log.read_text().splitlines() if text in line]
+
+
+def test_a_node_behind_a_maar_gets_its_lease(configuration: Path, maar1: Relay) -> None:
+    with serving(configuration) as server:
+        advertise = unwrap(maar1.ask(through_maar1(m.solicit())))
+        assert advertise.client.type == MessageType.ADVERTISE
+        assert m.option(advertise.client.options, OptionCode.DNS_SERVERS)
+        request = m.client(
+            MessageType.REQUEST, m.SERVER_ID, m.ELAPSED, m.ia_na(), m.ia_pd(), xid=b"\x00\x00\x02"
+        )
+        reply = unwrap(maar1.ask(through_maar1(request))).client
+        assert reply.type == MessageType.REPLY
+        assert first(reply.options, OptionCode.DNS_SERVERS) is not None  # no ORO: all of it
+        assert len(m.leases(reply)) == 2
+        wait_for(lambda: server.counters() == {"advertise": 1, "reply": 1})
+        shown = subprocess.run(
+            [*COMMAND, "--config", configuration, "status"],
+            env=environment(configuration.parent),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "counters.advertise  1" in shown
+        assert server.stop() == 0
+
+
+def test_it_gives_up_root_when_the_sockets_are_open(configuration: Path, maar1: Relay) -> None:
+    with serving(configuration) as server:
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        if user() != "root":
+            assert "0" not in fields["Uid"].split()  # saved and effective ones too
+            assert int(fields["CapPrm"], 16) == 0
+        assert maar1.ask(through_maar1(m.solicit()))
+
+
+def test_a_client_on_the_link_is_answered_where_it_is(configuration: Path) -> None:
+    def ask() -> tuple[bytes, tuple[str, int]]:
+        index = socket.if_nametoindex("core")
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+            client.settimeout(10)
+            client.bind(("fe80::2", CLIENT_PORT, 0, index))
+            client.sendto(m.solicit(), ("ff02::1:2", SERVER_PORT, 0, index))
+            data, address = client.recvfrom(65536)
+            return data, address[:2]
+
+    with serving(configuration):
+        answer, source = inside(MAAR_NAMESPACE, ask)
+        assert unwrap(answer).client.type == MessageType.ADVERTISE
+        assert source == ("fe80::1", SERVER_PORT)
+
+
+def test_a_reload_takes_over_what_can_be_used(configuration: Path, maar1: Relay) -> None:
+    text = configuration.read_text()
+    with serving(configuration) as server:
+        configuration.write_text(text.replace("anchor-hold 1d", "anchor-hold never"))
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: log_lines(server, "not reloading"))
+        [line] = log_lines(server, "not reloading")
+        assert "anchor-hold: 'never' is not a time" in line
+        assert len(server.log.read_text().splitlines()) == 2  # ready, and this
+        answer = unwrap(maar1.ask(through_maar1(m.solicit()))).client
+        before = m.option(answer.options, OptionCode.DNS_SERVERS)
+
+        configuration.write_text(text.replace("2001:db8:0:1::1", "2001:db8:0:1::99"))
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: log_lines(server, "was read again"))
+        answer = unwrap(maar1.ask(through_maar1(m.solicit(xid=b"\x00\x00\x09")))).client
+        assert m.option(answer.options, OptionCode.DNS_SERVERS) != before
+
+        configuration.write_text(text.replace("/status", "/elsewhere"))
+        server.process.send_signal(signal.SIGHUP)
+        wait_for(lambda: len(log_lines(server, "not reloading")) == 2)
+        assert server.stop() == 0
+
+
+def test_systemd_is_told(configuration: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(state / "notify"))
+        (state / "notify").chmod(0o777)
+        told.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(state / "notify"))
+        with serving(configuration) as server:
+            assert told.recv(1000) == b"READY=1"
+            server.process.send_signal(signal.SIGHUP)
+            assert told.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert told.recv(1000) == b"READY=1"
+            assert server.stop() == 0
+            assert told.recv(1000) == b"STOPPING=1"
+
+
+def test_under_overload_the_oldest_goes_and_it_stays_responsive(
+    configuration: Path, maar1: Relay
+) -> None:
+    with serving(configuration, "--waiting", "20", "--batch", "5", "--age", "60") as server:
+        server.process.send_signal(signal.SIGSTOP)
+        for number in range(200):
+            maar1.send(node(number, m.ia_pd()))
+        server.process.send_signal(signal.SIGCONT)
+        answered = [unwrap(maar1.receive()).client.transaction_id for _ in range(20)]
+        assert answered == [number.to_bytes(3, "big") for number in range(180, 200)]
+        wait_for(lambda: server.counters().get("overload") == 180)
+        assert server.counters()["advertise"] == 20
+        last = unwrap(maar1.ask(node(999, m.ia_pd()))).client
+        assert last.transaction_id == (999).to_bytes(3, "big")
+
+
+def test_an_outage_of_the_database_is_told_once_and_passes(
+    configuration: Path, maar1: Relay, state: Path
+) -> None:
+    with serving(configuration) as server:
+        other = sqlite3.connect(state / "cmd.sqlite", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        for number in range(30):
+            maar1.send(node(number, m.RAPID_COMMIT, m.ia_pd()))
+        wait_for(lambda: log_lines(server, "does not answer"))
+        maar1.send(node(77, m.RAPID_COMMIT, m.ia_pd()))
+        wait_for(lambda: server.counters().get("store-error", 0) >= 31)
+        assert not maar1.has_answer()
+        other.execute("ROLLBACK")
+        other.close()
+        wait_for(lambda: log_lines(server, "the database is back"))
+        assert unwrap(maar1.ask(node(78, m.RAPID_COMMIT, m.ia_pd()))).client.type == (
+            MessageType.REPLY
+        )
+        assert len(log_lines(server, "does not answer")) == 1
+        assert len(log_lines(server, "the database is back")) == 1
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_what_has_ended_is_recorded(configuration: Path, maar1: Relay, state: Path) -> None:
+    with serving(configuration):
+        reply = unwrap(maar1.ask(node(1, m.RAPID_COMMIT, m.ia_pd()))).client
+        assert len(m.leases(reply)) == 1
+        with sqlite3.connect(state / "cmd.sqlite") as database:
+            database.execute("UPDATE binding SET valid_until = 1, preferred_until = 1")
+        database.close()
+
+        def recorded() -> bool:
+            with sqlite3.connect(state / "cmd.sqlite") as database:
+                types = database.execute("SELECT type FROM history").fetchall()
+            database.close()
+            return ("expired",) in types
+
+        wait_for(recorded)
+
+
+def test_noise_does_not_stop_it(configuration: Path, maar1: Relay) -> None:
+    chance = random.Random(1)
+    with serving(configuration) as server:
+        good = node(1, m.ia_pd())
+        for _ in range(500):
+            noise = bytearray(good)
+            for _ in range(chance.randrange(1, 20)):
+                noise[chance.randrange(len(noise))] = chance.randrange(256)
+            maar1.send(bytes(noise[: chance.randrange(len(noise) + 1)]))
+        wait_for(lambda: sum(server.counters().values()) >= 500)
+        assert "internal-error" not in server.counters()
+        maar1.drain()
+        assert unwrap(maar1.ask(node(2, m.ia_pd()))).client.transaction_id == b"\x00\x00\x02"
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_what_a_client_was_promised_outlives_kill_9(state: Path, maar1: Relay) -> None:
+    """Many times: killed under load at any instant, everything that a client received is in the database."""
+    pool = PoolSpec(Kind.DELEGATED, Prefix.parse("2001:db8:4000::/36"), 60, 1000, 2000)
+    make_database(state, [replace(MAARS["maar1"], pools=(pool,))])
+    configuration = make_configuration(state, address=SERVER)
+    chance = random.Random(time.time_ns())
+    promised: dict[Prefix, bytes] = {}
+    number = 0
+
+    def collect() -> None:
+        for datagram in maar1.drain():
+            client = unwrap(datagram).client
+            assert client.type == MessageType.REPLY
+            duid = m.option(client.options, OptionCode.CLIENTID)
+            for text in m.leases(client):
+                promised[Prefix.parse(text)] = duid
+
+    for _ in range(6):
+        with serving(configuration) as server:
+            enough = len(promised) + chance.randrange(50, 250)
+            deadline = time.monotonic() + 20
+            while len(promised) < enough:
+                assert time.monotonic() < deadline
+                for _ in range(chance.randrange(1, 64)):
+                    number += 1
+                    maar1.send(node(number, m.RAPID_COMMIT, m.ia_pd()))
+                collect()
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+            collect()
+    with serving(configuration) as server:
+        assert maar1.ask(node(number + 1, m.RAPID_COMMIT, m.ia_pd()))
+        with sqlite3.connect(state / "cmd.sqlite") as database:
+            rows = database.execute(
+                "SELECT b.prefix, b.prefix_length, i.value FROM binding b"
+                " JOIN node_identity i ON i.node_id = b.node_id WHERE b.state = 'active'"
+            ).fetchall()
+        database.close()
+        held = {Prefix(prefix, length): duid for prefix, length, duid in rows}
+        assert len(promised) >= 300
+        assert {p: held.get(p) for p in promised} == promised
+        assert server.stop() == 0

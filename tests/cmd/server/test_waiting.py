@@ -1,0 +1,60 @@
+"""What waits: bounded by number and by age, the oldest goes, each side has its turn."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dhcp_cmd.server.waiting import WaitingRoom
+
+
+def test_the_oldest_goes_when_too_many_wait() -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(3, 10)
+    assert room.add("a", [1, 2], 0) == 0
+    assert room.add("a", [3, 4, 5], 0) == 2
+    assert room.take(10) == [("a", 3), ("a", 4), ("a", 5)]
+
+
+def test_what_waited_too_long_goes() -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(10, 0.5)
+    room.add("a", [1, 2], 0)
+    room.add("a", [3], 0.4)
+    assert room.drop_old(0.5) == 0
+    assert room.drop_old(0.6) == 2
+    assert room.take(10) == [("a", 3)]
+
+
+def test_a_flood_from_one_side_leaves_the_others_their_turn() -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(1000, 10)
+    room.add("flood", list(range(900)), 0)
+    room.add("quiet", [1, 2], 0)
+    batch = room.take(8)
+    assert [item for side, item in batch if side == "quiet"] == [1, 2]
+    assert [item for side, item in batch if side == "flood"] == list(range(6))
+
+
+def test_what_came_from_a_closed_listener_is_forgotten() -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(10, 10)
+    room.add("a", [1, 2], 0)
+    room.add("b", [3], 0)
+    assert room.forget("a") == 2
+    assert room.take(10) == [("b", 3)]
+    assert len(room) == 0
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), max_size=60),
+    st.integers(1, 20),
+)
+def test_nothing_is_lost_or_turned_round(arrivals: list[tuple[str, int]], batch: int) -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(100, 10)
+    for side, item in arrivals:
+        room.add(side, [item], 0)
+    out: list[tuple[str, int]] = []
+    while taken := room.take(batch):
+        assert len(taken) <= batch
+        out += taken
+    for side in "abc":
+        assert [each for each in out if each[0] == side] == [
+            each for each in arrivals if each[0] == side
+        ]
