@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from struct import Struct
 from typing import NamedTuple
 
 from dmm_wire.errors import WireError
@@ -11,6 +12,8 @@ from dmm_wire.errors import WireError
 UNSPECIFIED = bytes(16)
 """The unspecified address `::`."""
 
+_GROUPS = Struct("!8H").unpack
+_ZERO_RUNS = tuple(":" + "0:" * count for count in range(8, 1, -1))
 _LOOPBACK = bytes(15) + b"\x01"
 _ALL_ONES = (1 << 128) - 1
 _HOST_MASKS = tuple(_ALL_ONES >> length for length in range(129))
@@ -108,8 +111,13 @@ def parse_address(text: str) -> bytes:
 
 
 def format_address(address: bytes) -> str:
-    """The text of a packed address, RFC 5952. Raises WireError `length`."""
-    return str(ipaddress.IPv6Address(checked(address)))
+    """The text of a packed address, RFC 5952 section 4, in hexadecimal throughout. Raises WireError `length`."""
+    text = ":{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:".format(*_GROUPS(checked(address)))
+    for zeros in _ZERO_RUNS:  # the longest first, of equal ones the leftmost
+        start = text.find(zeros)
+        if start >= 0:
+            return f"{text[1:start]}::{text[start + len(zeros) : -1]}"
+    return text[1:-1]
 
 
 def parse_mac(text: str) -> bytes:

@@ -13,6 +13,9 @@ from dmm_wire.errors import WireError
 MAX_ANSWER = 60_000
 """Octets of the options that the CMD decides. A UDP datagram holds 65,527, and the host adds to these."""
 
+_LARGEST = 300
+"""No sub-option but DOMAIN has more octets (STATUS texts are our own, an NAI has 253 at most)."""
+
 
 def status(code: DmmStatus, text: str = "") -> SubOption:
     """STATUS."""
@@ -26,12 +29,17 @@ def peers(domain: Domain) -> SubOption:
 
 def fits(decision: Decision, enterprise: int) -> bool:
     """Whether the answer is no larger than an option and a datagram can be. A DOMAIN names 3,749 MAARs at most."""
+    options = () if decision.reply is None else decision.reply.options
+    said = sum(len(body) for _, body in options)
+    if len(decision.relay) * _LARGEST + said <= MAX_ANSWER and not any(
+        isinstance(each, dmm.Domain) for each in decision.relay
+    ):
+        return True  # nearly always, and at the cost of no encoding
     try:
         _, ours = dmm.to_option(enterprise, decision.relay)
     except WireError:  # one sub-option alone is too large
         return False
-    options = () if decision.reply is None else decision.reply.options
-    return len(ours) + sum(len(body) for _, body in options) <= MAX_ANSWER
+    return len(ours) + said <= MAX_ANSWER
 
 
 def visit_options(draft: Draft) -> tuple[SubOption, ...]:

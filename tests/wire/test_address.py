@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dmm_wire import timestamp
@@ -73,6 +73,16 @@ def test_prefix_length_refused(length: int) -> None:
 @pytest.mark.parametrize("length", [0, 64, 128])
 def test_prefix_address_size_refused(size: int, length: int) -> None:
     assert reason_of(Prefix.of, bytes(size), length) == "length"
+
+
+@unhurried
+@given(st.lists(st.sampled_from([0, 0, 1, 0xDB8, 0xFFFF]), min_size=8, max_size=8))
+def test_text_agrees_with_ipaddress(groups: list[int]) -> None:
+    address = b"".join(group.to_bytes(2, "big") for group in groups)
+    assume(
+        ipaddress.IPv6Address(address).ipv4_mapped is None
+    )  # of which ipaddress has two opinions
+    assert format_address(address) == str(ipaddress.IPv6Address(address))
 
 
 @unhurried
