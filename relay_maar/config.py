@@ -26,6 +26,7 @@ from dmm_wire.address import Prefix, format_address, parse_address
 from dmm_wire.duid import named_duid
 from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
 from relay_maar.southbound.api import SouthboundSettings
+from relay_maar.southbound.registry import AUTO, NAMES
 
 
 class ConfigError(Exception):
@@ -80,6 +81,12 @@ _Some = TypeVar("_Some", bound=tuple[object, ...])
 def _not_empty(value: _Some) -> _Some:
     if not value:
         raise ValueError("at least one is needed")
+    return value
+
+
+def _driver(value: str) -> str:
+    if value not in NAMES:
+        raise ValueError(f"no driver {value!r}: there are {', '.join(NAMES)}")
     return value
 
 
@@ -154,7 +161,7 @@ class Config(_Table):
     servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(_not_empty)]
     pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(_not_empty)]
     access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(_not_empty)]
-    driver: str = "auto"
+    driver: Annotated[str, AfterValidator(_driver)] = AUTO
     mode: Literal["direct"] = "direct"
     enterprise_number: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 32473
     relay_id: Duid | None = None

@@ -65,7 +65,7 @@ def test_no_unit_runs_as_root_or_with_more_than_it_needs(unit: Path) -> None:
     assert "\nNoNewPrivileges=yes\n" in text
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_understands_them(tmp_path: Path) -> None:
     """In a root directory of its own, where all programs that the units name are there."""
     system = tmp_path / "etc" / "systemd" / "system"

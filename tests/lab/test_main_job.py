@@ -6,6 +6,7 @@ place with the right routes, its flows whole, its history exact, the kernels cle
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -39,6 +40,15 @@ PREFIX = f"labe{os.getpid()}"
 ONE, TWO, THREE = MAAR_PLANS
 
 
+def commands() -> list[str]:
+    """What runs on this machine, a command line each."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return sorted(lines)
+
+
 def host_state() -> str:
     """What of the machine itself a run could touch: links, namespaces, processes of ours, dhcpcd's files, resolvers."""
     files = [
@@ -50,10 +60,7 @@ def host_state() -> str:
     ]
     links = [line for line in netns.ip("-o", "link").splitlines() if PREFIX in line]
     resolver = Path("/etc/resolv.conf")
-    processes = subprocess.run(
-        ["ps", "-eo", "stat=,args="], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    ours = [line for line in processes if PREFIX in line]
+    ours = [line for line in commands() if PREFIX in line]
     spaces = [name for name in netns.names() if name.startswith(PREFIX)]
     text = resolver.read_text() if resolver.exists() else ""
     return "\n".join([*links, *spaces, *sorted(files), *ours, text])

@@ -63,6 +63,11 @@ def test_a_relay_id_of_ones_own_replaces_the_derived_one() -> None:
 
 FAULTS = [
     (
+        'name = "maar1"',
+        'name = "maar1"\ndriver = "ip6tnl"',
+        "maar.toml:2: driver: no driver 'ip6tnl': there are auto, seg6, fake",
+    ),
+    (
         '"2001:db8:ff::1"',
         '"fe80::1"',
         "maar.toml:2: endpoint: must be a global unicast address, not fe80::1",
