@@ -361,3 +361,34 @@ def test_original_bytes_leaves_tcp_alone() -> None:
     ask = f'receive(bytes.fromhex("{m.client(MessageType.SOLICIT, m.ELAPSED).hex()}"), tcp=True)'
     mended = child(MENDED, WORKER, MENDED_WORKER, ask)
     assert mended.stdout == "handled SolicitMessage False\nunparsable 0\n", mended.stderr
+
+
+HANDLERS = """
+from dhcpkit.ipv6.duids import EnterpriseDUID
+from dhcpkit.ipv6.server.handlers import Handler
+from dhcpkit.ipv6.server.message_handler import MessageHandler
+
+class Ours(Handler):
+    def handle(self, bundle):
+        print("seen", type(bundle.request).__name__, type(bundle.response).__name__)
+
+duid = EnterpriseDUID(32473, b"cmd")
+worker.current_message_handler = MessageHandler(duid, sub_handlers=[Ours()])
+"""
+
+
+@pytest.mark.parametrize(
+    "associations",
+    [pytest.param((), id="no IA"), pytest.param((m.ia_na(), m.ia_pd()), id="IAs without a lease")],
+)
+def test_confirm_is_decided(associations: tuple[tuple[int, bytes], ...]) -> None:
+    # Relayed without our options, so that the stock worker gets as far as its chain of handlers.
+    confirm = m.client(MessageType.CONFIRM, m.ELAPSED, *associations)
+    ask = f'receive(bytes.fromhex("{m.forward(confirm, link="2001:db8:1::").hex()}"))'
+    dropped, seen = "unparsable 0\n", "seen ConfirmMessage ReplyMessage\nunparsable 0\n"
+    stock = child(STOCK, WORKER, HANDLERS, ask)
+    assert (stock.stdout, stock.returncode) == (dropped, 0), stock.stderr
+    all_but_this = "mends.confirm_is_decided = lambda: None"
+    assert child(MENDED, all_but_this, WORKER, MENDED_WORKER, HANDLERS, ask).stdout == dropped
+    mended = child(MENDED, WORKER, MENDED_WORKER, HANDLERS, ask)
+    assert mended.stdout == seen, mended.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import shutil
 import signal
@@ -330,6 +332,56 @@ def test_a_locked_database_costs_the_answer_only(
     leases = m.leases(maar.exchange(REQUEST).client)
     assert held == 0
     assert len(leases) == 2
+
+
+@pytest.fixture
+def disk(state: Path) -> Iterator[Path]:
+    """A file system of 4 MB in the test's directory, which has its log and its counters elsewhere."""
+    directory = state / "disk"
+    directory.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(directory))
+    subprocess.run(mount, check=True, capture_output=True, text=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True, capture_output=True, text=True)
+
+
+def fill(filler: Path) -> None:
+    """Write until the disk is full."""
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+    assert os.statvfs(filler).f_bavail == 0
+
+
+@pytest.mark.root
+def test_a_full_disk_costs_the_answer_only(
+    disk: Path, link: None, maars: dict[str, Maar], state: Path
+) -> None:
+    maar, filler = maars["maar1"], disk / "filler"
+    database = make_database(disk)
+    there = (f"{state}/cmd.sqlite", str(database))
+    with running(
+        make_configuration(state, address=SERVER, changes=[there]), namespace=SERVER_NAMESPACE
+    ) as server:
+        maar.insistent(m.solicit())
+        fill(filler)
+        maar.send(maar.wrap(REQUEST))
+        wait_for(lambda: server.counters().get("store-error"))
+        assert server.counters()["store-error"] == 1
+        assert MessageType.REPLY not in {unwrap(data).client.type for data in maar.drain()}
+        with contextlib.closing(sqlite3.connect(database)) as other:
+            assert other.execute("SELECT count(*) FROM binding").fetchone() == (0,)
+        filler.unlink()
+        leases = m.leases(maar.exchange(REQUEST).client)
+        assert len(leases) == 2
+        assert set(leases.values()) == {(1000, 2000)}
+        assert server.stop() == 0
+        assert "Traceback" not in server.log.read_text()
+    with contextlib.closing(sqlite3.connect(database)) as other:
+        kinds = other.execute("SELECT kind FROM binding ORDER BY kind").fetchall()
+    assert kinds == [("address",), ("delegated",), ("link",)]
 
 
 @pytest.mark.root
