@@ -42,13 +42,14 @@ _log = logging.getLogger(__name__)
 class Cmd:
     """The Central Mobility Database on a store. Not for use by two threads at once.
 
-    `outcomes` counts what became of requests, by `Decision.outcome`.
+    `outcomes` counts what became of requests, by `Decision.outcome`; `commits` the transactions that wrote something.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
         self.outcomes: Counter[str] = Counter()
+        self.commits = 0
         self._logged: set[str] = set()
 
     def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
@@ -88,6 +89,7 @@ class Cmd:
                 transaction.write([DropNode(node) for node in idle])
                 if due or idle:
                     transaction.commit()
+                    self.commits += 1
                 return len(due) + len(idle)
 
         return self._retried(once)
@@ -123,6 +125,7 @@ class Cmd:
             if changes:
                 transaction.write(changes)
                 transaction.commit()
+                self.commits += 1
         return decisions
 
     def _lookup(self, request: BindingRequest, domain: Domain) -> Lookup:

@@ -113,12 +113,13 @@ class Loop:
             listener.close()
 
     def _answer(self, batch: list[tuple[Listener, Waiting]]) -> None:
+        before = self.responder.cmd.commits
         try:
             answers = self.responder.answer([arrival for _, (arrival, _) in batch], _now)
         except StoreError as error:
             self._fails(error, len(batch))
             return
-        self._works()
+        self._works(before)
         unsent = 0
         for (listener, (_, address)), answer in zip(batch, answers, strict=True):
             if answer is not None:
@@ -127,13 +128,14 @@ class Loop:
 
     def _reap(self) -> None:
         """Record what has ended. Where more has than one batch of it, the rest comes after the next datagrams."""
+        before = self.responder.cmd.commits
         try:
             more = self.responder.cmd.reap(_now(), REAP_BATCH) == REAP_BATCH
         except StoreError as error:
             self._fails(error, 0)
             more = False
         else:
-            self._works()
+            self._works(before)
         self._next_reap = self._time() + (0 if more else REAP_INTERVAL)
 
     def _fails(self, error: StoreError, unanswered: int) -> None:
@@ -146,8 +148,9 @@ class Loop:
             since, before = self._outage
             self._outage = (since, before + unanswered)
 
-    def _works(self) -> None:
-        if self._outage is not None:
+    def _works(self, before: int) -> None:
+        """The database did it. Where that took no commit since `before`, it says nothing: a full disk still reads."""
+        if self._outage is not None and self.responder.cmd.commits > before:
             since, unanswered = self._outage
             self._outage = None
             _log.warning(

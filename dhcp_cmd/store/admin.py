@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from sqlalchemy import Connection, delete, insert, select, update
 
@@ -216,6 +217,21 @@ def _check(spec: MaarSpec, relay_id: bytes, domain: Domain) -> None:
         if maar.relay_id == relay_id:
             raise AdminError(f"{who}: relay id {relay_id.hex()} is that of MAAR {maar.name}")
     _check_ranges(spec, domain)
+    _check_endpoints(spec, domain)
+
+
+def _check_endpoints(spec: MaarSpec, domain: Domain) -> None:
+    """No pool has a MAAR's endpoint in it: a node would be given the address that tunnels and PBUs go to."""
+    maars = domain.maars
+    new = [(pool.prefix, spec.name) for pool in spec.pools]
+    old = [(pool.prefix, maars[pool.maar].name) for each in domain.pools.values() for pool in each]
+    endpoints = [(maar.endpoint, maar.name) for maar in maars.values()]
+    pairs = (*product([(spec.endpoint, spec.name)], new + old), *product(endpoints, new))
+    for (endpoint, name), (pool, owner) in pairs:
+        if pool.contains(endpoint):
+            raise AdminError(
+                f"endpoint {format_address(endpoint)} of MAAR {name} is in pool {pool} of MAAR {owner}"
+            )
 
 
 def _check_ranges(spec: MaarSpec, domain: Domain) -> None:

@@ -64,7 +64,7 @@ def test_nothing_is_said_before_it_is_committed() -> None:
     with pytest.raises(StoreError):
         world.ask(host, 1, M.REQUEST, na())
     assert world.store.tables.nodes == {}
-    assert sum(world.cmd.outcomes.values()) == 0
+    assert sum(world.cmd.outcomes.values()) == world.cmd.commits == 0
     world.store.before_commit = None
     assert world.ask(host, 1, M.REQUEST, na()).outcome == "reply"  # the retransmission
 
@@ -199,9 +199,12 @@ def test_the_reaper_records_ends_then_frees() -> None:
     world, host = World(reuse_margin=60), Host(1)
     world.attached(host, 1)
     end = world.now + 3600 * 10**6
+    commits = world.cmd.commits
     assert world.cmd.reap(end - 1, 10) == 0
+    assert world.cmd.commits == commits > 0
     world.later(5000)
     assert world.cmd.reap(world.now, 10) == 3
+    assert world.cmd.commits == commits + 1
     assert {(e.at, e.recorded_at, e.cause) for e in world.store.history[-3:]} == {
         (end, world.now, "valid-lifetime")
     }

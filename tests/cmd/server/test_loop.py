@@ -67,10 +67,13 @@ class Line(Listener):
 
 
 class Scripted(Cmd):
-    """Answers everything, unless the database is away."""
+    """Answers everything, unless the database is away; with a full disk, what needs no commit (not `writes`)."""
 
     def __init__(self) -> None:
         self.away = False
+        self.full = False
+        self.writes = True
+        self.commits = 0
         self.batches: list[int] = []
         self.due = 0
         self.reaped: list[int] = []
@@ -78,6 +81,7 @@ class Scripted(Cmd):
     def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
         if self.away:
             raise StoreError("database is locked")
+        self._commit(self.writes)
         self.batches.append(len(requests))
         return [REPLY] * len(requests)
 
@@ -85,9 +89,15 @@ class Scripted(Cmd):
         if self.away:
             raise StoreError("database is locked")
         done = min(self.due, limit)
+        self._commit(done > 0)
         self.due -= done
         self.reaped.append(done)
         return done
+
+    def _commit(self, something: bool) -> None:
+        if something and self.full:
+            raise StoreError("database or disk is full")
+        self.commits += something
 
 
 class Bench:
@@ -158,6 +168,36 @@ def test_an_outage_is_told_once_and_nothing_is_sent(
     bench.loop.turn()
     assert bench.line.heard() == [8]
     assert caplog.messages[1:] == ["the database is back after 3.0 s; 8 messages were not answered"]
+
+
+@pytest.mark.parametrize("by", ["answer", "reap"])
+def test_the_database_is_back_only_when_something_was_committed(
+    bench: Bench, caplog: pytest.LogCaptureFixture, by: str
+) -> None:
+    caplog.set_level(logging.WARNING)
+    bench.cmd.full = True
+    for number in range(3):  # a batch that fails, and a look that finds nothing to reap
+        bench.now += REAP_INTERVAL
+        bench.line.say(number)
+        bench.loop.turn()
+    assert bench.cmd.reaped == [0, 0, 0]
+    bench.cmd.writes = False
+    bench.line.say(3)
+    bench.loop.turn()
+    assert bench.line.heard() == [3]
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    bench.cmd.full = False
+    bench.now += REAP_INTERVAL
+    if by == "answer":
+        bench.cmd.writes = True
+        bench.line.say(4)
+    else:
+        bench.cmd.due = 1
+    bench.loop.turn()
+    bench.now += REAP_INTERVAL
+    bench.line.say(5)
+    bench.loop.turn()
+    assert caplog.messages[1:] == ["the database is back after 3.0 s; 3 messages were not answered"]
 
 
 def test_it_reaps_between_batches_and_goes_on_where_more_is_due(bench: Bench) -> None:

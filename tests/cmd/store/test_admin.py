@@ -71,6 +71,26 @@ NEW = replace(maar_spec(9), pools=())
             "MAAR maar9: endpoint 2001:db8:ffff::1 is that of MAAR maar1",
         ),
         (
+            replace(
+                NEW,
+                endpoint=parse_address("2001:db8:9000::1"),
+                pools=(a_pool("2001:db8:9000::/48"),),
+            ),
+            "endpoint 2001:db8:9000::1 of MAAR maar9 is in pool 2001:db8:9000::/48 of MAAR maar9",
+        ),
+        (
+            replace(NEW, endpoint=parse_address("2001:db8:200:7::1")),
+            "endpoint 2001:db8:200:7::1 of MAAR maar9 is in pool 2001:db8:200::/61 of MAAR maar2",
+        ),
+        (
+            replace(
+                NEW,
+                endpoint=parse_address("2001:db8:fff9::9"),
+                pools=(a_pool("2001:db8:ffff::/61"),),
+            ),
+            "endpoint 2001:db8:ffff::1 of MAAR maar1 is in pool 2001:db8:ffff::/61 of MAAR maar9",
+        ),
+        (
             replace(NEW, endpoint=UNSPECIFIED),
             "MAAR maar9: endpoint :: is not a global unicast address",
         ),
