@@ -243,10 +243,11 @@ def test_an_outage_of_the_database_is_told_once_and_passes(
         assert not maar1.has_answer()
         other.execute("ROLLBACK")
         other.close()
-        wait_for(lambda: log_lines(server, "the database is back"))
+        # What is committed again shows that it is back: the first node that asks.
         assert unwrap(maar1.ask(node(78, m.RAPID_COMMIT, m.ia_pd()))).client.type == (
             MessageType.REPLY
         )
+        wait_for(lambda: log_lines(server, "the database is back"))
         assert len(log_lines(server, "does not answer")) == 1
         assert len(log_lines(server, "the database is back")) == 1
         assert "Traceback" not in server.log.read_text()
