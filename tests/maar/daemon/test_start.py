@@ -59,11 +59,11 @@ def test_at_start_it_asks_for_its_domain_until_the_cmd_answers(place: Site, own:
         "known": True,
         "peers": ["2001:db8:f2::1", "2001:db8:f3::1"],
     }
-    # Where /etc/protocols is missing, `ip` says 41.
+    # Where /etc/protocols is missing, `ip` says ipproto-41.
     accepted = {
         rule["src"]
         for rule in place.rules()
-        if str(rule.get("ipproto")) in {"ipv6", "41"} and "src" in rule
+        if str(rule.get("ipproto")) in {"ipv6", "ipproto-41"} and "src" in rule
     }
     assert {"2001:db8:f2::1", "2001:db8:f3::1"} <= accepted
     for pool in POOLS:
