@@ -77,6 +77,7 @@ def apply_at_load() -> None:
     unicast_silence()
     log_end()
     config_errors()
+    missing_directory()
 
 
 def apply_in_main() -> None:
@@ -199,6 +200,28 @@ def config_errors() -> None:
             raise SystemExit(2) from error
 
     ZConfig.loader.ConfigLoader.loadURL = _mended(load_url)
+
+
+def missing_directory() -> None:
+    """The server goes to the directory of its configuration before it reads it: one that is not
+    there ends in a logged traceback and status 1. It shall be one line and status 2.
+
+    Nothing of ours is called until then; what the server logs as its end is all there is to meet.
+    """
+    root = logging.getLogger()
+    if any(getattr(each, "__mended__", False) for each in root.filters):
+        return
+
+    def last_words(record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        starting = multiprocessing.get_start_method(allow_none=True) is None
+        ending = (record.module, record.funcName) == ("main", "run")
+        if isinstance(error, OSError) and starting and ending:
+            logger.critical(f"{error.filename}: {error.strerror}")
+            raise SystemExit(2) from error
+        return True
+
+    root.addFilter(_mended(last_words))
 
 
 def log_end() -> None:

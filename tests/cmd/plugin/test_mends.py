@@ -243,6 +243,16 @@ def test_config_errors(tmp_path: Path, text: str, stock_status: int, complaint: 
     assert complaint in mended.stderr
 
 
+def test_missing_directory(tmp_path: Path) -> None:
+    where = f"CONFIG = {str(tmp_path / 'nowhere' / 'server.conf')!r}"
+    stock = child(STOCK, where, SERVER)
+    assert (stock.returncode, "Traceback" in stock.stderr) == (1, True)
+    mended = child(MENDED, where, SERVER)
+    assert (mended.returncode, mended.stdout) == (2, "")
+    assert len(mended.stderr.splitlines()) == 1, mended.stderr
+    assert mended.stderr.endswith(f"{tmp_path}/nowhere: No such file or directory\n")
+
+
 def test_missing_config_file(tmp_path: Path) -> None:
     mended = child(MENDED, f"CONFIG = {str(tmp_path / 'none.conf')!r}", SERVER)
     assert (mended.returncode, len(mended.stderr.splitlines())) == (2, 1), mended.stderr
