@@ -49,7 +49,7 @@ from dmm_wire.identity import Identity
 
 _WALK = 1_000
 """Rows read at a time in search of a gap."""
-_LIST_SIZES = (1, 4, 16, 64, 256, 1_024, 4_096)
+_LIST_SIZES = tuple(1 << bits for bits in range(13))
 LONGEST_LIST = _LIST_SIZES[-1]
 """Values in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
 
