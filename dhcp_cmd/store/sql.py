@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from dhcp_cmd.core.model import (
     Binding,
@@ -25,7 +24,7 @@ from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.changes import Grouped, group
-from dhcp_cmd.store.engine import store_error, writing
+from dhcp_cmd.store.engine import Mode, errors_of, store_error, transaction, writing
 from dhcp_cmd.store.rows import (
     Values,
     binding_of,
@@ -246,7 +245,7 @@ class SqlTransaction:
         unread = [number for number in updated if number not in self._loaded]
         for subtype, value, owner in self._in(q.IDENTITIES, unread):
             self._owners[Identity(subtype, value)] = owner
-        self._many(q.FREE_IDENTITY, [(identity_text(each),) for each in grouped.freed])
+        self._in(q.FREE_IDENTITY, [identity_text(each) for each in grouped.freed])
         for identity in grouped.freed:
             self._owners.pop(identity, None)
         new = []
@@ -265,7 +264,7 @@ class SqlTransaction:
         owners = grouped.dropped_from
         self._each_found(
             q.DELETE_BINDING,
-            [(key, owners.get(key), owners.get(key)) for key in bindings.deleted],
+            [(key, owners.get(key)) for key in bindings.deleted],
         )
         extended: list[Values] = []
         changed: list[Values] = []
@@ -312,11 +311,7 @@ class SqlTransaction:
         """Run a statement for each of `rows`; how many rows of its table that touched."""
         if not rows:
             return 0
-        text = self._store.driver_text(many)
-        if text is not None:
-            return self.connection.exec_driver_sql(text, rows).rowcount
-        named = [dict(zip(many.parameters, row, strict=True)) for row in rows]
-        return self.connection.execute(many.statement, named).rowcount
+        return self.connection.exec_driver_sql(self._store.driver_text(many), rows).rowcount
 
     def _each_found(self, many: q.Many, rows: list[Values]) -> None:
         """Run UPDATE or DELETE for each of `rows`. Raises Collision unless each found its row."""
@@ -330,9 +325,9 @@ class SqlTransaction:
         except StoreError:
             self._failed = True
             raise
-        except SQLAlchemyError as error:
+        except self._store.errors as error:
             self._failed = True
-            raise store_error(error) from error
+            raise store_error(error, self._store.engine) from error
 
 
 class SqlStore:
@@ -341,19 +336,24 @@ class SqlStore:
     May be shared by threads, not by processes that fork: open it after the fork.
     """
 
+    _transaction: type[SqlTransaction] = SqlTransaction
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.errors = errors_of(engine)
+        """What a statement may raise."""
         self.cached_domain: Domain | None = None
         self.full_pools: dict[PoolId, int] = {}
         """Pools seen full, with what their counter `reclaimed` was then."""
-        self._driver_texts: dict[q.Many, str | None] = {}
+        self._driver_texts: dict[q.Many, str] = {}
         self._lists: dict[tuple[q.Listed, int], str] = {}
 
-    def driver_text(self, many: q.Many) -> str | None:
+    def driver_text(self, many: q.Many) -> str:
         """`many.driver_text` of this database's driver, made once."""
-        if many not in self._driver_texts:
-            self._driver_texts[many] = many.driver_text(self.engine.dialect)
-        return self._driver_texts[many]
+        text = self._driver_texts.get(many)
+        if text is None:
+            text = self._driver_texts[many] = many.driver_text(self.engine.dialect)
+        return text
 
     def listed(self, listed: q.Listed, values: Sequence[object]) -> tuple[str, tuple[object, ...]]:
         """A statement's text for so many values, and the values, the last one repeated up to one of few sizes: a text
@@ -366,30 +366,15 @@ class SqlStore:
         return text, (*values, *[values[-1]] * (size - len(values)))
 
     @contextmanager
-    def transaction(self) -> Iterator[SqlTransaction]:
+    def transaction(self, mode: Mode = Mode.WRITE) -> Iterator[SqlTransaction]:
         """Begin a transaction that may write; on SQLite it holds the one write lock. Raises StoreError."""
-        try:
-            connection = self.engine.connect()
-        except SQLAlchemyError as error:
-            raise store_error(error) from error
-        try:
-            try:
-                connection.begin()
-            except SQLAlchemyError as error:
-                raise store_error(error) from error
-            transaction = SqlTransaction(self, connection)
-            yield transaction
-        finally:
-            # Rolls back what was not committed. An error here has nothing to undo.
-            try:
-                connection.close()
-            except SQLAlchemyError:
-                connection.invalidate()
+        with transaction(self.engine, mode) as connection:
+            yield self._transaction(self, connection)
 
     @contextmanager
-    def administration(self) -> Iterator[Connection]:
+    def administration(self, mode: Mode = Mode.WRITE) -> Iterator[Connection]:
         """A plain connection in a transaction that commits when left normally; for the operator's commands."""
-        with writing(self.engine) as connection:
+        with writing(self.engine, mode) as connection:
             yield connection
 
     def close(self) -> None:
@@ -405,9 +390,9 @@ def _key_last(row: Values) -> Values:
 def load_domain(connection: Connection) -> Domain:
     """The mobility domain: the MAARs that were not removed, their links and pools."""
     version, hash_key = connection.execute(select(t.domain.c.version, t.domain.c.hash_key)).one()
-    maars = select(t.maar).where(t.maar.c.removed_at.is_(None)).order_by(t.maar.c.id)
-    links = select(t.link).order_by(t.link.c.id)
-    pools = select(t.pool).where(t.pool.c.removed_at.is_(None)).order_by(t.pool.c.id)
+    maars = select(*t.columns(t.maar)).where(t.maar.c.removed_at.is_(None)).order_by(t.maar.c.id)
+    links = select(*t.columns(t.link)).order_by(t.link.c.id)
+    pools = select(*t.columns(t.pool)).where(t.pool.c.removed_at.is_(None)).order_by(t.pool.c.id)
     return domain_of(
         version,
         hash_key,

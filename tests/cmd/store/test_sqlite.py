@@ -37,7 +37,8 @@ from dhcp_cmd.store import (
     tables,
     upgrade,
 )
-from dhcp_cmd.store.migrate import schema_files, statements
+from dhcp_cmd.store.migrate import schema_files
+from dhcp_cmd.store.sqlite import statements
 from dmm_wire.address import Prefix
 from tests.cmd.store.domain import T0, a_binding, a_node, duid, event, sqlite_store, the_pool
 
@@ -407,7 +408,7 @@ def test_a_failed_migration_leaves_nothing(
         yield from statements(script)
         yield "CREATE TABLE binding (twice)"
 
-    monkeypatch.setattr("dhcp_cmd.store.migrate.statements", broken)
+    monkeypatch.setattr("dhcp_cmd.store.sqlite.statements", broken)
     sqlite3.connect(file).close()
     with pytest.raises(StoreError, match="already exists"):
         upgrade(str(file))
