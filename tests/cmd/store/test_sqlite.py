@@ -33,6 +33,7 @@ from dhcp_cmd.store import (
     SqlStore,
     admin,
     create_database,
+    maintenance,
     open_store,
     tables,
     upgrade,
@@ -311,6 +312,13 @@ def test_due_knows_the_limit_of_anchoring(store: SqlStore) -> None:
         assert transaction.due(T0 + 4, 9) == []
         assert transaction.due(T0 + 5, 9) == [away]
         assert transaction.due(T0 + 7200 * MICROS, 9) == [away]
+
+
+def test_check_finds_what_is_written_wrong(store: SqlStore) -> None:
+    a_new_node(store, 1)
+    with store.administration() as connection:
+        connection.exec_driver_sql("UPDATE binding SET prefix_text = '::/64'")
+    assert "bindings: 2001:db8:100:1::/64 is written as ::/64" in maintenance.check(store)
 
 
 # --- the schema ---
