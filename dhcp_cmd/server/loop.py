@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from dhcp_cmd.core.model import Micros
 from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.server.datagrams import Address
 from dhcp_cmd.server.responder import Responder
 from dhcp_cmd.server.sockets import Listener, Waiting
 from dhcp_cmd.server.waiting import WaitingRoom
@@ -120,11 +121,12 @@ class Loop:
             self._fails(error, len(batch))
             return
         self._works(before)
-        unsent = 0
+        outgoing: dict[Listener, list[tuple[bytes, Address]]] = {}
         for (listener, (_, address)), answer in zip(batch, answers, strict=True):
             if answer is not None:
-                unsent += not listener.send(answer, address)
-        self._dropped("send-error", unsent)
+                outgoing.setdefault(listener, []).append((answer, address))
+        for listener, ready in outgoing.items():
+            self._dropped("send-error", listener.send(ready))
 
     def _reap(self) -> None:
         """Record what has ended. Where more has than one batch of it, the rest comes after the next datagrams."""

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
+from dhcp_cmd.server.datagrams import Address, Batch, host_of, with_port
 from dhcp_cmd.server.plan import ListenerPlan
 from dhcp_cmd.server.responder import Arrival
 from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType
@@ -15,10 +16,8 @@ RECEIVE_BUFFER = 8 << 20
 """Octets that wait in the kernel while a batch is handled; the system's limit may make it less."""
 
 _SO_RCVBUFFORCE: Final = 33  # linux/asm-generic/socket.h; Python has no name for it
-_MAX_DATAGRAM: Final = 65_535
 _RELAY_REPL: Final = int(MessageType.RELAY_REPL)
 
-Address = tuple[str, int, int, int]
 Waiting = tuple[Arrival, Address]
 """A datagram, and the socket address it came from."""
 
@@ -33,6 +32,7 @@ class Listener:
     def __init__(self, plan: ListenerPlan) -> None:
         """Open it. Raises ListenerError."""
         self.plan = plan
+        self._received, self._sent = Batch(), Batch()
         self._receive = self._answer = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         try:
             self._open()
@@ -64,29 +64,29 @@ class Listener:
         return self._receive.fileno()
 
     def drain(self, limit: int) -> list[Waiting]:
-        """Everything that has arrived, at most `limit` datagrams."""
-        receive, plan = self._receive.recvfrom, self.plan
+        """Everything that has arrived; at `limit` datagrams it stops asking for more."""
+        descriptor, plan = self._receive.fileno(), self.plan
         found: list[Waiting] = []
         while len(found) < limit:
-            try:
-                data, address = receive(_MAX_DATAGRAM)
-            except OSError:  # nothing more; or an error of the network, which is over with this
+            received = self._received.receive(descriptor)
+            found += [
+                (Arrival(data, host_of(address), plan), address) for data, address in received
+            ]
+            if not received:
                 break
-            source = socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
-            found.append((Arrival(data, source, plan), address))
         return found
 
-    def send(self, answer: bytes, address: Address) -> bool:
-        """Send an answer to where a datagram came from: a relay agent's port, or a client's (RFC 9915 section 7.2).
-
-        False when the network or its queue did not take it; the client will ask again.
+    def send(self, answers: Iterable[tuple[bytes, Address]]) -> int:
+        """Send answers to where their datagrams came from: to a relay agent's port, or a client's (RFC 9915 section
+        7.2). Returns how many the network or its queue did not take; their senders will ask again.
         """
-        port = SERVER_PORT if answer[0] == _RELAY_REPL else CLIENT_PORT
-        try:
-            self._answer.sendto(answer, (address[0], port, 0, address[3]))
-        except OSError:
-            return False
-        return True
+        return self._sent.send(
+            self._answer.fileno(),
+            [
+                (answer, with_port(to, SERVER_PORT if answer[0] == _RELAY_REPL else CLIENT_PORT))
+                for answer, to in answers
+            ],
+        )
 
     def close(self) -> None:
         """Close it."""

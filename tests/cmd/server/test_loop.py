@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 
 from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Settings
 from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.server.datagrams import Address, make_address
 from dhcp_cmd.server.loop import REAP_BATCH, REAP_INTERVAL, Limits, Loop
 from dhcp_cmd.server.plan import Account, ListenerPlan, Plan, Rules
 from dhcp_cmd.server.responder import Arrival, Responder
-from dhcp_cmd.server.sockets import Address, Listener, Waiting
+from dhcp_cmd.server.sockets import Listener, Waiting
 from dhcp_cmd.service import Clock, Cmd
 from dmm_wire.address import parse_address
 from dmm_wire.dhcpv6.codes import MessageType
@@ -23,7 +24,7 @@ from tests.cmd.plugin import messages as m
 from tests.cmd.server.hosts import MULTICAST
 
 SOURCE = parse_address("fe80::9")
-ADDRESS: Address = ("fe80::9", 546, 0, 1)
+ADDRESS = make_address(SOURCE, 546, 1)
 REPLY = Decision(ClientReply(int(MessageType.REPLY), ()), None, (), (), "reply")
 
 
@@ -48,11 +49,12 @@ class Line(Listener):
             found.append((Arrival(data, SOURCE, self.plan), ADDRESS))
         return found
 
-    def send(self, answer: bytes, address: Address) -> bool:
-        assert address == ADDRESS
+    def send(self, answers: Iterable[tuple[bytes, Address]]) -> int:
+        answers = list(answers)
+        assert {address for _, address in answers} == {ADDRESS}
         if self.works:
-            self.sent.append(answer)
-        return self.works
+            self.sent += [answer for answer, _ in answers]
+        return 0 if self.works else len(answers)
 
     def close(self) -> None:
         super().close()
