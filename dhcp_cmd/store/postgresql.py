@@ -196,6 +196,7 @@ def backup(engine: Engine, file: Path) -> None:
     from psycopg.conninfo import make_conninfo
 
     _, parameters = engine.dialect.create_connect_args(engine.url)
+    del parameters["context"]  # of SQLAlchemy's for psycopg; what is left is libpq's
     password = parameters.pop("password", None)
     command = ["pg_dump", "--format=custom", f"--dbname={make_conninfo(**parameters)}"]
     if shutil.which(command[0]) is None:
@@ -203,7 +204,7 @@ def backup(engine: Engine, file: Path) -> None:
             f"pg_dump is not installed (Debian: postgresql-client); where it is: {join(command)} --file=FILE"
         )
     environment = dict(os.environ)
-    if password is not None:
+    if password:
         environment["PGPASSWORD"] = password  # an argument could be read by everybody
     with file.open("wb") as target:
         done = subprocess.run(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -46,8 +47,8 @@ from dhcp_cmd.store.rows import (
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 
-_WALK = 1_000
-"""Rows read at a time in search of a gap."""
+_WALK = (8, 64, 512, 4_096)
+"""Rows read at a time in search of a gap: mostly the first is not far, in a pool that is nearly full it is."""
 _LIST_SIZES = (1, 4, 16, 64, 256, 1_024, 4_096)
 LONGEST_LIST = _LIST_SIZES[-1]
 """Values in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
@@ -66,6 +67,8 @@ class SqlTransaction:
         """Nodes all of whose identities are in `_owners`."""
         self._stored: dict[bytes, Binding] = {}
         """Bindings as they are in the database, where that is known."""
+        self._reclaimed: dict[PoolId, int] = {}
+        """The counters of pools, as they were before anything was looked for there."""
         self._wrote = False
         self._failed = False
 
@@ -87,17 +90,20 @@ class SqlTransaction:
         asked = {identity_text(each) for lookup in lookups for each in lookup.identities}
         candidates = {address for lookup in lookups for address in lookup.candidates}
         with self._errors():
-            self._read_nodes(asked, snapshot)
-            for row in self._in(q.BINDINGS, list(snapshot.bindings)):
-                binding = binding_of(row)
-                snapshot.bindings[binding.node][binding.prefix.address] = binding
-                self._stored[binding.prefix.address] = binding
+            self._keep_nodes(self._in(q.NODES, list(asked)), snapshot)
+            self._keep_bindings(self._in(q.BINDINGS, list(snapshot.bindings)), snapshot)
             snapshot.taken.update([(row[0], row[1]) for row in self._in(q.TAKEN, list(candidates))])
         return snapshot
 
-    def _read_nodes(self, asked: set[str], snapshot: Snapshot) -> None:
+    def _keep_bindings(self, rows: Iterable[Any], snapshot: Snapshot) -> None:
+        for row in rows:
+            binding = binding_of(row)
+            snapshot.bindings[binding.node][binding.prefix.address] = binding
+            self._stored[binding.prefix.address] = binding
+
+    def _keep_nodes(self, rows: Iterable[Any], snapshot: Snapshot) -> None:
         found: dict[NodeId, tuple[Any, list[Identity]]] = {}
-        for subtype, value, *row in self._in(q.NODES, list(asked)):
+        for subtype, value, *row in rows:
             found.setdefault(row[0], (row, []))[1].append(Identity(subtype, value))
         for number, (row, identities) in found.items():
             node = node_of(row, identities)
@@ -113,12 +119,14 @@ class SqlTransaction:
         with self._errors():
             for node, pool_id, iaid in need.last_held:
                 snapshot.last_held[node, pool_id, iaid] = self._last_held(
-                    node, pools[pool_id], iaid
+                    snapshot, node, pools[pool_id], iaid
                 )
             for pool_id, start in need.gaps:
                 snapshot.gaps[pool_id, start] = self._gap(snapshot, pools[pool_id], start)
 
-    def _last_held(self, node: NodeId, pool: Pool, iaid: int | None) -> Prefix | None:
+    def _last_held(
+        self, snapshot: Snapshot, node: NodeId, pool: Pool, iaid: int | None
+    ) -> Prefix | None:
         row = self.connection.execute(
             q.LAST_HELD,
             {
@@ -133,7 +141,9 @@ class SqlTransaction:
 
     def _gap(self, snapshot: Snapshot, pool: Pool, start: int) -> Prefix | None:
         """The first unit at or after `start`, wrapping around, that neither the database nor the batch has taken."""
-        reclaimed = self.connection.execute(q.RECLAIMED, {"pool": pool.id}).scalar_one()
+        reclaimed = self._reclaimed.get(pool.id)
+        if reclaimed is None:
+            reclaimed = self._reclaimed[pool.id] = self._read_reclaimed(pool)
         if self._store.full_pools.get(pool.id) == reclaimed:
             return None
         batch = {address for held in snapshot.bindings.values() for address in held}
@@ -146,15 +156,22 @@ class SqlTransaction:
             self._store.full_pools[pool.id] = reclaimed
         return free
 
+    def _read_reclaimed(self, pool: Pool) -> int:
+        count: int = self.connection.execute(q.RECLAIMED, {"pool": pool.id}).scalar_one()
+        return count
+
+    def _taken_from(self, first: bytes, last: bytes, most: int) -> Sequence[Any]:
+        """The first addresses that are taken in a range."""
+        where = {"first": first, "last": last, "most": most}
+        return self.connection.execute(q.TAKEN_FROM, where).all()
+
     def _free_unit(self, pool: Pool, slot: int, high: int, batch: set[bytes]) -> Prefix | None:
         """The first unit in the slots from `slot` up to `high` (exclusive) without a row, and not in `batch`."""
         if slot >= high:
             return None
         first, last = pool.unit(slot).address, pool.unit(high - 1).last
-        while True:
-            rows = self.connection.execute(
-                q.TAKEN_FROM, {"first": first, "last": last, "most": _WALK}
-            ).all()
+        for most in chain(_WALK, repeat(_WALK[-1])):
+            rows = self._taken_from(first, last, most)
             for (address,) in rows:
                 taken = pool.slot_of(address)
                 while slot < taken:
@@ -163,7 +180,7 @@ class SqlTransaction:
                     slot += 1
                 slot = taken + 1
                 first = address
-            if len(rows) < _WALK:
+            if len(rows) < most:
                 break
             first = (int.from_bytes(first, "big") + 1).to_bytes(16, "big")
         while slot < high:
@@ -307,16 +324,17 @@ class SqlTransaction:
                 rows += result
         return rows
 
-    def _many(self, many: q.Many, rows: list[Values]) -> int:
-        """Run a statement for each of `rows`; how many rows of its table that touched."""
-        if not rows:
-            return 0
-        return self.connection.exec_driver_sql(self._store.driver_text(many), rows).rowcount
+    def _many(self, many: q.Many, rows: list[Values]) -> None:
+        """Run a statement for each of `rows`."""
+        if rows:
+            self.connection.exec_driver_sql(self._store.driver_text(many), rows)
 
     def _each_found(self, many: q.Many, rows: list[Values]) -> None:
         """Run UPDATE or DELETE for each of `rows`. Raises Collision unless each found its row."""
-        if self._many(many, rows) != len(rows):
-            raise Collision("a row that was to be changed is gone")
+        if rows:
+            result = self.connection.exec_driver_sql(self._store.driver_text(many), rows)
+            if result.rowcount != len(rows):
+                raise Collision("a row that was to be changed is gone")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

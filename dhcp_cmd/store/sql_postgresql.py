@@ -23,36 +23,59 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
-from dhcp_cmd.core.model import Binding, Domain, Micros, NodeId, Snapshot
+from dhcp_cmd.core.model import (
+    Binding,
+    Change,
+    Domain,
+    Lookup,
+    Micros,
+    NodeId,
+    Pool,
+    Snapshot,
+)
 from dhcp_cmd.core.ports import Collision
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
-from dhcp_cmd.store.psycopg_values import array, arrays
-from dhcp_cmd.store.rows import Values
+from dhcp_cmd.store.psycopg_values import Inet, array, arrays
+from dhcp_cmd.store.rows import Values, identity_text
 from dhcp_cmd.store.sql import SqlStore, SqlTransaction
+from dmm_wire.address import Prefix
 
 _DIALECT = PGDialect(paramstyle="format")  # type: ignore[no-untyped-call]
 
-_LOCK_NODES = (
-    "SELECT id FROM mobile_node WHERE id IN (SELECT node_id FROM node_identity WHERE text = ANY(%s) AND retired = 0)"
-    # One order for all: nobody waits for somebody who waits for him.
-    " ORDER BY id FOR UPDATE"
-)
+_KNOWN = "SELECT node_id FROM node_identity WHERE text = ANY(%s) AND retired = 0"
+# One order for all: nobody waits for somebody who waits for him.
+_LOCK_KNOWN = f"SELECT id FROM mobile_node WHERE id IN ({_KNOWN}) ORDER BY id FOR UPDATE"
 _LOCK_IDLE_NODES = (
     "SELECT id FROM mobile_node WHERE id = ANY(%s) ORDER BY id FOR UPDATE SKIP LOCKED"
 )
+# All prefixes that nodes ever had, the last one first.
+_EVER_HELD = (
+    "SELECT node_id, iaid, prefix, prefix_length FROM history"
+    " WHERE node_id = ANY(%s) AND type = 'assigned' AND kind <> 'address'"
+    " GROUP BY node_id, iaid, prefix, prefix_length ORDER BY max(at) DESC, max(id) DESC"
+)
+
+_HOLDER = [column.name for column in t.columns(t.binding)].index("node_id")
+
+Statement = tuple[str, Sequence[Any]]
+"""A text and its parameters."""
 
 
 class PostgresTransaction(SqlTransaction):
-    """A transaction of PostgresStore. Lists and rows go as arrays: a text that never changes, prepared once."""
+    """A transaction of PostgresStore. Lists and rows go as arrays: a text that never changes, prepared once. What does
+    not depend on each other's answer goes in one exchange with the server.
+    """
 
     _store: PostgresStore
 
     def __init__(self, store: PostgresStore, connection: Connection) -> None:
         super().__init__(store, connection)
-        driver: Any = connection.connection.driver_connection
-        self._cursor = driver.cursor()
+        self._driver: Any = connection.connection.driver_connection
         self._domain: Domain | None = None
+        self._queue: list[tuple[Statement, int | None]] = []
+        """What `write` has still to run, and how many rows that must touch."""
+        self._ever_held: dict[tuple[NodeId, int | None], list[Prefix]] | None = None
 
     def domain(self) -> Domain:
         """The domain, which does not change before this transaction is over."""
@@ -60,14 +83,52 @@ class PostgresTransaction(SqlTransaction):
             self._domain = super().domain()
         return self._domain
 
-    def _read_nodes(self, asked: set[str], snapshot: Snapshot) -> None:
-        if not asked:
-            return
-        locked = {row[0] for row in self._run(_LOCK_NODES, [array("text", sorted(asked))])}
-        # A new statement: it sees what those did for whom the lock was waited for.
-        super()._read_nodes(asked, snapshot)
-        if not snapshot.bindings.keys() <= locked:
-            raise Collision("an identity has become another node's meanwhile")
+    def read(self, lookups: Sequence[Lookup]) -> Snapshot:
+        """One exchange. The first statement locks; those after it see what those did for whom it had to wait."""
+        snapshot = Snapshot(self.domain())
+        texts = array(
+            "text", sorted({identity_text(i) for each in lookups for i in each.identities})
+        )
+        candidates = array("inet", list({a for each in lookups for a in each.candidates}))
+        with self._errors():
+            locked, nodes, bindings, taken = self._exchange(
+                [
+                    (_LOCK_KNOWN, [texts]),
+                    (self._store.nodes_text, [texts]),
+                    (self._store.bindings_text, [texts]),
+                    (self._store.listed_text(q.TAKEN)[0], [candidates]),
+                ]
+            )
+            self._keep_nodes(nodes, snapshot)
+            found = snapshot.bindings.keys() | {row[_HOLDER] for row in bindings}
+            if not found <= {row[0] for row in locked}:
+                raise Collision("an identity has become another node's meanwhile")
+            self._keep_bindings(bindings, snapshot)
+        snapshot.taken.update(taken)
+        return snapshot
+
+    def _last_held(
+        self, snapshot: Snapshot, node: NodeId, pool: Pool, iaid: int | None
+    ) -> Prefix | None:
+        """Asked of one node, it is read for all that have moved: the next ones of the batch will ask, too."""
+        if self._ever_held is None:
+            self._ever_held = {}
+            moved = {each.id for each in snapshot.nodes.values() if each.previous is not None}
+            asked = array("bigint", sorted(moved | {node}))
+            for owner, ia, address, length in self._run(_EVER_HELD, [asked]):
+                self._ever_held.setdefault((owner, ia), []).append(Prefix(address, length))
+        held = self._ever_held.get((node, iaid), ())
+        return next((prefix for prefix in held if pool.slot(prefix) is not None), None)
+
+    def _read_reclaimed(self, pool: Pool) -> int:
+        ((count,),) = self._run("SELECT reclaimed FROM pool WHERE id = %s", [pool.id])
+        return int(count)
+
+    def _taken_from(self, first: bytes, last: bytes, most: int) -> Sequence[Any]:
+        return self._run(
+            "SELECT prefix FROM binding WHERE prefix BETWEEN %s AND %s ORDER BY prefix LIMIT %s",
+            [Inet(first), Inet(last), most],
+        )
 
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """What is due of nodes that nobody else is about; the rest will be due the next time, too."""
@@ -86,25 +147,65 @@ class PostgresTransaction(SqlTransaction):
         rows = self._run(_LOCK_IDLE_NODES, [array("bigint", sorted(nodes))])
         return {row[0] for row in rows}
 
+    def write(self, changes: Sequence[Change]) -> None:
+        """Write changes, each kind in one statement, all in one exchange. Raises Collision."""
+        super().write(changes)
+        with self._errors():
+            self._flush()
+
+    # --- how statements are run ---
+
     def _in(self, listed: q.Listed, values: Sequence[object]) -> Sequence[Any]:
         if not values:
-            return []
+            return ()
         text, kind = self._store.listed_text(listed)
-        return self._run(text, [array(kind, values)])
+        statement = text, [array(kind, values)]
+        if text.startswith("SELECT"):
+            self._flush()
+            return self._run(*statement)
+        self._queue.append((statement, None))
+        return ()
 
-    def _many(self, many: q.Many, rows: list[Values]) -> int:
-        if not rows:
-            return 0
+    def _many(self, many: q.Many, rows: list[Values]) -> None:
+        if rows:
+            self._queue.append((self._statement(many, rows), None))
+
+    def _each_found(self, many: q.Many, rows: list[Values]) -> None:
+        if rows:
+            self._queue.append((self._statement(many, rows), len(rows)))
+
+    def _statement(self, many: q.Many, rows: list[Values]) -> Statement:
         if many.sort is not None:
             rows.sort(key=itemgetter(many.sort))
         text, kinds = self._store.many_text(many)
-        self._run(text, arrays(kinds, rows))
-        count: int = self._cursor.rowcount
-        return count
+        return text, arrays(kinds, rows)
+
+    def _flush(self) -> None:
+        queue, self._queue = self._queue, []
+        if not queue:
+            return
+        with self._driver.pipeline():
+            cursors = [
+                self._driver.cursor().execute(text, parameters, prepare=True)
+                for (text, parameters), _ in queue
+            ]
+        for cursor, (_, expected) in zip(cursors, queue, strict=True):
+            if expected is not None and cursor.rowcount != expected:
+                raise Collision("a row that was to be changed is gone")
+
+    def _exchange(self, statements: Sequence[Statement]) -> list[Sequence[Any]]:
+        """The rows of each statement; all go out before the first answer is waited for."""
+        with self._driver.pipeline():
+            cursors = [
+                self._driver.cursor().execute(text, parameters, prepare=True)
+                for text, parameters in statements
+            ]
+        return [cursor.fetchall() for cursor in cursors]
 
     def _run(self, text: str, parameters: Sequence[Any]) -> Sequence[Any]:
-        cursor = self._cursor.execute(text, parameters, prepare=True)
-        rows: Sequence[Any] = cursor.fetchall() if cursor.description else ()
+        rows: Sequence[Any] = (
+            self._driver.cursor().execute(text, parameters, prepare=True).fetchall()
+        )
         return rows
 
 
@@ -117,6 +218,9 @@ class PostgresStore(SqlStore):
         super().__init__(engine)
         self._listed_texts: dict[q.Listed, tuple[str, str]] = {}
         self._many_texts: dict[q.Many, tuple[str, Sequence[str | None]]] = {}
+        self.nodes_text = _listed_text(q.NODES)[0]
+        """What a batch reads of nodes, and of their bindings, by the texts of identities."""
+        self.bindings_text = _listed_text(q.BINDINGS)[0].replace("= ANY (%s)", f"IN ({_KNOWN})")
 
     def listed_text(self, listed: q.Listed) -> tuple[str, str]:
         """The text of a statement whose list is one array, and the type of its elements."""

@@ -1,4 +1,4 @@
-"""Several CMDs on one PostgreSQL, at the same nodes and the last free prefixes: nothing is lost and nothing given twice.
+"""Several CMDs on one PostgreSQL, at the same nodes and the last free prefixes: nothing is lost, nothing given twice.
 
 Each worker is a process with connections of its own. Their clocks are one, and it is fast: 1 ms is 1 s, so that leases
 end, anchors are given up and prefixes come free for others while the workers run.
@@ -22,7 +22,6 @@ from dhcp_cmd.core.model import MICROS, BindingRequest, Decision, Event, EventTy
 from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import SqlStore, admin, maintenance, open_store, tables
 from dhcp_cmd.store.engine import reading
-from dhcp_cmd.store.prune import prune
 from dhcp_cmd.store.rows import binding_of, event_of
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import MessageType as M
