@@ -1,4 +1,4 @@
-"""Questions to the history. Each is a file of schema/audit, the same that a person runs in sqlite3."""
+"""Questions to the history. Each is a file of schema/audit/<engine>, the same that a person runs in sqlite3 or psql."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ QUESTIONS = ("who_had", "trace", "anchors", "handovers")
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _OCTETS = re.compile(r"[0-9A-Fa-f]{2}([:-]?[0-9A-Fa-f]{2})+")
+_PSQL_PARAMETER = re.compile(r":'(\w+)'")
 _DURATION = re.compile(r"(\d{1,9})([smhdw])")
 
 
@@ -34,16 +35,28 @@ class Answer:
     rows: tuple[tuple[Value, ...], ...]
 
 
-def question(name: str) -> str:
-    """The SQL of an audit query, with named parameters that its first lines explain."""
-    return (schema_files() / "audit" / f"{name}.sql").read_text(encoding="utf-8")
+def question(name: str, engine: str = "sqlite") -> str:
+    """The SQL of an audit query, with parameters that its first lines explain: `:name`, in psql `:'name'`."""
+    return (schema_files() / "audit" / engine / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def ask(store: SqlStore, name: str, **parameters: Parameter) -> Answer:
-    """Run an audit query. Raises StoreError."""
+    """Run an audit query. Times are microseconds since the epoch. Raises StoreError."""
+    engine = store.engine.dialect.name
+    text, values = question(name, engine), dict(parameters)
+    if engine == "postgresql":
+        # A person says text in psql, and nothing for what is open.
+        text = _PSQL_PARAMETER.sub(r"%(\1)s", text.replace("%", "%%"))
+        values = {key: _psql_text(value) for key, value in values.items()}
     with reading(store.engine) as connection:
-        result = connection.exec_driver_sql(question(name), dict(parameters))
+        result = connection.exec_driver_sql(text, values)
         return Answer(tuple(result.keys()), tuple(tuple(row) for row in result))
+
+
+def _psql_text(value: Parameter) -> str:
+    if value is None:
+        return ""
+    return iso(value) if isinstance(value, int) else value
 
 
 def who_had(store: SqlStore, what: str, at: Micros) -> Answer:

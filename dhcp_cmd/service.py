@@ -26,8 +26,8 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.core.ports import Collision, Store, StoreError, Transaction
 from dhcp_cmd.core.reap import reap
 
-MAX_TRIES = 3
-"""How often a batch is decided anew because somebody else was first."""
+MAX_TRIES = 5
+"""How often a batch is decided because somebody else was first. Each time that somebody has got on."""
 MAX_READS = 16
 """Further reads that one IA may need, beside one for each request before its own in the batch."""
 
@@ -57,10 +57,11 @@ class Cmd:
     def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
         """Decide `requests` in order, each seeing what those before it did, and commit; one decision for each.
 
-        `clock` is read when the transaction has begun, after any wait for another writer: what is committed later is
-        later. What is returned is durable and may be sent. A request that collides again and again with what others
-        write has the outcome "collision", one that cannot be decided for a fault of ours "internal-error", both no
-        reply; the others go on. Raises StoreError when the database did not do it: then nothing may be answered.
+        `clock` is read after any wait for others who write about the same nodes: what is committed later is later. What
+        is returned is durable and may be sent. A batch that collides again and again with what others write, or that
+        one request spoils, is halved. In the end such a request has the outcome "collision", one that cannot be decided
+        for a fault of ours "internal-error", both no reply; the others go on. Raises StoreError when the database did
+        not do it: then nothing may be answered.
         """
         if not requests:
             return []
@@ -69,8 +70,10 @@ class Cmd:
         except Exception as error:
             if not _is_of_one(error):
                 raise
-            if len(requests) > 1:  # one of them spoils it for all: let each stand for itself
-                return [self.handle([each], clock)[0] for each in requests]
+            if len(requests) > 1:
+                middle = len(requests) // 2
+                first = self.handle(requests[:middle], clock)
+                return [*first, *self.handle(requests[middle:], clock)]
             decisions = [self._spoilt(error)]
         self.outcomes.update(decision.outcome for decision in decisions)
         return decisions
@@ -108,13 +111,13 @@ class Cmd:
         self, requests: Sequence[BindingRequest], clock: Clock, salt: int
     ) -> list[Decision]:
         with self.store.transaction() as transaction:
-            now = clock()
             domain = transaction.domain()
-            window = window_at(now, self.lane)
+            window = window_at(clock(), self.lane)
             inquiries = [self._inquire(each, domain, window) for each in requests]
             snapshot = transaction.read(
                 [each.lookup for each in inquiries if type(each) is Inquiry]
             )
+            now = clock()
             foreseen = foresee([each for each in inquiries if type(each) is Inquiry], snapshot)
             if foreseen.last_held:
                 transaction.supply(snapshot, foreseen)

@@ -19,11 +19,11 @@ app = typer.Typer(
 @app.command()
 def upgrade(context: typer.Context) -> None:
     """Make the database, or bring it to this program's schema version."""
-    from dhcp_cmd.store import SCHEMA_VERSION, create_database, database_path, parse_url
+    from dhcp_cmd.store import SCHEMA_VERSION, create_database, database_exists
     from dhcp_cmd.store import upgrade as upgrade_database
 
     url = chosen(context).url()
-    if not database_path(parse_url(url)).exists():
+    if not database_exists(url):
         create_database(url)
         print(f"made, schema version {SCHEMA_VERSION}")
         return

@@ -29,7 +29,9 @@ class Transaction(Protocol):
         ...
 
     def read(self, lookups: Sequence[Lookup]) -> Snapshot:
-        """One read for all requests of a batch; on engines with row locks the nodes found are locked in id order."""
+        """One read for all requests of a batch. What it says of the nodes found stays so until the transaction is over:
+        where others write at the same time, their rows are locked first, in the order of their ids. What was not found
+        may be there by the time of `write`, which then raises Collision, as this may."""
         ...
 
     def supply(self, snapshot: Snapshot, need: Need) -> None:
@@ -38,16 +40,18 @@ class Transaction(Protocol):
 
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """At most `limit` bindings to reap: first those not ENDED with `valid_until` or `hold_until` <= now, then those
-        ENDED with `reusable_at` <= now, each sort in the order of these times."""
+        ENDED with `reusable_at` <= now, each sort in the order of these times. Those of nodes that another transaction
+        is about are left for the next time."""
         ...
 
     def idle(self, before: Micros, limit: int) -> list[NodeId]:
         """At most `limit` nodes without any binding, not even an ENDED one, whose visit began at `before` or earlier,
-        the one that moved longest ago first."""
+        the one that moved longest ago first; those that another transaction is about are left for the next time."""
         ...
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Write changes, history rows too, in few statements. Raises Collision when a unique index objects."""
+        """Write changes, history rows too, in few statements. Raises Collision when somebody else was first: nothing of
+        this transaction can be kept, another one will read what that one did."""
         ...
 
     def commit(self) -> None:

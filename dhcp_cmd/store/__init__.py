@@ -1,7 +1,7 @@
 """The CMD's database: bindings, their history and the mobility domain, in SQL.
 
-`open_store` gives the core's Store (dhcp_cmd.core.ports). SQLite now; what differs between engines is in `types`,
-`engine` and schema/<engine>.
+`open_store` gives the core's Store (dhcp_cmd.core.ports), on SQLite or PostgreSQL. What differs between them is in the
+modules `sqlite`, `postgresql` and `sql_postgresql`, in `types`, and in schema/<engine>.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store.engine import (
     SCHEMA_VERSION,
     SchemaMismatch,
+    backend,
     check_schema,
-    database_path,
     make_engine,
     parse_url,
+    show_url,
 )
 from dhcp_cmd.store.sql import SqlStore
 
@@ -24,7 +25,7 @@ __all__ = [
     "SqlStore",
     "StoreError",
     "create_database",
-    "database_path",
+    "database_exists",
     "open_store",
     "parse_url",
     "upgrade",
@@ -32,27 +33,37 @@ __all__ = [
 
 
 def open_store(url: str, *, create: bool = False, busy_timeout: float = 2.0) -> SqlStore:
-    """Open the database `url` (SQLAlchemy URL, or the path of a SQLite file), with `create` making it when the file
-    is missing. `busy_timeout` in seconds is how long a transaction waits for another writer.
+    """Open the database `url` (SQLAlchemy URL, or the path of a SQLite file), with `create` making it when it is
+    missing. `busy_timeout` in seconds is how long a transaction waits for another writer.
 
     Raises StoreError when it cannot be opened, SchemaMismatch when its schema is not this program's.
     """
-    if create and not database_path(parse_url(url)).exists():
+    if create and not database_exists(url):
         create_database(url)
     engine = make_engine(url, busy_timeout=busy_timeout)
     try:
-        check_schema(engine, url)
+        check_schema(engine, show_url(url))
     except SchemaMismatch:
         engine.dispose()
         raise
     except StoreError as error:
         engine.dispose()
-        raise StoreError(f"{url}: {error}") from error
+        raise StoreError(f"{show_url(url)}: {error}") from error
+    if engine.dialect.name == "postgresql":
+        from dhcp_cmd.store.sql_postgresql import PostgresStore
+
+        return PostgresStore(engine)
     return SqlStore(engine)
 
 
+def database_exists(url: str) -> bool:
+    """Whether there is a database to open or to upgrade. Raises StoreError when that cannot be found out."""
+    parsed = parse_url(url)
+    return backend(parsed.get_backend_name()).exists(parsed)
+
+
 def create_database(url: str) -> None:
-    """Make a new database with the current schema. Raises StoreError when its file is there already."""
+    """Make a new database with the current schema. Raises StoreError; on SQLite also when its file is there already."""
     from dhcp_cmd.store import migrate
 
     migrate.create_database(url)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from dhcp_cmd.core.lifetime import ended_binding
 from dhcp_cmd.core.model import (
@@ -30,7 +30,7 @@ from dhcp_cmd.core.model import (
     State,
 )
 from dhcp_cmd.store import tables as t
-from dhcp_cmd.store.engine import reading
+from dhcp_cmd.store.engine import Mode, reading
 from dhcp_cmd.store.rows import binding_of
 from dhcp_cmd.store.sql import SqlStore, SqlTransaction, load_domain
 from dmm_wire.address import Prefix, format_address
@@ -111,7 +111,7 @@ def add_maars(
 
     Raises AdminError for what is wrong or overlaps, StoreError.
     """
-    with store.administration() as connection:
+    with store.administration(Mode.ALONE) as connection:
         return [
             _add(connection, spec, enterprise)
             for spec in specs
@@ -150,8 +150,9 @@ def _add(connection: Connection, spec: MaarSpec, enterprise: int) -> MaarId:
     relay_address = spec.relay_address or spec.endpoint
     _check(spec, relay_id, load_domain(connection))
     _check_leftovers(connection, spec)
-    maar: MaarId = connection.execute(
-        insert(t.maar).returning(t.maar.c.id),
+    maar: MaarId = _insert(
+        connection,
+        t.maar,
         {
             "name": spec.name,
             "relay_id": relay_id,
@@ -161,13 +162,20 @@ def _add(connection: Connection, spec: MaarSpec, enterprise: int) -> MaarId:
             "relay_address_text": format_address(relay_address),
             "state": MaarState.ACTIVE.value,
         },
-    ).scalar_one()
-    connection.execute(
-        insert(t.link), [{"maar_id": maar, **_prefix_values(prefix)} for prefix in spec.links]
     )
-    if spec.pools:
-        connection.execute(insert(t.pool), [_pool_values(maar, pool) for pool in spec.pools])
+    for prefix in spec.links:
+        _insert(connection, t.link, {"maar_id": maar, **_prefix_values(prefix)})
+    for pool in spec.pools:
+        _insert(connection, t.pool, _pool_values(maar, pool))
     return maar
+
+
+def _insert(connection: Connection, table: Table, values: dict[str, object]) -> int:
+    """Insert a row; its id."""
+    written = t.has_written(connection.dialect)
+    kept = {name: each for name, each in values.items() if written or name not in t.WRITTEN}
+    number: int = connection.execute(insert(table).returning(table.c.id), kept).scalar_one()
+    return number
 
 
 def _prefix_values(prefix: Prefix) -> dict[str, object]:
@@ -301,7 +309,7 @@ def find_maar(domain: Domain, name: str) -> Maar:
 
 def set_state(store: SqlStore, name: str, state: MaarState) -> bool:
     """Let a MAAR anchor new prefixes (ACTIVE) or not (DRAINING); whether that changed anything. Raises AdminError."""
-    with store.administration() as connection:
+    with store.administration(Mode.ALONE) as connection:
         maar = find_maar(load_domain(connection), name)
         if maar.state is state:
             return False
@@ -323,7 +331,7 @@ def remove_maar(
     prefixes stay taken until every lifetime promised for them has run out (`settings.reuse_margin` later).
     Nodes it serves are on no visit any more.
     """
-    with store.transaction() as transaction:
+    with store.transaction(Mode.ALONE) as transaction:
         maar = find_maar(transaction.domain(), name)
         live = _live_bindings(transaction, maar.id)
         if live and not force:
@@ -353,7 +361,8 @@ def remove_maar(
 
 def _live_bindings(transaction: SqlTransaction, maar: MaarId) -> list[Binding]:
     live = (State.ACTIVE.value, State.DEPRECATED.value)
-    query = select(t.binding).where(t.binding.c.anchor_id == maar, t.binding.c.state.in_(live))
+    columns = t.columns(t.binding)
+    query = select(*columns).where(t.binding.c.anchor_id == maar, t.binding.c.state.in_(live))
     return [binding_of(row) for row in transaction.connection.execute(query)]
 
 

@@ -1,129 +1,138 @@
-"""Connections: how a database is named, opened and refused, and what its errors mean to us."""
+"""Connections: how a database is named, opened and refused, and what its errors mean to us.
+
+What differs between SQLite and PostgreSQL is in the modules of these names; each is a `Backend`.
+"""
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, Protocol, cast
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
 
-from dhcp_cmd.core.ports import Collision, StoreError
+from dhcp_cmd.core.ports import StoreError
 
 SCHEMA_VERSION = "0002"
 """The revision of schema/migrations that this program reads and writes."""
 
-_READ_ONLY = "dmm_read_only"
+_MODE = "dmm_mode"
+_BACKENDS = ("sqlite", "postgresql")
+
+
+class Mode(Enum):
+    """What a transaction is for: how it begins depends on that."""
+
+    READ = auto()
+    """It only reads: one state of the database, and no writer waits for it."""
+    WRITE = auto()
+    """It may write about nodes, bindings and the history, beside others that do."""
+    ALONE = auto()
+    """It begins when all that WRITE are over, and those that come wait for its end: to change the domain."""
+    UPGRADE = auto()
+    """It makes or changes the tables."""
 
 
 class SchemaMismatch(StoreError):
     """The database has another schema version than this program, or is none of ours."""
 
 
+class Backend(Protocol):
+    """An engine. All of it may raise StoreError."""
+
+    def check_url(self, url: URL) -> URL:
+        """The URL as it is used; StoreError, in one line, for one that cannot be."""
+        ...
+
+    def make_engine(self, url: URL, busy_timeout: float) -> Engine:
+        """An engine whose transactions begin as `mode_of` their connection says; `busy_timeout` in seconds is how long
+        one waits for another writer."""
+        ...
+
+    def exists(self, url: URL) -> bool:
+        """Whether there is a database to open or to upgrade."""
+        ...
+
+    def create(self, url: URL) -> None:
+        """Make what `upgrade` can make our tables in."""
+        ...
+
+    def discard(self, url: URL) -> None:
+        """Take back what `create` made."""
+        ...
+
+    def begin_upgrade(self, connection: Connection) -> None:
+        """See to it that nobody else upgrades before this transaction is over."""
+        ...
+
+    def schema_version(self, connection: Connection) -> str | None:
+        """The database's schema version; None for one without our schema."""
+        ...
+
+    def is_empty(self, connection: Connection) -> bool:
+        """Whether it has no tables."""
+        ...
+
+    def run_script(self, connection: Connection, script: str) -> None:
+        """Run the statements of a script inside the connection's transaction."""
+        ...
+
+    def error(self, original: BaseException | None) -> type[StoreError]:
+        """What an error of the driver is to the core."""
+        ...
+
+    def integrity(self, connection: Connection) -> Iterator[str]:
+        """What is wrong with the database below our tables and their rows, a line each."""
+        ...
+
+    def prepare_to_forget(self, connection: Connection) -> None:
+        """See to it that nothing is left of what this transaction deletes, as far as the engine can."""
+        ...
+
+    def backup(self, engine: Engine, file: Path) -> None:
+        """Write the database, as it is at one moment, into a file that is there and empty."""
+        ...
+
+
+def backend(name: str) -> Backend:
+    """The engine of that name, as `URL.get_backend_name` and `Dialect.name` say it. Raises StoreError."""
+    if name not in _BACKENDS:
+        raise StoreError(f"{name}: no such engine here, only {' and '.join(_BACKENDS)}")
+    return cast(Backend, import_module(f"dhcp_cmd.store.{name}"))
+
+
 def parse_url(text: str) -> URL:
     """A SQLAlchemy URL; what has no scheme is the path of a SQLite file. Raises StoreError."""
     try:
         url = make_url(text) if "://" in text else URL.create("sqlite", database=text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise StoreError(
             f"{text!r} is not a database URL, such as sqlite:////var/lib/cmd.sqlite"
         ) from None
-    if url.get_backend_name() != "sqlite":
-        raise StoreError(f"{url.get_backend_name()}: no such engine here, only sqlite")
-    if url.database in (None, "", ":memory:"):
-        raise StoreError(f"{text!r} names no file, and a database in memory keeps nothing")
-    return url
+    return backend(url.get_backend_name()).check_url(url)
 
 
-def database_path(url: URL) -> Path:
-    """The file of a SQLite URL."""
-    return Path(str(url.database))
+def show_url(text: str) -> str:
+    """The name of a database as it may be printed: without a password."""
+    return parse_url(text).render_as_string(hide_password=True) if "://" in text else text
 
 
 def make_engine(text: str, *, busy_timeout: float = 2.0) -> Engine:
     """An engine for the database named `text`; nothing is opened yet. `busy_timeout` in seconds is how long to wait
     for another writer. Raises StoreError for a URL that is none.
     """
-    path = database_path(parse_url(text)).absolute()
-    # mode=rw: a mistyped path is an error, not a new and empty database.
-    uri = f"file:{quote(str(path))}?mode=rw"
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            uri,
-            uri=True,
-            timeout=busy_timeout,
-            # No transactions but ours: the driver would begin them late, and deferred.
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            # FULL: after commit() returned, the rows survive a power cut.
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("PRAGMA foreign_keys=ON")
-            # A commit is scattered over many indexes: keep 32 MiB of their pages (SQLite: 2), and copy them from the
-            # log to the database file less often, after 16 MiB (SQLite: 4), for what changed twice is copied once.
-            connection.execute("PRAGMA cache_size=-32768")
-            connection.execute("PRAGMA wal_autocheckpoint=4096")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    engine = create_engine(
-        "sqlite://",
-        creator=connect,
-        poolclass=QueuePool,
-        pool_reset_on_return="rollback",
-        # Location data does not belong in a log.
-        hide_parameters=True,
-    )
-
-    # A transaction that may write takes the write lock at once: one that begins as a reader and finds, when it
-    # wants to write, that somebody else wrote, can only be thrown away.
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        read_only = connection.get_execution_options().get(_READ_ONLY, False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-def create_file(text: str) -> None:
-    """Make the empty database file, readable by its owner and group only: it will hold location data.
-
-    Raises StoreError when it cannot, or when the file is there already.
-    """
-    path = database_path(parse_url(text))
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640))
-        connection = sqlite3.connect(path)
-        try:
-            # A property of the file: readers and the one writer do not wait for each other.
-            connection.execute("PRAGMA journal_mode=WAL")
-        finally:
-            connection.close()
-    except (OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise StoreError(f"{path}: {reason}") from error
+    url = parse_url(text)
+    return backend(url.get_backend_name()).make_engine(url, busy_timeout)
 
 
 def schema_version(connection: Connection) -> str | None:
     """The database's schema version; None for one without our schema."""
-    table = connection.exec_driver_sql(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
-    ).scalar()
-    if table is None:
-        return None
-    version = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
-    return None if version is None else str(version)
+    return backend(connection.dialect.name).schema_version(connection)
 
 
 def check_schema(engine: Engine, name: str) -> None:
@@ -142,41 +151,84 @@ def check_schema(engine: Engine, name: str) -> None:
         )
 
 
-def store_error(error: SQLAlchemyError) -> StoreError:
-    """What a database's error is to the core: Collision for a unique index, StoreError for all else; one line."""
-    original: Any = error.orig if isinstance(error, DBAPIError) else None
-    text = str(original or error).partition("\n")[0]
-    # The extended codes, not the text: SQLite's for SQLite, the standard's for the others.
-    sqlite_code = getattr(original, "sqlite_errorname", "")
-    if sqlite_code in (
-        "SQLITE_CONSTRAINT_UNIQUE",
-        "SQLITE_CONSTRAINT_PRIMARYKEY",
-        "SQLITE_CONSTRAINT_ROWID",
-    ):
-        return Collision(text)
-    # unique_violation, serialization_failure, deadlock_detected
-    if getattr(original, "sqlstate", None) in ("23505", "40001", "40P01"):
-        return Collision(text)
-    return StoreError(text)
+def store_error(error: Exception, engine: Engine) -> StoreError:
+    """What a database's error is to the core: Collision where somebody else was first, StoreError for all else; one
+    line.
+    """
+    original: Any = error.orig if isinstance(error, DBAPIError) else error
+    kind = backend(engine.dialect.name).error(original)
+    return kind(str(original or error).partition("\n")[0])
+
+
+def errors_of(engine: Engine) -> tuple[type[Exception], ...]:
+    """What work on a connection may raise: by SQLAlchemy, or by the driver where it is used directly."""
+    driver = engine.dialect.loaded_dbapi
+    return SQLAlchemyError, cast(type[Exception], driver.Error)
+
+
+def mode_of(connection: Connection) -> Mode:
+    """What the transaction is for that begins on the connection."""
+    mode: Mode = connection.get_execution_options().get(_MODE, Mode.WRITE)
+    return mode
+
+
+@contextmanager
+def transaction(engine: Engine, mode: Mode) -> Iterator[Connection]:
+    """A connection in a transaction, which is rolled back unless it was committed. Raises StoreError.
+
+    A connection of the pool that has died (the database was started anew) costs nothing but the time for a new one.
+    """
+    errors = errors_of(engine)
+    try:
+        connection = _begin(engine, mode)
+        try:
+            yield connection
+        finally:
+            _leave(connection, errors)
+    except errors as error:
+        raise store_error(error, engine) from error
+
+
+def _begin(engine: Engine, mode: Mode) -> Connection:
+    errors = errors_of(engine)
+    for is_last in (False, True):
+        connection = engine.connect().execution_options(**{_MODE: mode})
+        try:
+            connection.begin()
+            break
+        except errors:
+            dead = _is_dead(connection)
+            _leave(connection, errors)
+            if is_last or not dead:
+                raise
+            engine.dispose()  # the others in the pool are as dead
+    return connection
+
+
+def _is_dead(connection: Connection) -> bool:
+    return bool(getattr(connection.connection.driver_connection, "closed", False))
+
+
+def _leave(connection: Connection, errors: tuple[type[Exception], ...]) -> None:
+    """Roll back what was not committed. An error here has nothing to undo."""
+    try:
+        if not connection.invalidated and _is_dead(connection):
+            connection.invalidate()
+        connection.close()
+    except errors:
+        connection.invalidate()
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
-    """A transaction that only reads, and that no writer waits for. Raises StoreError."""
-    try:
-        with engine.connect() as plain:
-            connection = plain.execution_options(**{_READ_ONLY: True})
-            with connection.begin():
-                yield connection
-    except SQLAlchemyError as error:
-        raise store_error(error) from error
+    """A transaction that only reads. Raises StoreError."""
+    with transaction(engine, Mode.READ) as connection:
+        yield connection
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine, mode: Mode = Mode.WRITE) -> Iterator[Connection]:
     """A transaction that commits when left normally and rolls back on an exception. Raises StoreError, Collision."""
-    try:
-        with engine.connect() as connection, connection.begin():
-            yield connection
-    except SQLAlchemyError as error:
-        raise store_error(error) from error
+    with transaction(engine, mode) as connection:
+        yield connection
+        connection.commit()

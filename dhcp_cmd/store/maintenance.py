@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.core.replay import Held, replay
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.admin import overlap
-from dhcp_cmd.store.engine import reading, schema_version
+from dhcp_cmd.store.engine import backend, reading, schema_version
 from dhcp_cmd.store.rows import binding_of, event_of
 from dhcp_cmd.store.sql import SqlStore, load_domain
 from dmm_wire.address import Prefix, format_address
@@ -31,19 +30,13 @@ def check(store: SqlStore) -> list[str]:
     bindings outside their pool, and that replaying the history gives the bindings table.
     """
     with reading(store.engine) as connection:
-        problems = [*_integrity(connection), *_pools(connection)]
+        problems = [*backend(connection.dialect.name).integrity(connection)]
+        problems += _written(connection)
+        problems += _pools(connection)
         problems += _bindings(connection)
         problems += _idle(connection)
         problems += _replay(connection)
     return problems
-
-
-def _integrity(connection: Connection) -> Iterator[str]:
-    for (line,) in connection.exec_driver_sql("PRAGMA integrity_check"):
-        if line != "ok":
-            yield f"integrity: {line}"
-    for table, row, parent, _ in connection.exec_driver_sql("PRAGMA foreign_key_check"):
-        yield f"reference: row {row} of {table} names a missing row of {parent}"
 
 
 def _pools(connection: Connection) -> Iterator[str]:
@@ -58,19 +51,28 @@ def _pools(connection: Connection) -> Iterator[str]:
             seen.append((pool.prefix, name))
 
 
+def _written(connection: Connection) -> Iterator[str]:
+    """What a person reads beside an address is that address."""
+    if not t.has_written(connection.dialect):
+        return
+    binding = t.binding.c
+    query = select(binding.prefix, binding.prefix_length, binding.prefix_text)
+    for address, length, text in connection.execution_options(yield_per=_ROWS).execute(query):
+        if text != str(prefix := Prefix(address, length)):
+            yield f"bindings: {prefix} is written as {text}"
+
+
 def _bindings(connection: Connection) -> Iterator[str]:
     """Walk the bindings in the order of their addresses: what covers a row came before it."""
     pools = {
         row.id: (Prefix(row.prefix, row.prefix_length), row.unit_length)
-        for row in connection.execute(select(t.pool))
+        for row in connection.execute(select(*t.columns(t.pool)))
     }
-    query = select(t.binding).order_by(t.binding.c.prefix)
+    query = select(*t.columns(t.binding)).order_by(t.binding.c.prefix)
     before: Binding | None = None
     for row in connection.execution_options(yield_per=_ROWS).execute(query):
         binding = binding_of(row)
         prefix = binding.prefix
-        if row.prefix_text != str(prefix):
-            yield f"bindings: {prefix} is written as {row.prefix_text}"
         if before is not None and before.prefix.contains(prefix):
             inside = binding.kind is Kind.ADDRESS and before.kind is Kind.LINK
             if not inside or before.node != binding.node:
@@ -103,9 +105,9 @@ def _replay(connection: Connection) -> Iterator[str]:
     walk = connection.execution_options(yield_per=_ROWS)
     of_bindings = t.history.c.prefix.is_not(None), t.history.c.type != EventType.CONFLICT.value
     last = select(func.max(t.history.c.id)).where(*of_bindings).group_by(t.history.c.prefix)
-    query = select(t.history).where(t.history.c.id.in_(last)).order_by(t.history.c.id)
+    query = select(*t.columns(t.history)).where(t.history.c.id.in_(last)).order_by(t.history.c.id)
     replayed = replay(map(event_of, walk.execute(query)))
-    for row in walk.execute(select(t.binding)):
+    for row in walk.execute(select(*t.columns(t.binding))):
         binding = binding_of(row)
         held = replayed.pop(binding.prefix.address, None)
         if held is None:
@@ -129,18 +131,9 @@ def backup(store: SqlStore, file: Path) -> int:
     except OSError as error:
         raise StoreError(f"{file}: {error.strerror}") from error
     try:
-        with reading(store.engine) as connection:
-            source = connection.connection.driver_connection
-            assert isinstance(source, sqlite3.Connection)
-            target = sqlite3.connect(file)
-            try:
-                source.backup(target)
-                # The copy is one file: no write-ahead log beside it.
-                target.execute("PRAGMA journal_mode=DELETE")
-            finally:
-                target.close()
+        backend(store.engine.dialect.name).backup(store.engine, file)
         return file.stat().st_size
-    except (OSError, sqlite3.Error, StoreError) as error:
+    except (OSError, StoreError) as error:
         file.unlink(missing_ok=True)
         raise StoreError(f"{file}: {error}") from error
 
@@ -168,7 +161,7 @@ def status(store: SqlStore) -> dict[str, Any]:
         serving = {row[0]: row[1] for row in connection.execute(visits)}
         alive = select(func.count()).where(t.mobile_node.c.idle.is_not(None))
         last = connection.execute(
-            select(t.history).order_by(t.history.c.id.desc()).limit(1)
+            select(*t.columns(t.history)).order_by(t.history.c.id.desc()).limit(1)
         ).first()
         pruned = connection.execute(select(func.max(t.prune.c.before))).scalar()
         return {

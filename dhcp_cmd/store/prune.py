@@ -18,11 +18,11 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, TextClause, bindparam, delete, insert, text, update
+from sqlalchemy import Connection, TextClause, bindparam, delete, insert, select, text, update
 
 from dhcp_cmd.core.model import Micros
 from dhcp_cmd.store import tables as t
-from dhcp_cmd.store.engine import reading
+from dhcp_cmd.store.engine import backend, reading
 from dhcp_cmd.store.sql import SqlStore
 from dhcp_cmd.store.types import Time
 
@@ -89,6 +89,12 @@ _NODES = """
 _LEFTOVERS = _sql(f"{_NODES} ORDER BY id")
 _STILL_LEFTOVERS = _sql(f"{_NODES} AND id IN :asked").bindparams(bindparam("asked", expanding=True))
 
+_LOCK = (
+    select(t.mobile_node.c.id)
+    .where(t.mobile_node.c.id.in_(bindparam("asked", expanding=True)))
+    .with_for_update(skip_locked=True)
+)
+
 
 def prune(
     store: SqlStore, before: Micros, now: Micros, pause: Callable[[float], None] = time.sleep
@@ -137,8 +143,7 @@ class _Pruning:
         for chunk in self._found(query):
             began = time.monotonic()
             with self._store.administration() as connection:
-                # What is deleted is overwritten: it is location data.
-                connection.exec_driver_sql("PRAGMA secure_delete=ON")
+                backend(connection.dialect.name).prepare_to_forget(connection)  # location data
                 # While its row is open the history may be deleted from; nobody else ever sees it open.
                 connection.execute(row.values(finished_at=None))
                 gone = forget(connection, chunk)
@@ -163,7 +168,9 @@ class _Pruning:
 
     def forget_nodes(self, connection: Connection, chunk: Sequence[int]) -> Pruned:
         """Delete those of these nodes that did not come back meanwhile, with all that names them."""
-        still = connection.scalars(_STILL_LEFTOVERS, {"before": self._before, "asked": list(chunk)})
+        # Locked first and then looked at: a CMD that writes about one of them holds it, and is not waited for.
+        locked = connection.scalars(_LOCK, {"asked": list(chunk)}).all()
+        still = connection.scalars(_STILL_LEFTOVERS, {"before": self._before, "asked": locked})
         nodes = list(still)
         events = _delete(connection, t.history.c.node_id, nodes)
         _delete(connection, t.node_identity.c.node_id, nodes)

@@ -164,11 +164,10 @@ def identity_values(node: int, identity: Identity) -> Values:
 
 
 def binding_of(row: Iterable[Any]) -> Binding:
-    """A row of binding, its columns in the order of the table (by position: this is the hot path)."""
+    """A row of binding, the columns that every engine has (by position: this is the hot path)."""
     (
         prefix,
         length,
-        _text,
         kind,
         node,
         iaid,
@@ -324,7 +323,7 @@ def event_values(event: Event) -> Values:
 
 
 def event_of(row: Iterable[Any]) -> Event:
-    """A row of history, its columns in the order of the table (by position: it is a large table)."""
+    """A row of history, the columns that every engine has (by position: it is a large table)."""
     (
         _id,
         at,
@@ -334,7 +333,6 @@ def event_of(row: Iterable[Any]) -> Event:
         cause,
         prefix,
         length,
-        _text,
         kind,
         iaid,
         anchor,

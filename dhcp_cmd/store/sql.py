@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, repeat
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import SQLAlchemyError
 
 from dhcp_cmd.core.model import (
     Binding,
@@ -25,7 +25,7 @@ from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.changes import Grouped, group
-from dhcp_cmd.store.engine import store_error, writing
+from dhcp_cmd.store.engine import Mode, errors_of, store_error, transaction, writing
 from dhcp_cmd.store.rows import (
     Values,
     binding_of,
@@ -47,8 +47,8 @@ from dhcp_cmd.store.rows import (
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 
-_WALK = 1_000
-"""Rows read at a time in search of a gap."""
+_WALK = (8, 64, 512, 4_096)
+"""Rows read at a time in search of a gap: mostly the first is not far, in a pool that is nearly full it is."""
 _LIST_SIZES = tuple(1 << bits for bits in range(13))
 MOST_QUESTIONS = 1_000
 LONGEST_LIST = _LIST_SIZES[-1]
@@ -68,6 +68,8 @@ class SqlTransaction:
         """Nodes all of whose identities are in `_owners`."""
         self._stored: dict[bytes, Binding] = {}
         """Bindings as they are in the database, where that is known."""
+        self._reclaimed: dict[PoolId, int] = {}
+        """The counters of pools, as they were before anything was looked for there."""
         self._wrote = False
         self._failed = False
 
@@ -89,17 +91,20 @@ class SqlTransaction:
         asked = {identity_text(each) for lookup in lookups for each in lookup.identities}
         candidates = {address for lookup in lookups for address in lookup.candidates}
         with self._errors():
-            self._read_nodes(asked, snapshot)
-            for row in self._in(q.BINDINGS, list(snapshot.bindings)):
-                binding = binding_of(row)
-                snapshot.bindings[binding.node][binding.prefix.address] = binding
-                self._stored[binding.prefix.address] = binding
+            self._keep_nodes(self._in(q.NODES, list(asked)), snapshot)
+            self._keep_bindings(self._in(q.BINDINGS, list(snapshot.bindings)), snapshot)
             snapshot.taken.update([(row[0], row[1]) for row in self._in(q.TAKEN, list(candidates))])
         return snapshot
 
-    def _read_nodes(self, asked: set[str], snapshot: Snapshot) -> None:
+    def _keep_bindings(self, rows: Iterable[Any], snapshot: Snapshot) -> None:
+        for row in rows:
+            binding = binding_of(row)
+            snapshot.bindings[binding.node][binding.prefix.address] = binding
+            self._stored[binding.prefix.address] = binding
+
+    def _keep_nodes(self, rows: Iterable[Any], snapshot: Snapshot) -> None:
         found: dict[NodeId, tuple[Any, list[Identity]]] = {}
-        for subtype, value, *row in self._in(q.NODES, list(asked)):
+        for subtype, value, *row in rows:
             found.setdefault(row[0], (row, []))[1].append(Identity(subtype, value))
         for number, (row, identities) in found.items():
             node = node_of(row, identities)
@@ -138,7 +143,9 @@ class SqlTransaction:
 
     def _gap(self, snapshot: Snapshot, pool: Pool, start: int) -> Prefix | None:
         """The first unit at or after `start`, wrapping around, that neither the database nor the batch has taken."""
-        reclaimed = self.connection.execute(q.RECLAIMED, {"pool": pool.id}).scalar_one()
+        reclaimed = self._reclaimed.get(pool.id)
+        if reclaimed is None:
+            reclaimed = self._reclaimed[pool.id] = self._read_reclaimed(pool)
         if self._store.full_pools.get(pool.id) == reclaimed:
             return None
         batch = {address for held in snapshot.bindings.values() for address in held}
@@ -151,15 +158,22 @@ class SqlTransaction:
             self._store.full_pools[pool.id] = reclaimed
         return free
 
+    def _read_reclaimed(self, pool: Pool) -> int:
+        count: int = self.connection.execute(q.RECLAIMED, {"pool": pool.id}).scalar_one()
+        return count
+
+    def _taken_from(self, first: bytes, last: bytes, most: int) -> Sequence[Any]:
+        """The first addresses that are taken in a range."""
+        where = {"first": first, "last": last, "most": most}
+        return self.connection.execute(q.TAKEN_FROM, where).all()
+
     def _free_unit(self, pool: Pool, slot: int, high: int, batch: set[bytes]) -> Prefix | None:
         """The first unit in the slots from `slot` up to `high` (exclusive) without a row, and not in `batch`."""
         if slot >= high:
             return None
         first, last = pool.unit(slot).address, pool.unit(high - 1).last
-        while True:
-            rows = self.connection.execute(
-                q.TAKEN_FROM, {"first": first, "last": last, "most": _WALK}
-            ).all()
+        for most in chain(_WALK, repeat(_WALK[-1])):
+            rows = self._taken_from(first, last, most)
             for (address,) in rows:
                 taken = pool.slot_of(address)
                 while slot < taken:
@@ -168,7 +182,7 @@ class SqlTransaction:
                     slot += 1
                 slot = taken + 1
                 first = address
-            if len(rows) < _WALK:
+            if len(rows) < most:
                 break
             first = (int.from_bytes(first, "big") + 1).to_bytes(16, "big")
         while slot < high:
@@ -250,7 +264,7 @@ class SqlTransaction:
         unread = [number for number in updated if number not in self._loaded]
         for subtype, value, owner in self._in(q.IDENTITIES, unread):
             self._owners[Identity(subtype, value)] = owner
-        self._many(q.FREE_IDENTITY, [(identity_text(each),) for each in grouped.freed])
+        self._in(q.FREE_IDENTITY, [identity_text(each) for each in grouped.freed])
         for identity in grouped.freed:
             self._owners.pop(identity, None)
         new = []
@@ -269,7 +283,7 @@ class SqlTransaction:
         owners = grouped.dropped_from
         self._each_found(
             q.DELETE_BINDING,
-            [(key, owners.get(key), owners.get(key)) for key in bindings.deleted],
+            [(key, owners.get(key)) for key in bindings.deleted],
         )
         extended: list[Values] = []
         changed: list[Values] = []
@@ -312,20 +326,17 @@ class SqlTransaction:
                 rows += result
         return rows
 
-    def _many(self, many: q.Many, rows: list[Values]) -> int:
-        """Run a statement for each of `rows`; how many rows of its table that touched."""
-        if not rows:
-            return 0
-        text = self._store.driver_text(many)
-        if text is not None:
-            return self.connection.exec_driver_sql(text, rows).rowcount
-        named = [dict(zip(many.parameters, row, strict=True)) for row in rows]
-        return self.connection.execute(many.statement, named).rowcount
+    def _many(self, many: q.Many, rows: list[Values]) -> None:
+        """Run a statement for each of `rows`."""
+        if rows:
+            self.connection.exec_driver_sql(self._store.driver_text(many), rows)
 
     def _each_found(self, many: q.Many, rows: list[Values]) -> None:
         """Run UPDATE or DELETE for each of `rows`. Raises Collision unless each found its row."""
-        if self._many(many, rows) != len(rows):
-            raise Collision("a row that was to be changed is gone")
+        if rows:
+            result = self.connection.exec_driver_sql(self._store.driver_text(many), rows)
+            if result.rowcount != len(rows):
+                raise Collision("a row that was to be changed is gone")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -334,9 +345,9 @@ class SqlTransaction:
         except StoreError:
             self._failed = True
             raise
-        except SQLAlchemyError as error:
+        except self._store.errors as error:
             self._failed = True
-            raise store_error(error) from error
+            raise store_error(error, self._store.engine) from error
 
 
 class SqlStore:
@@ -345,19 +356,24 @@ class SqlStore:
     May be shared by threads, not by processes that fork: open it after the fork.
     """
 
+    _transaction: type[SqlTransaction] = SqlTransaction
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.errors = errors_of(engine)
+        """What a statement may raise."""
         self.cached_domain: Domain | None = None
         self.full_pools: dict[PoolId, int] = {}
         """Pools seen full, with what their counter `reclaimed` was then."""
-        self._driver_texts: dict[q.Many, str | None] = {}
+        self._driver_texts: dict[q.Many, str] = {}
         self._lists: dict[tuple[q.Listed, int], str] = {}
 
-    def driver_text(self, many: q.Many) -> str | None:
+    def driver_text(self, many: q.Many) -> str:
         """`many.driver_text` of this database's driver, made once."""
-        if many not in self._driver_texts:
-            self._driver_texts[many] = many.driver_text(self.engine.dialect)
-        return self._driver_texts[many]
+        text = self._driver_texts.get(many)
+        if text is None:
+            text = self._driver_texts[many] = many.driver_text(self.engine.dialect)
+        return text
 
     def listed(self, listed: q.Listed, values: Sequence[object]) -> tuple[str, tuple[object, ...]]:
         """A statement's text for so many values, and the values, the last one repeated up to one of few sizes: a text
@@ -370,30 +386,15 @@ class SqlStore:
         return text, (*values, *[values[-1]] * (size - len(values)))
 
     @contextmanager
-    def transaction(self) -> Iterator[SqlTransaction]:
+    def transaction(self, mode: Mode = Mode.WRITE) -> Iterator[SqlTransaction]:
         """Begin a transaction that may write; on SQLite it holds the one write lock. Raises StoreError."""
-        try:
-            connection = self.engine.connect()
-        except SQLAlchemyError as error:
-            raise store_error(error) from error
-        try:
-            try:
-                connection.begin()
-            except SQLAlchemyError as error:
-                raise store_error(error) from error
-            transaction = SqlTransaction(self, connection)
-            yield transaction
-        finally:
-            # Rolls back what was not committed. An error here has nothing to undo.
-            try:
-                connection.close()
-            except SQLAlchemyError:
-                connection.invalidate()
+        with transaction(self.engine, mode) as connection:
+            yield self._transaction(self, connection)
 
     @contextmanager
-    def administration(self) -> Iterator[Connection]:
+    def administration(self, mode: Mode = Mode.WRITE) -> Iterator[Connection]:
         """A plain connection in a transaction that commits when left normally; for the operator's commands."""
-        with writing(self.engine) as connection:
+        with writing(self.engine, mode) as connection:
             yield connection
 
     def close(self) -> None:
@@ -409,9 +410,9 @@ def _key_last(row: Values) -> Values:
 def load_domain(connection: Connection) -> Domain:
     """The mobility domain: the MAARs that were not removed, their links and pools."""
     version, hash_key = connection.execute(select(t.domain.c.version, t.domain.c.hash_key)).one()
-    maars = select(t.maar).where(t.maar.c.removed_at.is_(None)).order_by(t.maar.c.id)
-    links = select(t.link).order_by(t.link.c.id)
-    pools = select(t.pool).where(t.pool.c.removed_at.is_(None)).order_by(t.pool.c.id)
+    maars = select(*t.columns(t.maar)).where(t.maar.c.removed_at.is_(None)).order_by(t.maar.c.id)
+    links = select(*t.columns(t.link)).order_by(t.link.c.id)
+    pools = select(*t.columns(t.pool)).where(t.pool.c.removed_at.is_(None)).order_by(t.pool.c.id)
     return domain_of(
         version,
         hash_key,

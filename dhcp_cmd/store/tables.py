@@ -4,11 +4,27 @@ them; a test compares the two.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, SmallInteger, Table, Text
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Dialect, Integer, MetaData, SmallInteger, Table, Text
 
 from dhcp_cmd.store.types import Address, Bytes, Time
 
 metadata = MetaData()
+
+WRITTEN = ("endpoint_text", "relay_address_text", "prefix_text")
+"""Columns with what a person reads beside an address. Where the engine's own type prints itself there are none."""
+
+
+def columns(table: Table) -> list[Column[Any]]:
+    """The columns that every engine has, in order."""
+    return [column for column in table.columns if column.name not in WRITTEN]
+
+
+def has_written(dialect: Dialect) -> bool:
+    """Whether the engine has the columns WRITTEN."""
+    return dialect.name == "sqlite"
+
 
 domain = Table(
     "domain",

@@ -6,7 +6,6 @@ free of per-value calls.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,22 +40,20 @@ def from_datetime(value: datetime) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
-def _to_address(packed: bytes) -> ipaddress.IPv6Address:
-    return ipaddress.IPv6Address(packed)
-
-
-def _from_address(value: ipaddress.IPv6Address | ipaddress.IPv6Interface) -> bytes:
-    return value.packed
-
-
 class _PerEngine(TypeDecorator[Any]):
-    """A type with a native form on PostgreSQL and the plain value elsewhere."""
+    """A type with a native form on PostgreSQL and the plain value elsewhere.
+
+    What comes from PostgreSQL is a plain value too (`psycopg_values.adapt`): only parameters are converted here.
+    """
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = LargeBinary
     cache_ok = True
 
-    def _native(self) -> tuple[TypeEngine[Any], _Processor, _Processor] | None:
-        """PostgreSQL's type, and what turns a value to and from it."""
+    def _native(self) -> TypeEngine[Any]:
+        raise NotImplementedError
+
+    def _parameter(self) -> type[Any] | None:
+        """What PostgreSQL's driver knows the value by; None: by what it is."""
         return None
 
     def _plain(self) -> TypeEngine[Any]:
@@ -64,23 +61,17 @@ class _PerEngine(TypeDecorator[Any]):
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """The engine's own type."""
-        native = self._native() if dialect.name == "postgresql" else None
-        return dialect.type_descriptor(native[0] if native else self._plain())
+        is_native = dialect.name == "postgresql"
+        return dialect.type_descriptor(self._native() if is_native else self._plain())
 
     def bind_processor(self, dialect: Dialect) -> _Processor | None:
         """What a parameter goes through; None: nothing."""
-        return self._processor(dialect, 1)
+        convert = self._parameter() if dialect.name == "postgresql" else None
+        return None if convert is None else lambda value: None if value is None else convert(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> _Processor | None:
-        """What a column's value goes through; None: nothing."""
-        return self._processor(dialect, 2)
-
-    def _processor(self, dialect: Dialect, which: int) -> _Processor | None:
-        native = self._native() if dialect.name == "postgresql" else None
-        if native is None:
-            return None
-        convert: _Processor = native[1] if which == 1 else native[2]
-        return lambda value: None if value is None else convert(value)
+        """A column's value goes through nothing."""
+        return None
 
 
 class Bytes(_PerEngine):
@@ -88,8 +79,8 @@ class Bytes(_PerEngine):
 
     cache_ok = True
 
-    def _native(self) -> tuple[TypeEngine[Any], _Processor, _Processor]:
-        return postgresql.BYTEA(), bytes, bytes
+    def _native(self) -> TypeEngine[Any]:
+        return postgresql.BYTEA()
 
 
 class Address(_PerEngine):
@@ -97,8 +88,13 @@ class Address(_PerEngine):
 
     cache_ok = True
 
-    def _native(self) -> tuple[TypeEngine[Any], _Processor, _Processor]:
-        return postgresql.INET(), _to_address, _from_address
+    def _native(self) -> TypeEngine[Any]:
+        return postgresql.INET()
+
+    def _parameter(self) -> type[Any]:
+        from dhcp_cmd.store.psycopg_values import Inet
+
+        return Inet
 
 
 class Time(_PerEngine):
@@ -107,8 +103,13 @@ class Time(_PerEngine):
     impl = BigInteger
     cache_ok = True
 
-    def _native(self) -> tuple[TypeEngine[Any], _Processor, _Processor]:
-        return postgresql.TIMESTAMP(timezone=True), to_datetime, from_datetime
+    def _native(self) -> TypeEngine[Any]:
+        return postgresql.TIMESTAMP(timezone=True)
+
+    def _parameter(self) -> type[Any]:
+        from dhcp_cmd.store.psycopg_values import Instant
+
+        return Instant
 
     def _plain(self) -> TypeEngine[Any]:
         return BigInteger()

@@ -1,4 +1,4 @@
-"""Everything: the mobility domain, mobile nodes, bindings, the history, the views."""
+"""SQLite: everything: the mobility domain, mobile nodes, bindings, the history, the views."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ depends_on = None
 
 def upgrade() -> None:
     connection = op.get_bind()
+    if connection.dialect.name != "sqlite":
+        return
     run_script(connection, "0001_tables.sql")
     run_script(connection, "0001_views.sql")
-    op.get_bind().exec_driver_sql(
+    connection.exec_driver_sql(
         "INSERT INTO domain (id, version, hash_key) VALUES (1, 1, ?)", (secrets.token_bytes(32),)
     )

@@ -1,6 +1,8 @@
-"""Fewer indexes; the bindings of one node beside each other."""
+"""SQLite: fewer indexes; the bindings of one node beside each other. PostgreSQL: everything."""
 
 from __future__ import annotations
+
+import secrets
 
 from alembic import op
 
@@ -13,4 +15,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    run_script(op.get_bind(), "0002_locality.sql")
+    connection = op.get_bind()
+    if connection.dialect.name == "sqlite":
+        run_script(connection, "0002_locality.sql")
+        return
+    run_script(connection, "0002_tables.sql")
+    run_script(connection, "0002_views.sql")
+    connection.exec_driver_sql(
+        "INSERT INTO domain (id, version, hash_key) VALUES (1, 1, %s)", (secrets.token_bytes(32),)
+    )

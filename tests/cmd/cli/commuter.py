@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dhcp_cmd.core.model import (
     MICROS,
     Change,
@@ -28,19 +26,17 @@ from tests.cmd.store.domain import (
     event,
     handover,
     mac,
-    sqlite_store,
     the_pool,
 )
 
 MINUTE = 60 * MICROS
 
 
-def commuter(folder: Path) -> SqlStore:
+def commuter(store: SqlStore) -> None:
     """In minutes after T0 (08:00): node 1 attaches at maar1 at 0 and gets a /64, an address of it and a /60; moves to
     maar2 at 10 and gets a /64; comes back at 20. Node 2 is at maar1 from 5, gets slot 2, releases it at 15; it is
     reclaimed at 30 and node 3, first known by its link-layer address as node 4, has it from 31.
     """
-    store = sqlite_store(folder)
     with store.transaction() as transaction:
         domain = transaction.domain()
         one, two = the_pool(domain, 1), the_pool(domain, 2)
@@ -104,4 +100,3 @@ def commuter(folder: Path) -> SqlStore:
             ]
         )
         transaction.commit()
-    return store

@@ -19,7 +19,7 @@ from dhcp_cmd.commands import context
 from dhcp_cmd.commands.output import Format, table, write
 from dhcp_cmd.store import open_store
 from tests.cmd.cli.commuter import MINUTE, commuter
-from tests.cmd.store.domain import T0
+from tests.cmd.store.domain import T0, opened
 
 POOLS = (
     "--pool",
@@ -63,7 +63,8 @@ def shell(
 @pytest.fixture
 def lived(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
     """A database with the commuter's history; it is 25 minutes after its beginning, then what is due is late."""
-    commuter(shell.file.parent).close()
+    with opened("sqlite", shell.file.parent) as store:
+        commuter(store)
     monkeypatch.setattr(context, "now", lambda: T0 + 25 * MINUTE)
     for module in ("audit", "db", "maar", "running"):
         monkeypatch.setattr(f"dhcp_cmd.commands.{module}.now", lambda: T0 + 25 * MINUTE)

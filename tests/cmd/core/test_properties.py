@@ -175,13 +175,13 @@ class Sqlite:
     @property
     def bindings(self) -> dict[bytes, Binding]:
         with reading(self.store.engine) as connection:
-            rows = map(binding_of, connection.execute(select(t.binding)))
+            rows = map(binding_of, connection.execute(select(*t.columns(t.binding))))
             return {row.prefix.address: row for row in rows}
 
     @property
     def history(self) -> list[Event]:
         with reading(self.store.engine) as connection:
-            query = select(t.history).order_by(t.history.c.id)
+            query = select(*t.columns(t.history)).order_by(t.history.c.id)
             return list(map(event_of, connection.execute(query)))
 
     @property

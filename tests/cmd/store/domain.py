@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
+from sqlalchemy import update
 
 from dhcp_cmd.core.model import (
     MICROS,
@@ -18,12 +22,11 @@ from dhcp_cmd.core.model import (
     Pool,
     State,
 )
-from dhcp_cmd.core.ports import Store
-from dhcp_cmd.store import SqlStore, admin, open_store
-from dhcp_cmd.store.statements import Many
+from dhcp_cmd.store import SqlStore, admin, open_store, tables
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.identity import Identity, IdentitySubtype
 from tests.cmd.memory_store import MemoryStore
+from tests.cmd.store import databases
 
 T0 = 1_800_000_000 * MICROS  # 2027-01-15T08:00:00Z
 
@@ -47,16 +50,45 @@ def maar_spec(number: int, bits: int = 3) -> admin.MaarSpec:
     )
 
 
+@contextmanager
+def opened(engine: str, folder: Path, maars: int = 3, bits: int = 3) -> Iterator[SqlStore]:
+    """A new database of that engine with MAARs 1 to `maars`; on SQLite it is in `folder`."""
+    if engine == "sqlite":
+        store = sqlite_store(folder, maars, bits)
+        try:
+            yield store
+        finally:
+            store.close()
+    else:
+        with databases.new(f"domain_{maars}_{bits}", lambda url: _fill(url, maars, bits)) as url:
+            store = open_store(url)
+            try:
+                yield store
+            finally:
+                store.close()
+
+
+def url_of(store: SqlStore, folder: Path) -> str:
+    """What `open_store` opens the same database by."""
+    if store.engine.dialect.name == "sqlite":
+        return str(folder / "cmd.sqlite")
+    return store.engine.url.render_as_string(hide_password=False)
+
+
+def _fill(url: str, maars: int, bits: int) -> None:
+    store = open_store(url, create=True)
+    admin.add_maars(store, [maar_spec(number, bits) for number in range(1, maars + 1)])
+    with store.administration() as connection:  # so that allocation is the same in every run
+        connection.execute(update(tables.domain).values(hash_key=bytes(range(32))))
+    store.close()
+
+
 @cache
 def _template(maars: int, bits: int) -> bytes:
     """A database file with MAARs 1 to `maars`, made once."""
     with TemporaryDirectory() as folder:
         file = Path(folder, "cmd.sqlite")
-        store = open_store(str(file), create=True)
-        admin.add_maars(store, [maar_spec(number, bits) for number in range(1, maars + 1)])
-        with store.administration() as connection:  # so that allocation is the same in every run
-            connection.exec_driver_sql("UPDATE domain SET hash_key = ?", (bytes(range(32)),))
-        store.close()
+        _fill(str(file), maars, bits)
         return file.read_bytes()
 
 
@@ -70,32 +102,17 @@ def sqlite_store(
     return open_store(str(file), busy_timeout=busy_timeout)
 
 
-def memory_store(folder: Path) -> MemoryStore:
+@contextmanager
+def memory_store(folder: Path) -> Iterator[MemoryStore]:
     """A store in memory of the same domain."""
     store = sqlite_store(folder)
     domain = admin.read_domain(store)
     store.close()
-    return MemoryStore(domain)
+    yield MemoryStore(domain)
 
 
-class _AnyDriver(SqlStore):
-    """A store whose rows go through SQLAlchemy, as they do for a driver that does not take them as they are."""
-
-    def driver_text(self, many: Many) -> None:
-        return None
-
-
-def any_driver_store(folder: Path) -> SqlStore:
-    """A new database in `folder`, written as another engine's is."""
-    return _AnyDriver(sqlite_store(folder).engine)
-
-
-IMPLEMENTATIONS: dict[str, Callable[[Path], Store]] = {
-    "memory": memory_store,
-    "sqlite": sqlite_store,
-    "any driver": any_driver_store,
-}
-"""Every Store there is: the contract holds for each."""
+ENGINES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.needs("postgres")))
+"""Every engine there is, for `opened`: as parameters of a fixture."""
 
 
 def the_pool(domain: Domain, maar: int = 1, kind: Kind = Kind.LINK) -> Pool:

@@ -23,6 +23,7 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.store import SqlStore, admin, maintenance
 from dmm_wire.address import UNSPECIFIED, parse_address
 from tests.cmd.store.domain import (
+    ENGINES,
     T0,
     a_binding,
     a_node,
@@ -30,19 +31,18 @@ from tests.cmd.store.domain import (
     event,
     handover,
     maar_spec,
+    opened,
     prefix,
-    sqlite_store,
     the_pool,
 )
 
 HOUR = 3600 * 1_000_000
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    made = sqlite_store(tmp_path, maars=2)
-    yield made
-    made.close()
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    with opened(request.param, tmp_path, maars=2) as made:
+        yield made
 
 
 def test_default_relay_id_is_a_duid_en() -> None:

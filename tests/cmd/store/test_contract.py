@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.core.ports import Collision, Store, StoreError
 from dmm_wire.identity import Identity, IdentitySubtype
 from tests.cmd.store.domain import (
-    IMPLEMENTATIONS,
+    ENGINES,
     T0,
     a_binding,
     a_node,
@@ -38,16 +39,19 @@ from tests.cmd.store.domain import (
     event,
     handover,
     mac,
+    memory_store,
+    opened,
     the_pool,
 )
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+@pytest.fixture(params=["memory", *ENGINES])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    made = IMPLEMENTATIONS[request.param](tmp_path)
-    yield made
-    if hasattr(made, "close"):
-        made.close()
+    opening: AbstractContextManager[Store] = (
+        memory_store(tmp_path) if request.param == "memory" else opened(request.param, tmp_path)
+    )
+    with opening as made:
+        yield made
 
 
 def domain_of(store: Store) -> Domain:

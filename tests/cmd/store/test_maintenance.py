@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,10 +33,12 @@ from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import SqlStore, admin, maintenance, open_store, tables
 from dhcp_cmd.store.prune import Pruned, prune
 from dhcp_cmd.store.rows import binding_of, event_of
+from dmm_wire.address import parse_address
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.identity import Identity
 from tests.cmd.core.world import Answer, Host, World, na, pd
 from tests.cmd.store.domain import (
+    ENGINES,
     T0,
     a_binding,
     a_node,
@@ -44,18 +47,19 @@ from tests.cmd.store.domain import (
     event,
     handover,
     mac,
+    opened,
     sqlite_store,
     the_pool,
+    url_of,
 )
 
 DAY = 86_400 * MICROS
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[SqlStore]:
-    made = sqlite_store(tmp_path)
-    yield made
-    made.close()
+@pytest.fixture(params=ENGINES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    with opened(request.param, tmp_path) as made:
+        yield made
 
 
 def written(store: SqlStore, *changes: Change) -> None:
@@ -68,13 +72,17 @@ def history(store: SqlStore) -> list[Event]:
     with store.administration() as connection:
         return [
             event_of(row)
-            for row in connection.execute(select(tables.history).order_by(tables.history.c.id))
+            for row in connection.execute(
+                select(*tables.columns(tables.history)).order_by(tables.history.c.id)
+            )
         ]
 
 
 def bindings(store: SqlStore) -> dict[bytes, Binding]:
     with store.administration() as connection:
-        found = [binding_of(row) for row in connection.execute(select(tables.binding))]
+        found = [
+            binding_of(row) for row in connection.execute(select(*tables.columns(tables.binding)))
+        ]
     return {binding.prefix.address: binding for binding in found}
 
 
@@ -120,64 +128,77 @@ def test_a_sound_database(store: SqlStore) -> None:
     [
         ("UPDATE binding SET state = 'deprecated'", "replay: 2001:db8:100:1::/64 is"),
         ("DELETE FROM binding", "but it has no row"),
-        ("UPDATE binding SET prefix_text = '::/64'", "is written as ::/64"),
         ("UPDATE binding SET prefix_length = 63", "is not a unit of its pool"),
         ("UPDATE mobile_node SET idle = 1", "nodes: 1 has idle = 1, but holds something"),
         ("UPDATE mobile_node SET idle = 0", "nodes: 2 has idle = 0, but holds nothing"),
         (
             (
-                "INSERT INTO binding"
-                " SELECT x'20010db8010000010000000000000001', 128, '2001:db8:100:1::1/128',"
-                " 'address', 2, 1, anchor_id, NULL, state, assigned_at,"
-                " preferred_until, valid_until, NULL, NULL, NULL FROM binding"
+                "INSERT INTO binding SELECT [2001:db8:100:1::1], 128, 'address', 2, 1, anchor_id, NULL, state,"
+                " assigned_at, preferred_until, valid_until, NULL, NULL, NULL FROM binding"
             ),
             "2001:db8:100:1::1/128 of node 2 lies in 2001:db8:100:1::/64 of node 1",
         ),
         (  # nobody could ever get it, and it is told to nobody
             (
-                "UPDATE binding SET prefix = x'20010db8010000090000000000000001', prefix_length = 128,"
-                " prefix_text = '2001:db8:100:9::1/128', kind = 'address', iaid = 1, pool_id = NULL"
+                "UPDATE binding SET prefix = [2001:db8:100:9::1], prefix_length = 128, kind = 'address', iaid = 1,"
+                " pool_id = NULL"
             ),
             "2001:db8:100:9::1/128 of node 1 lies in no prefix of it",
         ),
         (
             (
-                "INSERT INTO binding"
-                " SELECT x'20010db8010000010000000000000001', 128, '2001:db8:100:1::1/128',"
-                " 'address', 1, 1, anchor_id, NULL, state, assigned_at,"
-                " preferred_until, valid_until, NULL, NULL, NULL FROM binding;"
-                "UPDATE binding SET state = 'ended', ended_at = 1, reusable_at = 2 WHERE kind = 'link'"
+                "INSERT INTO binding SELECT [2001:db8:100:1::1], 128, 'address', 1, 1, anchor_id, NULL, state,"
+                " assigned_at, preferred_until, valid_until, NULL, NULL, NULL FROM binding;"
+                "UPDATE binding SET state = 'ended', ended_at = valid_until, reusable_at = valid_until"
+                " WHERE kind = 'link'"
             ),
             "2001:db8:100:1::1/128 has not ended, but 2001:db8:100:1::/64 that it is in has",
         ),
         (
-            "UPDATE pool SET prefix = x'20010db8010000000000000000000000', prefix_length = 40",
+            "UPDATE pool SET prefix = [2001:db8:100::], prefix_length = 40",
             "overlaps 2001:db8:100::/",
         ),
     ],
 )
-def test_check_finds(store: SqlStore, tmp_path: Path, sql: str, problem: str) -> None:
+def test_check_finds(store: SqlStore, sql: str, problem: str) -> None:
     a_life(store)
     with store.administration() as connection:
         connection.exec_driver_sql("DROP INDEX pool_prefix")
         for statement in sql.split(";"):
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(spelt(store, statement))
     assert any(problem in line for line in maintenance.check(store))
+
+
+def spelt(store: SqlStore, statement: str) -> str:
+    """SQL as its engine spells it: an address in brackets, and what stands as text beside it."""
+    if store.engine.dialect.name == "postgresql":
+        return re.sub(r"\[(.*?)\]", r"inet '\1'", statement)
+    columns = ", ".join(column.name for column in tables.columns(tables.binding))
+    statement = statement.replace(
+        "INSERT INTO binding SELECT ", f"INSERT INTO binding (prefix_text, {columns}) SELECT '', "
+    )
+    return re.sub(r"\[(.*?)\]", lambda at: f"x'{parse_address(at[1]).hex()}'", statement)
 
 
 def test_check_finds_broken_references(store: SqlStore, tmp_path: Path) -> None:
     a_life(store)
-    connection = sqlite3.connect(tmp_path / "cmd.sqlite")  # without foreign_keys=ON
-    connection.execute("DELETE FROM mobile_node WHERE id = 2")
-    connection.commit()
-    connection.close()
+    if store.engine.dialect.name == "sqlite":
+        connection = sqlite3.connect(tmp_path / "cmd.sqlite")  # without foreign_keys=ON
+        connection.execute("DELETE FROM mobile_node WHERE id = 2")
+        connection.commit()
+        connection.close()
+    else:
+        with store.administration() as plain:
+            plain.exec_driver_sql("ALTER TABLE mobile_node DISABLE TRIGGER mobile_node_delete")
+            plain.exec_driver_sql("DELETE FROM mobile_node WHERE id = 2")
     assert any("mobile_node" in line for line in maintenance.check(store))
 
 
 # --- backup ---
 
 
-def test_backup_is_one_moment_while_writing_goes_on(store: SqlStore, tmp_path: Path) -> None:
+def test_backup_is_one_moment_while_writing_goes_on(tmp_path: Path) -> None:
+    store = sqlite_store(tmp_path)
     a_life(store)
     copy = tmp_path / "copy.sqlite"
     with store.transaction() as transaction:  # a writer in the middle of it
@@ -192,6 +213,7 @@ def test_backup_is_one_moment_while_writing_goes_on(store: SqlStore, tmp_path: P
     restored.close()
     with pytest.raises(StoreError, match="exists"):
         maintenance.backup(store, copy)
+    store.close()
 
 
 # --- prune ---
@@ -265,7 +287,7 @@ def test_prune_lets_the_cmd_write_in_between(
     """It holds the write lock for a few rows at a time, and at each moment the database is sound."""
     two_lives(store, lives=5)
     monkeypatch.setattr("dhcp_cmd.store.prune.CHUNK", 2)
-    cmd = open_store(str(tmp_path / "cmd.sqlite"), busy_timeout=0.0)
+    cmd = open_store(url_of(store, tmp_path), busy_timeout=0.0)
     left = [len(history(store))]
 
     def write(seconds: float) -> None:
@@ -295,6 +317,23 @@ def test_prune_leaves_a_node_that_comes_back_meanwhile(store: SqlStore) -> None:
     assert maintenance.check(store) == []
 
 
+_REFUSING = {
+    "sqlite": (
+        (
+            "CREATE TRIGGER no BEFORE DELETE ON history WHEN"
+            " (SELECT max(events) FROM prune) >= {} BEGIN SELECT RAISE(ABORT, 'no'); END"
+        ),
+    ),
+    "postgresql": (
+        (
+            "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF (SELECT max(events) FROM prune) >= {} THEN RAISE EXCEPTION 'no'; END IF; RETURN OLD; END $$"
+        ),
+        "CREATE TRIGGER no BEFORE DELETE ON history FOR EACH ROW EXECUTE FUNCTION no()",
+    ),
+}
+
+
 @pytest.mark.parametrize("deletions", range(13))
 def test_a_prune_that_breaks_off_leaves_a_sound_database(
     store: SqlStore, monkeypatch: pytest.MonkeyPatch, deletions: int
@@ -303,10 +342,8 @@ def test_a_prune_that_breaks_off_leaves_a_sound_database(
     before = bindings(store)
     monkeypatch.setattr("dhcp_cmd.store.prune.CHUNK", 1)
     with store.administration() as connection:
-        connection.exec_driver_sql(
-            "CREATE TRIGGER no BEFORE DELETE ON history WHEN"
-            f" (SELECT max(events) FROM prune) >= {deletions} BEGIN SELECT RAISE(ABORT, 'no'); END"
-        )
+        for statement in _REFUSING[store.engine.dialect.name]:
+            connection.exec_driver_sql(statement.format(deletions))
     with pytest.raises(StoreError, match="no"):
         prune(store, T0 + DAY, T0 + DAY, lambda _: None)
     assert len(history(store)) == 15 - deletions
@@ -314,7 +351,8 @@ def test_a_prune_that_breaks_off_leaves_a_sound_database(
     assert bindings(store) == before
     assert maintenance.status(store)["pruned_before"] == T0 + DAY
     with store.administration() as connection:
-        connection.exec_driver_sql("DROP TRIGGER no")
+        sqlite = store.engine.dialect.name == "sqlite"
+        connection.exec_driver_sql("DROP TRIGGER no" if sqlite else "DROP FUNCTION no CASCADE")
     assert prune(store, T0 + DAY, T0 + DAY, lambda _: None) == Pruned(13 - deletions, 1)
     assert [e.node for e in history(store)] == [1, 1]
 
@@ -385,11 +423,11 @@ def packets(world: World, batch: list[_Message]) -> list[BindingRequest]:
     return requests
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(_STEPS)
-def test_sql_does_what_memory_does(steps: list[list[_Message] | float]) -> None:
-    with TemporaryDirectory() as folder:
-        store = sqlite_store(Path(folder), bits=2)
+@given(steps=_STEPS)
+def test_sql_does_what_memory_does(engine: str, steps: list[list[_Message] | float]) -> None:
+    with TemporaryDirectory() as folder, opened(engine, Path(folder), bits=2) as store:
         world = World(admin.read_domain(store))
         beside = Cmd(store, world.settings)
         for step in steps:
@@ -410,4 +448,3 @@ def test_sql_does_what_memory_does(steps: list[list[_Message] | float]) -> None:
             prune(store, world.now - hours * 3600 * MICROS, world.now)
             assert maintenance.check(store) == []
             assert bindings(store) == world.store.bindings
-        store.close()
