@@ -40,7 +40,7 @@ class Server:
         listeners, _ = open_listeners(self.plan.listeners)
         become(self.plan.account)
         self.plan.configure_logging(log_level)
-        self.store: SqlStore = open_store(self.plan.database)
+        self.store: SqlStore = open_store(self.plan.database, serving=True)
         self.loop = Loop(
             Responder(Cmd(self.store, self.plan.settings), self.plan),
             listeners,
@@ -81,7 +81,9 @@ class Server:
             raise ConfigError(f"{self.path}: user, group: new ones need a restart")
         listeners, unused = open_listeners(plan.listeners, self.loop.listeners)
         try:
-            store = self.store if plan.database == before.database else open_store(plan.database)
+            store = self.store
+            if plan.database != before.database:
+                store = open_store(plan.database, serving=True)
         except StoreError:
             for listener in listeners:
                 if listener not in self.loop.listeners:
