@@ -1,0 +1,104 @@
+"""What is measured: a server, and the database that it may have beside it."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from shutil import rmtree
+
+from bench import processes
+from bench.network import Network
+from dmm_wire.dhcpv6.codes import SERVER_PORT
+from lab import netns
+from lab.daemons import Daemon, udp_ports
+
+
+class Unavailable(Exception):
+    """This server cannot be measured here; the text says why."""
+
+
+class Server(ABC):
+    """A server with its state. `prepare` makes the state with so many bound nodes once (an image); `start` begins from
+    a fresh copy of it.
+
+    Every method may raise LabError, when a program does not do what it must.
+    """
+
+    name: str
+    """What it is called on the command line."""
+    title: str
+    """What it is called in tables."""
+    rival: str
+    """The Kea that it is compared with; its own name: none."""
+    listens_direct = True
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.directory = network.directory / self.name
+        """The state of the running server."""
+        self._daemon: Daemon | None = None
+
+    def note(self) -> str:
+        """What a reader of the tables should know of it."""
+        return ""
+
+    @abstractmethod
+    def prepare(self, size: int) -> None:
+        """Make the image with `size` bound nodes if it is not there. Raises
+        Unavailable when the server cannot be measured here.
+        """
+
+    @abstractmethod
+    def state(self, size: int) -> list[str]:
+        """Put a fresh copy of the image into `directory`, and give the command that starts the server on it."""
+
+    def start(self, size: int) -> None:
+        """Start from a fresh copy of the image; ready when this returns."""
+        self.stop()
+        if self.directory.exists():
+            rmtree(self.directory)
+        self.directory.mkdir(mode=0o755)
+        command = self.state(size)
+        daemon = Daemon(self.title, self.network.server, command, self.directory / "server.log")
+        self._daemon = daemon
+        daemon.start()
+
+        def listens() -> bool:
+            daemon.check()
+            return netns.inside(self.network.server, lambda: SERVER_PORT in udp_ports())
+
+        netns.wait_for(listens, timeout=300, what=f"{self.title} to listen", interval=0.05)
+
+    def stop(self) -> None:
+        """Stop it; its state stays as it is. Idempotent."""
+        if self._daemon is not None:
+            self._daemon.stop()
+            self._daemon = None
+
+    def discard(self) -> None:
+        """Stop it and give up its state; the images stay."""
+        self.stop()
+        with contextlib.suppress(FileNotFoundError):
+            rmtree(self.directory)
+
+    def processes(self) -> list[int]:
+        """The server's processes."""
+        return [] if self._daemon is None else processes.tree(self._daemon.pid)
+
+    def database_processes(self) -> list[int]:
+        """Those of the database server beside it."""
+        return []
+
+    def database_url(self) -> str | None:
+        """Where a CMD's rows are."""
+        return None
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        return "" if self._daemon is None else self._daemon.tail()
+
+
+def image_of(directory: Path, size: int) -> Path:
+    """Where the image with so many nodes is kept."""
+    return directory.with_name(f"{directory.name}-{size}")
