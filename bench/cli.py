@@ -1,9 +1,9 @@
-"""`./dev bench`."""
+"""`./dev bench`. Exit status: 0, 1 when it could not be done, 2 for what cannot be meant, 130 after Ctrl-C."""
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,86 +11,101 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import report
-from bench.kea import KeaMemfile
-from bench.measure import Bench
+from bench import plan, workloads
 from bench.network import Network
-from bench.ours import DhcpdOnSqlite, ServeOnSqlite
-from bench.report import Results
-from bench.servers import Unavailable
-from bench.workloads import WORKLOADS
+from bench.output import Files
+from bench.run import Run
 from lab.netns import LabError
 from lab.signals import Terminated, tidy_on_signals
 
-INTERRUPTED = 130
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 ROOT = Path(__file__).resolve().parents[1]
-SERVERS = (ServeOnSqlite, KeaMemfile, DhcpdOnSqlite)
+WIDTH = 120
+QUICK_SIZES = (10_000,)
+QUICK_TRAFFIC = ("pd-relayed", "pd-relayed-rapid", "handover")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
 def benchmarks() -> None:
-    """The benchmarks."""
+    """The benchmarks of the project, in network namespaces on this machine."""
+
+
+def _names(of: list[str]) -> str:
+    return f"Some of {', '.join(of)}, with commas between them."
 
 
 @app.command()
 def cmd(
-    servers: Annotated[str, typer.Option(help="Names, with commas.")] = ",".join(
-        each.name for each in SERVERS
-    ),
-    workloads: Annotated[str, typer.Option(help="Names, with commas.")] = ",".join(
-        each.name for each in WORKLOADS
-    ),
-    sizes: Annotated[str, typer.Option(help="Nodes bound before, with commas.")] = "10000",
-    seconds: Annotated[int, typer.Option(min=1, help="Length of a trial.")] = 4,
-    precision: Annotated[float, typer.Option(min=0.005, max=0.5)] = 0.04,
-    output: Annotated[Path, typer.Option(help="Where the results go.")] = ROOT / "bench/results",
-    directory: Annotated[Path, typer.Option(help="Where the databases are.")] = Path("/var/tmp"),
+    servers: Annotated[str, typer.Option(help=_names([each.name for each in plan.SERVERS]))] = "",
+    traffic: Annotated[
+        str,
+        typer.Option("--workloads", help=_names([each.name for each in workloads.workloads()])),
+    ] = "",
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of nodes that are bound before, with commas between them.")
+    ] = "",
+    seconds: Annotated[int, typer.Option(min=1, max=600, help="How long a trial offers.")] = 4,
+    precision: Annotated[
+        float, typer.Option(min=0.005, max=0.5, help="Of a capacity, relatively.")
+    ] = 0.04,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes: does it work? Coarse figures.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="The directory for cmd.json and cmd.md.")] = ROOT
+    / "bench"
+    / "results",
+    update_docs: Annotated[
+        bool, typer.Option("--update-docs", help="Put the tables into docs/performance.md.")
+    ] = False,
+    directory: Annotated[
+        Path, typer.Option(help="Where the databases are made: the disk that is measured.")
+    ] = Path("/var/tmp"),
     prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-bench",
 ) -> None:
-    """The CMD beside Kea: capacity, latency, memory, CPU."""
+    """The CMD beside Kea in one run: capacity, latency, CPU, memory, with few and with many bound nodes."""
     if os.geteuid() != 0:
-        raise SystemExit("bench: network namespaces need root")
-    console = Console(highlight=False)
-    chosen = [each for each in SERVERS if each.name in servers.split(",")]
-    traffic = [each for each in WORKLOADS if each.name in workloads.split(",")]
-    titles = {each.name: each.title for each in (*SERVERS, *WORKLOADS)}
-    results = Results(titles, {each.name: each.rival for each in SERVERS})
-    with (
-        tidy_on_signals(),
-        Network(prefix, directory) as network,
-        console.status("begin") as status,
-    ):
-        bench = Bench(network, seconds, precision, lambda text: status.update(f"{doing}: {text}"))
-        for size in map(int, sizes.split(",")):
-            for make in chosen:
-                server = make(network)
-                doing = f"{server.title}, {size:,} bound"
-                try:
-                    status.update(f"{doing}: prepare")
-                    server.prepare(size)
-                except Unavailable as why:
-                    console.print(f"{server.title}: not there: {why}")
-                    continue
-                for workload in traffic:
-                    doing = f"{server.title}, {workload.title}, {size:,} bound"
-                    measured = bench.measure(server, workload, size)
-                    results.add(measured)
-                    console.print(f"{doing}: {measured.capacity:,.0f}/s {measured.problem}")
-    console.print(report.table(results))
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "cmd.json").write_text(json.dumps(report.as_json(results, {}), indent=2) + "\n")
-    (output / "cmd.md").write_text(report.markdown(results))
+        raise typer.BadParameter("network namespaces need root")
+    if shutil.which("perfdhcp") is None:
+        raise LabError("perfdhcp is not installed (Debian: kea-admin)")
+    if quick:
+        seconds, precision = min(seconds, 2), max(precision, 0.1)
+    try:
+        steps = plan.plan(
+            _split(servers),
+            _split(traffic) or (QUICK_TRAFFIC if quick else ()),
+            [int(size) for size in _split(sizes)] or (QUICK_SIZES if quick else ()),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    console = Console(width=WIDTH, highlight=False)
+    files = Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
+    with tidy_on_signals(), Network(prefix, directory) as network:
+        Run(network, console, seconds, precision, files).run(steps)
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in text.replace(" ", "").split(",") if part]
 
 
 def main() -> None:
-    """Run a benchmark. Exit status: 0, 1 when it failed, 130 after Ctrl-C."""
+    """Run a benchmark."""
     try:
         app(standalone_mode=False)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
     except LabError as error:
-        raise SystemExit(f"bench: {error}") from error
-    except KeyboardInterrupt:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except (KeyboardInterrupt, typer.Abort):
+        print("bench: interrupted; everything is removed", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except Terminated as end:
+        print(f"bench: {end}; everything is removed", file=sys.stderr)
         sys.exit(128 + end.number)

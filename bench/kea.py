@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -12,8 +15,10 @@ from typing import Any
 from bench.domain import LIFETIMES, PLAIN, SERVER
 from bench.network import INTERFACE
 from bench.packets import duid, mac
-from bench.servers import Server, image_of
+from bench.servers import OnPostgresql, Server, Unavailable, image_of
 from dmm_wire.address import Prefix
+from lab import netns
+from lab.postgres import USER, Postgres
 
 _SUBNET = "2001:db8:1::/48"
 _ADDRESSES = "2001:db8:1:1::/64"
@@ -27,10 +32,17 @@ class Kea(Server):
     """kea-dhcp6. `threads`: whether it uses several."""
 
     threads = False
+    rival = ""
 
     def lease_database(self) -> dict[str, Any]:
         """Its configuration's `lease-database`."""
         raise NotImplementedError
+
+    def check_installed(self) -> None:
+        """Raises Unavailable where it is not."""
+        missing = [name for name in ("kea-dhcp6", "kea-admin") if shutil.which(name) is None]
+        if missing:
+            raise Unavailable(f"{', '.join(missing)}: not installed")
 
     def configure(self) -> list[str]:
         """Write the configuration; the command."""
@@ -95,7 +107,6 @@ class KeaMemfile(Kea):
 
     name = "kea-memfile"
     title = "Kea memfile"
-    rival = "kea-memfile"
 
     def lease_database(self) -> dict[str, Any]:
         """A file of leases, never cleaned up while it is measured."""
@@ -104,6 +115,7 @@ class KeaMemfile(Kea):
 
     def prepare(self, size: int) -> None:
         """A file of leases for each number of nodes."""
+        self.check_installed()
         image = image_of(self.network.directory / "memfile", size)
         if not image.exists():
             making = image.with_suffix(".making")
@@ -124,6 +136,56 @@ class KeaMemfile(Kea):
         copyfile(image_of(self.network.directory / "memfile", size), leases)
         _sync(leases)
         return self.configure()
+
+
+class KeaPostgresql(OnPostgresql, Kea):
+    """Kea with PostgreSQL, over a Unix socket."""
+
+    name = "kea-postgresql"
+    title = "Kea PostgreSQL"
+
+    def lease_database(self) -> dict[str, Any]:
+        """The copy of the image."""
+        host = str(self._need().directory)
+        return {"type": "postgresql", "host": host, "name": self.name, "user": USER}
+
+    def populate_database(self, postgres: Postgres, database: str, size: int) -> None:
+        """Kea's own schema, and COPY."""
+        self.check_installed()
+        where = ["-h", str(postgres.directory), "-u", USER, "-n", database]
+        done = subprocess.run(
+            ["kea-admin", "db-init", "pgsql", *where], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise netns.LabError(f"kea-admin: {done.stderr.strip() or done.stdout.strip()}")
+        if size:
+            rows = self.directory.with_suffix(".copy")
+            with rows.open("w") as file:
+                file.writelines(_rows(size))
+            postgres.sql(f"\\copy lease6 ({_COLUMNS}) FROM '{rows}'", database)
+            rows.unlink()
+
+    def state(self, size: int) -> list[str]:
+        """A copy of the database."""
+        self.copy(size)
+        return self.configure()
+
+
+_COLUMNS = (
+    "address, duid, valid_lifetime, expire, subnet_id, pref_lifetime, lease_type, iaid, prefix_len,"
+    " fqdn_fwd, fqdn_rev, hostname, state, hwaddr, hwtype, hwaddr_source, user_context"
+)
+
+
+def _rows(size: int) -> Iterator[str]:
+    """Bound nodes as COPY takes them."""
+    preferred, valid = LIFETIMES
+    expire = time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(time.time() + valid))
+    for node in range(size):
+        yield (
+            f"{prefilled(node)}\t\\\\x{duid(node).hex()}\t{valid}\t{expire}\t1\t{preferred}\t2\t1\t64\t"
+            f"f\tf\t\t0\t\\\\x{mac(node).hex()}\t1\t2\t\n"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ from bench import processes
 from bench.network import Network
 from bench.search import Capacity, Trial, find_capacity
 from bench.servers import Server
+from bench.verify import Verdict
 from bench.workloads import Workload
 from lab.netns import LabError
 
@@ -19,6 +21,11 @@ WARM_UP_RATE = 0.1
 """Of the rate at which the search starts."""
 GROWTH = 100_000
 """New nodes that a state may get, or a fifth of what it had, before a trial begins from a fresh one."""
+
+REST = 0.3
+"""Seconds over which it is seen whether a server is idle, that is, uses less than the part IDLE of a core."""
+IDLE = 0.05
+MOST_REST = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,8 @@ class Measurement:
     p99: float | None = None
     worst: float | None = None
     """Latencies at half of the capacity, seconds."""
+    verified: Verdict | None = None
+    """What the database says of the messages that were answered, where that was asked."""
 
 
 Tell = Callable[[str], None]
@@ -70,13 +79,17 @@ class Bench:
     def measure(
         self, server: Server, workload: Workload, size: int, start: float | None = None
     ) -> Measurement:
-        """Search the capacity, then look at latencies at half of it. A program that fails is a `problem`."""
+        """Search the capacity, then look at latencies at half of it. A program that fails, and a database that does not
+        hold what was answered, is a `problem`.
+        """
         result = Measurement(server.name, workload.name, size, server.note())
         self._added = math.inf
         try:
             self._measure(server, workload, size, start or workload.start, result)
+            self._settle(server, workload, result)
         except LabError as error:
             result.problem = f"failed: {error}"
+            result.capacity = 0.0
             self.tell(f"{error}\n{server.tail()}")
         finally:
             server.discard()
@@ -88,13 +101,13 @@ class Bench:
         usages: list[Usage] = []
 
         def attempt(rate: float) -> Trial:
-            trial, usage = self._trial(server, workload, size, rate)
+            trial, usage = self._trial(server, workload, rate, result)
             usages.append(usage)
             result.trials.append((trial.offered, trial.lost))
             self.tell(f"{rate:,.0f}/s: {trial.lost:.2%} lost")
             return trial
 
-        first = self._refresh(server, workload, size, start)
+        first = self._refresh(server, workload, start, result)
         if first is not None and not first.completed:
             result.problem = "not served"
             return
@@ -105,31 +118,66 @@ class Bench:
             result.problem = "not served at any rate"
             return
         result.at_capacity = usages[found.trials.index(found.best)]
-        half, result.at_half = self._trial(server, workload, size, found.rate / 2, timings=True)
+        half, result.at_half = self._trial(server, workload, found.rate / 2, result, timings=True)
         result.half_rate = half.offered
         result.mean = half.mean_latency
         result.p50, result.p99, result.worst = map(half.latency, (0.5, 0.99, 1.0))
 
     def _trial(
-        self, server: Server, workload: Workload, size: int, rate: float, timings: bool = False
+        self,
+        server: Server,
+        workload: Workload,
+        rate: float,
+        result: Measurement,
+        timings: bool = False,
     ) -> tuple[Trial, Usage]:
-        self._refresh(server, workload, size, rate)
+        self._refresh(server, workload, rate, result)
         ours, beside = server.processes(), server.database_processes()
         before = processes.cpu_seconds(ours), processes.cpu_seconds(beside)
         trial = workload.run(self.network, rate, self.seconds, timings)
         self._added += trial.begun
         done = max(trial.completed, 1)
-        return trial, Usage(
+        usage = Usage(
             (processes.cpu_seconds(ours) - before[0]) / done,
             (processes.cpu_seconds(beside) - before[1]) / done,
             processes.memory(ours),
             processes.memory(beside),
         )
+        if not trial.passed:
+            self._rest(server)
+        return trial, usage
 
-    def _refresh(self, server: Server, workload: Workload, size: int, rate: float) -> Trial | None:
+    def _rest(self, server: Server) -> None:
+        """Let it work off what a trial has left in its queues, lest that be the next one's; else begin anew."""
+        deadline = time.monotonic() + MOST_REST
+        while time.monotonic() < deadline:
+            before = processes.cpu_seconds(server.processes())
+            time.sleep(REST)
+            if processes.cpu_seconds(server.processes()) - before < IDLE * REST:
+                return
+        self._added = math.inf
+
+    def _refresh(
+        self, server: Server, workload: Workload, rate: float, result: Measurement
+    ) -> Trial | None:
         """Start from a fresh state unless the one at hand is still about what it was; gives the warm-up, if any."""
+        size = result.size
         if self._added + rate * self.seconds <= max(GROWTH, size // 5):
             return None
+        self._settle(server, workload, result)
         server.start(size)
+        workload.fresh(server, size)
         self._added = 0
         return workload.run(self.network, rate * WARM_UP_RATE, WARM_UP)
+
+    def _settle(self, server: Server, workload: Workload, result: Measurement) -> None:
+        """Stop the server, and look at what it leaves. Raises LabError for what is wrong in its database."""
+        if not server.processes():
+            return
+        server.stop()
+        verdict = workload.settle(server)
+        if verdict is None:
+            return
+        if verdict.problems:
+            raise LabError(f"the database: {'; '.join(verdict.problems)}")
+        result.verified = (result.verified or Verdict()).and_also(verdict)

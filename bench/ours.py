@@ -12,9 +12,11 @@ from bench import domain, prefill
 from bench.domain import SERVER
 from bench.network import INTERFACE
 from bench.packets import SERVER_IDENTIFIER
-from bench.servers import Server, image_of
+from bench.servers import OnPostgresql, Server, Unavailable, image_of
+from dhcp_cmd.store import SchemaMismatch, StoreError, open_store
 from lab import netns
 from lab.daemons import SERVER_COMMAND
+from lab.postgres import Postgres
 
 _ROOT = Path(__file__).resolve().parents[1]
 _DHCP_CMD = [sys.executable, "-W", "ignore", "-m", "dhcp_cmd.cli"]
@@ -120,7 +122,7 @@ class ServeOnSqlite(OnSqlite):
     """`dhcp-cmd serve` on SQLite."""
 
     name = "serve-sqlite"
-    title = "dhcp-cmd serve, SQLite"
+    title = "serve, SQLite"
     command = (*_DHCP_CMD, "serve")
 
 
@@ -130,3 +132,31 @@ class DhcpdOnSqlite(OnSqlite):
     name = "ipv6-dhcpd"
     title = "ipv6-dhcpd, SQLite"
     command = tuple(SERVER_COMMAND)
+
+
+class ServeOnPostgresql(OnPostgresql, OurServer):
+    """`dhcp-cmd serve` on PostgreSQL."""
+
+    name = "serve-postgresql"
+    title = "serve, PostgreSQL"
+    rival = "kea-postgresql"
+    command = (*_DHCP_CMD, "serve")
+
+    def populate_database(self, postgres: Postgres, database: str, size: int) -> None:
+        """As on SQLite."""
+        try:
+            open_store(postgres.url(database)).close()
+        except SchemaMismatch:
+            pass  # it is empty, as it should be
+        except (StoreError, ImportError) as error:
+            raise Unavailable(str(error)) from error
+        self.populate(postgres.url(database), size)
+
+    def state(self, size: int) -> list[str]:
+        """A copy of the database."""
+        self.copy(size)
+        return [*self.command, str(self.configure(self.database_url()))]
+
+    def database_url(self) -> str:
+        """The copy."""
+        return self._need().url(self.name)

@@ -16,6 +16,8 @@ from lab import netns
 
 PATIENCE = 0.5
 """Seconds that it waits for answers after the last request."""
+SKIPPED = 0.25
+"""The part of a run whose latencies do not count."""
 CLIENTS = 4_000_000
 """Different clients; each run makes them up anew."""
 
@@ -92,8 +94,12 @@ class Exchange:
         return int(self.figures[name])
 
 
-def parse(text: str) -> dict[str, Exchange]:
-    """The report, by pair of messages. Raises PerfdhcpError for an unknown line and for a figure that is not there."""
+def parse(text: str, skipped: float = 0.0) -> dict[str, Exchange]:
+    """The report, by pair of messages. Raises PerfdhcpError for an unknown line and for a figure that is not there.
+
+    Latencies of messages that were sent in the first `skipped` seconds are left out: perfdhcp needs a while to be at
+    its full speed.
+    """
     exchanges: dict[str, Exchange] = {}
     section, kind = "", ""
     for line in text.splitlines():
@@ -105,7 +111,7 @@ def parse(text: str) -> dict[str, Exchange]:
         elif not line.strip() or line.startswith(_PASSED_OVER):
             continue
         elif kind == "Timestamps" and section in exchanges:
-            _read_stamp(line, exchanges[section])
+            _read_stamp(line, exchanges[section], skipped)
         elif kind == "Statistics":
             figure = _FIGURE.fullmatch(line)
             if figure is None or figure[1] not in _KNOWN_FIGURES:
@@ -124,10 +130,12 @@ def _number(text: str) -> float:
     return float("nan" if text == "n/a" else text)
 
 
-def _read_stamp(line: str, exchange: Exchange) -> None:
+def _read_stamp(line: str, exchange: Exchange, skipped: float) -> None:
     stamp = _STAMPS.fullmatch(line)
     if stamp is not None:
-        exchange.latencies.append(float(stamp[2]) - float(stamp[1]))
+        sent, received = float(stamp[1]), float(stamp[2])
+        if sent >= skipped:
+            exchange.latencies.append(received - sent)
     elif line != _NO_STAMPS:
         raise PerfdhcpError(f"perfdhcp: no timestamps: {line!r}")
 
@@ -196,7 +204,7 @@ def run(
     # 3: some exchanges were not completed, which is ours to judge.
     if process.returncode not in (0, 3):
         raise PerfdhcpError(f"{' '.join(command)}: {_last_line(err) or process.returncode}")
-    return trial_of(parse(out.decode()), seconds, options.renew)
+    return trial_of(parse(out.decode(), seconds * SKIPPED), seconds, options.renew)
 
 
 def _last_line(err: bytes) -> str:

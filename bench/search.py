@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 MOST_LOST = 0.01
 PRECISION = 0.04
 """How far, relatively, the lowest rate that was too high may be above the highest that was not."""
-STEP = 1.5
-MOST_TRIALS = 16
+STEP = 1.3
+MOST_TRIALS = 20
+AGAIN = 0.05
+"""A trial that lost too much, but less than this, is made once more, for something else may have used the machine."""
 LEAST_RATE = 5.0
 """Exchanges per second; a server that cannot do these does not serve."""
 SHORTFALL = 0.9
@@ -65,17 +67,23 @@ class Capacity:
 
 
 def find_capacity(
-    attempt: Callable[[float], Trial], start: float, precision: float = PRECISION
+    offer: Callable[[float], Trial], start: float, precision: float = PRECISION
 ) -> Capacity:
-    """Find it with trials, each at a rate that `attempt` is asked to offer: steps from `start` until it lies between
-    two rates, then halving, until they are as close as `precision`.
+    """Find it with trials, each at a rate that `offer` is asked for: steps from `start` until it lies between two
+    rates, then halving, until they are as close as `precision`.
     """
     trials: list[Trial] = []
+
+    def attempt(rate: float) -> Trial:
+        trials.append(offer(rate))
+        if MOST_LOST < trials[-1].lost < AGAIN:
+            trials.append(offer(rate))
+        return trials[-1]
+
     best: Trial | None = None
     low, high, rate = 0.0, float("inf"), start
     while len(trials) < MOST_TRIALS and high > max(low * (1 + precision), LEAST_RATE):
         trial = attempt(rate)
-        trials.append(trial)
         if trial.passed:
             if best is None or trial.offered > best.offered:
                 best = trial

@@ -12,6 +12,7 @@ from bench.network import Network
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
 from lab.daemons import Daemon, udp_ports
+from lab.postgres import Postgres
 
 
 class Unavailable(Exception):
@@ -31,10 +32,11 @@ class Server(ABC):
     """What it is called in tables."""
     rival: str
     """The Kea that it is compared with; its own name: none."""
-    listens_direct = True
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, postgres: Postgres | None = None) -> None:
         self.network = network
+        self.postgres = postgres
+        """Runs for as long as the benchmark does; None where it is not installed."""
         self.directory = network.directory / self.name
         """The state of the running server."""
         self._daemon: Daemon | None = None
@@ -102,3 +104,54 @@ class Server(ABC):
 def image_of(directory: Path, size: int) -> Path:
     """Where the image with so many nodes is kept."""
     return directory.with_name(f"{directory.name}-{size}")
+
+
+class OnPostgresql(Server):
+    """A server with PostgreSQL beside it; an image is a database that fresh ones are copies of."""
+
+    def prepare(self, size: int) -> None:
+        """One database for each number of nodes."""
+        postgres = self._need()
+        image, making = self._image(size), f"{self.name}-making"
+        if postgres.sql(f"SELECT 1 FROM pg_database WHERE datname = '{image}'"):
+            return
+        self._drop(making)
+        postgres.create(making)
+        self.populate_database(postgres, making, size)
+        postgres.sql("VACUUM ANALYZE", making)  # lest autovacuum do it while something is measured
+        postgres.sql(f'ALTER DATABASE "{making}" RENAME TO "{image}"')
+
+    @abstractmethod
+    def populate_database(self, postgres: Postgres, database: str, size: int) -> None:
+        """Make the schema in an empty database, and bind the nodes. Raises Unavailable."""
+
+    def copy(self, size: int) -> str:
+        """Make the database `self.name` a fresh copy of the image; gives its name."""
+        postgres = self._need()
+        self._drop(self.name)
+        postgres.sql(
+            f'CREATE DATABASE "{self.name}" TEMPLATE "{self._image(size)}" STRATEGY FILE_COPY'
+        )
+        postgres.sql("CHECKPOINT")
+        return self.name
+
+    def discard(self) -> None:
+        """The database goes, too."""
+        super().discard()
+        if self.postgres is not None:
+            self._drop(self.name)
+
+    def database_processes(self) -> list[int]:
+        """PostgreSQL's."""
+        return processes.tree(self._need().pid)
+
+    def _image(self, size: int) -> str:
+        return f"{self.name}-{size}"
+
+    def _drop(self, database: str) -> None:
+        self._need().sql(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+
+    def _need(self) -> Postgres:
+        if self.postgres is None:
+            raise Unavailable("PostgreSQL is not installed (Debian: postgresql)")
+        return self.postgres
