@@ -171,7 +171,7 @@ def trial_of(exchanges: dict[str, Exchange], seconds: float, renew: bool) -> sea
         seconds=seconds,
         begun=begun,
         completed=max(completed, 0),
-        latencies=sorted(latency for part in parts for latency in part.latencies),
+        latencies=tuple(sorted(latency for part in parts for latency in part.latencies)),
         mean_latency=delays / received if received else None,
     )
 

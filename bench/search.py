@@ -38,7 +38,7 @@ class Trial:
     @property
     def lost(self) -> float:
         """The part of the exchanges that was not completed, 0 to 1."""
-        return 1 - self.completed / self.begun if self.begun else 1.0
+        return (self.begun - self.completed) / self.begun if self.begun else 1.0
 
     @property
     def passed(self) -> bool:
