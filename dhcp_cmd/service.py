@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
 from dhcp_cmd.core.errors import Undecidable
-from dhcp_cmd.core.lookup import lookup
+from dhcp_cmd.core.inquire import Inquiry, inquire, window_at
 from dhcp_cmd.core.model import (
     MICROS,
     BindingRequest,
@@ -18,7 +18,6 @@ from dhcp_cmd.core.model import (
     Decision,
     Domain,
     DropNode,
-    Lookup,
     Micros,
     Need,
     Settings,
@@ -42,12 +41,15 @@ _log = logging.getLogger(__name__)
 class Cmd:
     """The Central Mobility Database on a store. Not for use by two threads at once.
 
-    `outcomes` counts what became of requests, by `Decision.outcome`; `commits` the transactions that wrote something.
+    `lane` (0 to 63) is best another one for each CMD on one database: it says out of which part of a pool they
+    allocate first. `outcomes` counts what became of requests, by `Decision.outcome`; `commits` the transactions that
+    wrote something.
     """
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, lane: int = 0) -> None:
         self.store = store
         self.settings = settings
+        self.lane = lane
         self.outcomes: Counter[str] = Counter()
         self.commits = 0
         self._logged: set[str] = set()
@@ -108,13 +110,20 @@ class Cmd:
         with self.store.transaction() as transaction:
             now = clock()
             domain = transaction.domain()
-            snapshot = transaction.read([self._lookup(each, domain) for each in requests])
+            window = window_at(now, self.lane)
+            inquiries = [self._inquire(each, domain, window) for each in requests]
+            snapshot = transaction.read(
+                [each.lookup for each in inquiries if type(each) is Inquiry]
+            )
             decisions: list[Decision] = []
             changes: list[Change] = []
-            for request in requests:
+            for inquiry in inquiries:
+                if isinstance(inquiry, Decision):
+                    decisions.append(inquiry)
+                    continue
                 try:
-                    reads = MAX_READS * (1 + len(request.ias)) + len(decisions)
-                    decision = self._decide(request, snapshot, transaction, now, salt, reads)
+                    reads = MAX_READS * (1 + len(inquiry.request.ias)) + len(decisions)
+                    decision = self._decide(inquiry, snapshot, transaction, now, salt, reads)
                 except StoreError:
                     raise
                 except Exception as error:
@@ -128,15 +137,15 @@ class Cmd:
                 self.commits += 1
         return decisions
 
-    def _lookup(self, request: BindingRequest, domain: Domain) -> Lookup:
+    def _inquire(self, request: BindingRequest, domain: Domain, window: int) -> Inquiry | Decision:
         try:
-            return lookup(request, domain, self.settings)
-        except Exception:  # `decide` meets the same fault again, and it is reported there
-            return Lookup((), ())
+            return inquire(request, domain, self.settings, window)
+        except Exception as error:
+            return self._spoilt(error)
 
     def _decide(
         self,
-        request: BindingRequest,
+        inquiry: Inquiry,
         snapshot: Snapshot,
         transaction: Transaction,
         now: Micros,
@@ -144,7 +153,7 @@ class Cmd:
         reads: int,
     ) -> Decision:
         for _ in range(reads):
-            decision = decide(request, snapshot, self.settings, now, salt)
+            decision = decide(inquiry, snapshot, self.settings, now, salt)
             if not isinstance(decision, Need):
                 return decision
             transaction.supply(snapshot, decision)

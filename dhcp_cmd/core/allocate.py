@@ -1,17 +1,18 @@
 """Which prefix and which address: no table of offers, a keyed hash finds the same one again.
 
 A node gets, in this order: its own ended prefix that nobody else could have had; the one it names, or that the
-history says it had last, if free; one of a few candidates hashed from its identity; the first gap in the pool.
+history says it had last, if free; one of a few candidates hashed from its identity (`inquire`); the first gap in the
+pool.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from hashlib import blake2b
 from itertools import groupby
 
 from dhcp_cmd.core.draft import DECLINED, Draft
+from dhcp_cmd.core.inquire import pools_for, wanted_units
 from dhcp_cmd.core.lifetime import until
 from dhcp_cmd.core.model import (
     Binding,
@@ -28,8 +29,6 @@ from dhcp_cmd.core.model import (
 )
 from dmm_wire.address import Prefix
 
-PROBES = 3
-"""Candidates per pool: with half the pool in use, seven of eight nodes need no search for a gap."""
 ADDRESS_ATTEMPTS = 256
 """Interface identifiers tried for one address, as many as its counter's octet has; a reserved or declined one is passed
 over."""
@@ -44,50 +43,6 @@ class Missing(Exception):
 
 
 # --- prefixes out of a pool ---
-
-
-def pools_for(domain: Domain, maar: Maar, ia: IaRequest | None) -> tuple[Pool, ...]:
-    """The MAAR's pools for an IA_PD (or, for None, its LINK pools), the best first (RFC 8168 section 3.2).
-
-    Best is the pool that a named prefix lies in, then the hinted length, then shorter ones (larger prefixes), the
-    closest first, then longer ones.
-    """
-    kind = Kind.LINK if ia is None else Kind.DELEGATED
-    pools = [pool for pool in domain.pools.get(maar.id, ()) if pool.kind is kind]
-    if ia is None or len(pools) < 2 or not ia.hints:
-        return tuple(pools)
-    named = [hint.prefix for hint in ia.hints if any(hint.prefix.address)]
-    lengths = [hint.prefix.length for hint in ia.hints if not any(hint.prefix.address)]
-    hinted = lengths[0] if lengths else None
-
-    def rank(pool: Pool) -> tuple[bool, bool, int]:
-        misfit = not any(pool.slot(prefix) is not None for prefix in named)
-        if hinted is None:
-            return misfit, False, 0
-        return misfit, pool.unit_length > hinted, abs(pool.unit_length - hinted)
-
-    return tuple(sorted(pools, key=rank))
-
-
-def hashed_slots(domain: Domain, key: bytes, pool: Pool, iaid: int | None) -> Iterator[int]:
-    """The slots of `pool` where a node looks first; `key` is its identity."""
-    place = pool.id.to_bytes(8, "big") + (b"" if iaid is None else iaid.to_bytes(4, "big"))
-    digest = blake2b(place + key, digest_size=8 * PROBES, key=domain.hash_key).digest()
-    size = pool.size
-    for start in range(0, 8 * PROBES, 8):
-        yield int.from_bytes(digest[start : start + 8], "big") % size
-
-
-def wanted_units(pools: Iterable[Pool], named: Iterable[Prefix]) -> Iterator[tuple[Pool, Prefix]]:
-    """Units of the pools that hold what a client names: the prefix itself, or the prefix an address is in."""
-    pools = tuple(pools)
-    for prefix in named:
-        for pool in pools:
-            unit = prefix
-            if prefix.length == 128 and pool.prefix.contains(prefix):
-                unit = Prefix.of(prefix.address, pool.unit_length)
-            if pool.slot(unit) is not None:
-                yield pool, unit
 
 
 def allocate(
@@ -124,7 +79,6 @@ def allocate(
             iaid=iaid,
             anchor=maar.id,
             pool=pool.id,
-            slot=pool.slot(prefix),
             state=State.ACTIVE,
             assigned_at=draft.now,
             preferred_until=min(until(draft.now, pool.preferred), valid_until),
@@ -145,7 +99,7 @@ def _revive(
             if (
                 pool.id == binding.pool
                 and pool.unit_length == pools[0].unit_length
-                and pool.slot(binding.prefix) == binding.slot
+                and pool.slot(binding.prefix) is not None
                 and (best is None or (binding.ended_at or 0) > (best[0].ended_at or 0))
             ):
                 best = binding, pool
@@ -167,8 +121,7 @@ def revive(draft: Draft, binding: Binding, pool: Pool) -> Binding:
     promised = until(draft.now, pool.valid)
     quarantined = [b.reusable_at or 0 for b in draft.within(binding) if is_declined(b)]
     return draft.assign(
-        replace(
-            binding,
+        binding._replace(
             state=State.ACTIVE,
             assigned_at=draft.now,
             preferred_until=min(until(draft.now, pool.preferred), promised),
@@ -248,8 +201,7 @@ def _hashed(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool
 
 def _candidate(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
     for pool in pools:
-        for slot in hashed_slots(draft.domain, draft.key, pool, iaid):
-            prefix = pool.unit(slot)
+        for prefix in draft.units(pool, iaid):
             if _is_free(draft, prefix):
                 return pool, prefix
     return None
@@ -257,7 +209,7 @@ def _candidate(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[P
 
 def _gap(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
     for pool in pools:
-        slot = next(hashed_slots(draft.domain, draft.key, pool, iaid))
+        slot = _start(draft, pool, iaid)
         seen: set[int] = set()
         while slot not in seen:
             seen.add(slot)
@@ -271,6 +223,11 @@ def _gap(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, P
     return None
 
 
+def _start(draft: Draft, pool: Pool, iaid: int | None) -> int:
+    """Where a search for a gap begins."""
+    return pool.slot_of(draft.units(pool, iaid)[0].address)
+
+
 def _answer(draft: Draft, pool: PoolId, slot: int) -> Prefix | None:
     """The first gap from that slot. Where it must be read, so are those that the request's other IAs begin with: one
     read, and not one for each IA.
@@ -280,7 +237,7 @@ def _answer(draft: Draft, pool: PoolId, slot: int) -> Prefix | None:
         return gaps[question]
     asked = dict.fromkeys([question])
     for each, iaid in _places(draft):
-        asked[each.id, next(hashed_slots(draft.domain, draft.key, each, iaid))] = None
+        asked[each.id, _start(draft, each, iaid)] = None
     raise Missing(Need(gaps=tuple(each for each in asked if each not in gaps)))
 
 
@@ -305,7 +262,6 @@ def address(
                     iaid=ia.iaid,
                     anchor=link.anchor,
                     pool=None,
-                    slot=None,
                     state=State.ACTIVE,
                     assigned_at=draft.now,
                     preferred_until=link.preferred_until,

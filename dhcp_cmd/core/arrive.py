@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dhcp_cmd.core.attach import attach, flaps_after, settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import Claim, Finding, Verdict, identify, known_by, new_node_id
@@ -62,7 +60,7 @@ def arrive(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Event | N
     node = _adopt(draft, claim, finding, salt)
     if conflict is not None and _is_news(conflict, node):
         draft.events.append(conflict)
-        node = draft.node = replace(node, conflict_at=conflict.at)
+        node = draft.node = node._replace(conflict_at=conflict.at)
     settle(draft)
     if draft.place.level is not None and draft.here is not None:
         attach(draft, node, draft.here)
@@ -73,7 +71,7 @@ def recorded(conflict: Event, node: Node | None) -> tuple[Change, ...]:
     """What is written of a conflict about this node that was denied."""
     if node is None or not _is_news(conflict, node):
         return ()
-    return PutNode(replace(node, conflict_at=conflict.at), new=False), Record(conflict)
+    return PutNode(node._replace(conflict_at=conflict.at), new=False), Record(conflict)
 
 
 def _is_news(conflict: Event, node: Node) -> bool:
@@ -99,8 +97,7 @@ def _adopt(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Node:
     draft.adopt(node, claim.key)
     if finding.other is not None:
         node = draft.absorb(finding.other)
-    node = draft.node = replace(
-        node,
+    node = draft.node = node._replace(
         identities=known_by(*node.identities, *finding.learn),
         link_layer=claim.link_layer or node.link_layer,
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.lifetime import end_of
 from dhcp_cmd.core.model import MICROS, Event, EventType, Kind, Maar, MaarId, Micros, Node, State
@@ -49,8 +47,7 @@ def attach(draft: Draft, node: Node, maar: Maar) -> Node:
                 transaction_id=draft.request.transaction_id,
             )
         )
-        node = replace(
-            node,
+        node = node._replace(
             serving=maar.id,
             previous=node.serving,
             generation=generation,
@@ -58,7 +55,7 @@ def attach(draft: Draft, node: Node, maar: Maar) -> Node:
             flaps=flaps_after(node, maar, draft.now, draft.settings.flap_interval),
             heard_before=node.heard,
         )
-    node = draft.node = replace(node, heard=draft.message)
+    node = draft.node = node._replace(heard=draft.message)
     _sort_out(draft, maar)
     _limit_anchors(draft, maar)
     return node

@@ -7,10 +7,10 @@ from dhcp_cmd.core.answers import BEHAVIOURS, Behaviour
 from dhcp_cmd.core.arrive import arrive, find, is_late, recorded
 from dhcp_cmd.core.attach import settle
 from dhcp_cmd.core.draft import Draft
-from dhcp_cmd.core.identity import Claim, Finding, Verdict, claim_of
+from dhcp_cmd.core.identity import Claim, Finding, Verdict
+from dhcp_cmd.core.inquire import Inquiry
 from dhcp_cmd.core.lease import extend, hold_link
 from dhcp_cmd.core.model import (
-    BindingRequest,
     ClientReply,
     Decision,
     Event,
@@ -20,7 +20,7 @@ from dhcp_cmd.core.model import (
     Settings,
     Snapshot,
 )
-from dhcp_cmd.core.place import Place, locate
+from dhcp_cmd.core.place import Place
 from dhcp_cmd.core.relay_options import fits, peers, status, visit_options
 from dhcp_cmd.core.reply import reply
 from dmm_wire import dmm
@@ -32,20 +32,20 @@ QUERY = "query"
 
 
 def decide(
-    request: BindingRequest, snapshot: Snapshot, settings: Settings, now: Micros, salt: int = 0
+    inquiry: Inquiry, snapshot: Snapshot, settings: Settings, now: Micros, salt: int = 0
 ) -> Decision | Need:
     """Decide one request; the snapshot is only read. `salt` changes the id of a new node after a collision.
 
     A Need comes back when something must be read first: add it to the snapshot and ask again.
     """
+    request, place = inquiry.request, inquiry.place
     if request.server_id is not None and request.server_id != settings.server_duid:
         return Decision(None, None, (), (), "other-server")
-    place = locate(request, snapshot.domain, settings.trusted_relays)
     if place.refusal is not None:
         return _not_believed(place, place.refusal)
     behaviour = BEHAVIOURS[request.type]
     cause = QUERY if place.own else behaviour.cause
-    draft = Draft(request, snapshot, settings, now, place, cause)
+    draft = Draft(inquiry, snapshot, settings, now, cause)
     try:
         decision = _own(draft, salt) if place.own else _client(draft, behaviour, salt)
     except Missing as missing:
@@ -70,8 +70,7 @@ def _too_large(place: Place) -> Decision:
 
 
 def _client(draft: Draft, behaviour: Behaviour, salt: int) -> Decision:
-    place = draft.place
-    claim = claim_of(draft.request, place)
+    place, claim = draft.place, draft.inquiry.claim
     if place.maar is not None and claim.identities:
         finding = find(draft, claim)
         late = None if finding.node is None else is_late(draft, finding.node)
@@ -108,7 +107,7 @@ def _denied(
 
 def _own(draft: Draft, salt: int) -> Decision:
     """Start-up and refresh, a first frame, a failed anchor."""
-    claim = claim_of(draft.request, draft.place)
+    claim = draft.inquiry.claim
     if not claim.identities:
         success = status(DmmStatus.SUCCESS)
         return _told(draft, (success, peers(draft.domain)), "refresh")

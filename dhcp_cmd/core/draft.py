@@ -7,8 +7,8 @@ written once however often the steps touched it; every step but a mere extension
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
+from dhcp_cmd.core.inquire import Inquiry, hashed_units
 from dhcp_cmd.core.lifetime import NEVER, ended_binding, left, until
 from dhcp_cmd.core.model import (
     Binding,
@@ -34,6 +34,7 @@ from dhcp_cmd.core.model import (
 )
 from dhcp_cmd.core.place import Place
 from dmm_wire import dmm
+from dmm_wire.address import Prefix
 
 DECLINED: Micros = 0
 """`preferred_until` of an ended binding that was declined: it is not even its own node's to have again."""
@@ -50,6 +51,7 @@ class Draft:
         "cause",
         "domain",
         "events",
+        "inquiry",
         "key",
         "node",
         "now",
@@ -61,19 +63,19 @@ class Draft:
 
     def __init__(
         self,
-        request: BindingRequest,
+        inquiry: Inquiry,
         snapshot: Snapshot,
         settings: Settings,
         now: Micros,
-        place: Place,
         cause: str,
     ) -> None:
-        self.request = request
+        self.inquiry = inquiry
+        self.request: BindingRequest = inquiry.request
+        self.place: Place = inquiry.place
         self.snapshot = snapshot
         self.domain: Domain = snapshot.domain
         self.settings = settings
         self.now = now
-        self.place = place
         self.cause = cause
         self.key = b""
         self.node: Node | None = None
@@ -104,8 +106,7 @@ class Draft:
         """Merge: `other` turned out to be this node. Its identities, bindings and visits become this node's."""
         node = self._require_node()
         self.now = max(self.now, other.visit_since)
-        node = self.node = replace(
-            node,
+        node = self.node = node._replace(
             identities=node.identities + other.identities,
             generation=max(node.generation, other.generation),
         )
@@ -117,7 +118,7 @@ class Draft:
 
     def _move(self, binding: Binding, other: Node) -> None:
         self.record(EventType.RECLAIMED, binding, cause="merge")
-        moved = replace(binding, node=self._require_node().id)
+        moved = binding._replace(node=self._require_node().id)
         twin = self.link_at(binding.anchor) if binding.kind is Kind.LINK else None
         self.bindings[moved.prefix.address] = moved
         self.record(EventType.ASSIGNED, moved, cause="merge")
@@ -217,6 +218,13 @@ class Draft:
             valid, preferred = min(valid, pool.valid), min(preferred, pool.preferred)
         return min(preferred, valid), valid
 
+    def units(self, pool: Pool, iaid: int | None) -> tuple[Prefix, ...]:
+        """Where in `pool` the node looks first."""
+        found = self.inquiry.units.get((pool.id, iaid))
+        if found is None:
+            found = hashed_units(self.domain, self.key, pool, iaid, self.inquiry.window)
+        return found
+
     # --- steps ---
 
     def assign(self, binding: Binding) -> Binding:
@@ -232,8 +240,7 @@ class Draft:
         if self.may_extend(binding):
             preferred = binding.valid_until if pool is None else until(self.now, pool.preferred)
         return self.assign(
-            replace(
-                binding,
+            binding._replace(
                 state=State.ACTIVE,
                 hold_until=None,
                 preferred_until=min(preferred, binding.valid_until),
@@ -242,8 +249,7 @@ class Draft:
 
     def deprecate(self, binding: Binding) -> Binding:
         """Anchored away from now on, for `anchor_hold` at most."""
-        binding = replace(
-            binding,
+        binding = binding._replace(
             state=State.DEPRECATED,
             preferred_until=min(binding.preferred_until, self.now),
             hold_until=until(self.now, self.settings.anchor_hold),
@@ -263,7 +269,7 @@ class Draft:
         valid = max(binding.valid_until, promised)
         if (preferred, valid) == (binding.preferred_until, binding.valid_until):
             return binding
-        return self.put(replace(binding, preferred_until=preferred, valid_until=valid))
+        return self.put(binding._replace(preferred_until=preferred, valid_until=valid))
 
     def end(
         self,
@@ -282,8 +288,7 @@ class Draft:
         ended = ended_binding(binding, self.now if at is None else at, self.settings)
         if declined:
             free = until(self.now, max(self.settings.quarantine, 1))
-            ended = replace(
-                ended,
+            ended = ended._replace(
                 preferred_until=DECLINED,
                 reusable_at=max(ended.reusable_at or free, free),
             )
@@ -339,7 +344,7 @@ class Draft:
 
     def trial(self) -> Draft:
         """A copy to try out what an Advertise promises; nothing of it is written."""
-        copy = Draft(self.request, self.snapshot, self.settings, self.now, self.place, self.cause)
+        copy = Draft(self.inquiry, self.snapshot, self.settings, self.now, self.cause)
         copy.node, copy.key = self.node, self.key
         copy._node_before, copy._known = self._node_before, self._known
         copy.bindings = dict(self.bindings)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dhcp_cmd.core.allocate import address, allocate
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.model import Binding, EventType, IaRequest, Kind, State
@@ -133,6 +131,6 @@ def _after_address(draft: Draft, given_back: Binding, *, declined: bool) -> None
     if declined:
         quarantine = draft.bindings[given_back.prefix.address].reusable_at or 0
         floor = max(link.reusable_at or 0, quarantine)
-        link = draft.put(replace(link, reusable_at=floor))
+        link = draft.put(link._replace(reusable_at=floor))
     if link.state is State.DEPRECATED and not draft.is_in_use(link):
         draft.end(link, EventType.RELEASED)

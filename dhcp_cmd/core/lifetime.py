@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from dhcp_cmd.core.model import MICROS, Binding, Kind, Micros, Settings, State
 from dmm_wire.dhcpv6.codes import INFINITY
 
@@ -33,7 +31,7 @@ def ended_binding(binding: Binding, at: Micros, settings: Settings) -> Binding:
     free = until(binding.valid_until, settings.reuse_margin)
     if binding.kind is Kind.LINK:
         free = max(free, binding.reusable_at or free) + 1
-    return replace(binding, state=State.ENDED, ended_at=at, hold_until=None, reusable_at=free)
+    return binding._replace(state=State.ENDED, ended_at=at, hold_until=None, reusable_at=free)
 
 
 def end_of(binding: Binding) -> tuple[Micros, str]:

@@ -1,7 +1,8 @@
 """The vocabulary of the CMD: what is stored, what a message asks, what is decided.
 
 Times are integers, microseconds since the epoch (UTC). DHCPv6 lifetimes are integers, seconds (0xFFFFFFFF: infinity).
-Addresses are 16 raw bytes, prefixes `dmm_wire.address.Prefix`. All values are immutable.
+Addresses are 16 raw bytes, prefixes `dmm_wire.address.Prefix`. All values are immutable; those that come and go with
+every message are named tuples, which cost a third of a frozen dataclass to make and to change.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from dmm_wire.address import Prefix
+from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.message import Options
 from dmm_wire.dmm import SubOption
 from dmm_wire.identity import Identity
@@ -84,23 +85,30 @@ class Pool:
     unit_length: int
     preferred: int
     valid: int
+    size: int = field(init=False, compare=False)
+    """How many units the pool has; slots run from 0 to `size - 1`."""
+    first: int = field(init=False, compare=False)
+    """The pool's first address as a number."""
 
-    @property
-    def size(self) -> int:
-        """How many units the pool has; slots run from 0 to `size - 1`."""
-        return 1 << (self.unit_length - self.prefix.length)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", 1 << (self.unit_length - self.prefix.length))
+        object.__setattr__(self, "first", int.from_bytes(self.prefix.address, "big"))
 
     def unit(self, slot: int) -> Prefix:
         """The prefix in `slot`."""
-        first = int.from_bytes(self.prefix.address, "big") + (slot << (128 - self.unit_length))
-        return Prefix(first.to_bytes(16, "big"), self.unit_length)
+        address = self.first + (slot << (128 - self.unit_length))
+        return Prefix(address.to_bytes(16, "big"), self.unit_length)
 
     def slot(self, prefix: Prefix) -> int | None:
         """The slot of `prefix`, None when it is not a unit of this pool."""
-        if prefix.length != self.unit_length or not self.prefix.contains(prefix):
+        if prefix.length != self.unit_length:
             return None
-        offset = int.from_bytes(prefix.address, "big") - int.from_bytes(self.prefix.address, "big")
-        return offset >> (128 - self.unit_length)
+        slot = self.slot_of(prefix.address)
+        return slot if 0 <= slot < self.size else None
+
+    def slot_of(self, address: bytes) -> int:
+        """The slot that an address lies in; outside of 0 to `size - 1` where it lies outside of the pool."""
+        return (int.from_bytes(address, "big") - self.first) >> (128 - self.unit_length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +121,30 @@ class Domain:
     links: tuple[Link, ...]
     pools: Mapping[MaarId, tuple[Pool, ...]]
     by_relay_id: Mapping[bytes, Maar]
+    _links: Mapping[int, Mapping[int, Link]] = field(init=False, compare=False, repr=False)
+    """By prefix length, then by the bits of the prefix: a domain has thousands of links, of very few lengths."""
+
+    def __post_init__(self) -> None:
+        found: dict[int, dict[int, Link]] = {}
+        for link in reversed(self.links):  # of two that are the same, the first counts
+            bits = int.from_bytes(link.prefix.address, "big") >> (128 - link.prefix.length)
+            found.setdefault(link.prefix.length, {})[bits] = link
+        object.__setattr__(self, "_links", found)
+
+    def link_of(self, address: bytes) -> Link | None:
+        """The link that an address lies in. Links do not overlap."""
+        number = int.from_bytes(address, "big")
+        for length, links in self._links.items():
+            link = links.get(number >> (128 - length))
+            if link is not None:
+                return link
+        return None
 
 
 # --- What is stored about mobile nodes ---
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """A mobile node: a surrogate id, its identifiers, and the visit it is on.
 
     `serving` is its S-MAAR, `previous` the S-MAAR it just left (None: none), `generation` the visit's number
@@ -155,11 +180,10 @@ class State(StrEnum):
     """Released, expired, declined...; kept until every lifetime promised for it has run out (`reusable_at`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(NamedTuple):
     """One prefix (or IA_NA address) of one node. The key is the first address of `prefix`.
 
-    `iaid` is None for Kind.LINK. `pool` and `slot` are None for Kind.ADDRESS. `valid_until` is the latest end ever
+    `iaid` is None for Kind.LINK, `pool` for Kind.ADDRESS. `valid_until` is the latest end ever
     promised to a client or a MAAR; `hold_until` caps it while the prefix is anchored away (`anchor-hold`).
     An ended binding with `preferred_until` 0 was declined. A LINK prefix that has not ended has a `reusable_at`
     where one of its addresses is in quarantine until then.
@@ -171,7 +195,6 @@ class Binding:
     iaid: int | None
     anchor: MaarId
     pool: PoolId | None
-    slot: int | None
     state: State
     assigned_at: Micros
     preferred_until: Micros
@@ -200,8 +223,7 @@ class EventType(StrEnum):
     """Two nodes claimed one identity; nothing was moved (unless the policy says so)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One history row. `cause` says which message or actor: "solicit", "rebind", "query", "reaper", "max-anchors"..."""
 
     at: Micros
@@ -223,8 +245,7 @@ class Event:
 # --- What a message asks ---
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseHint:
+class LeaseHint(NamedTuple):
     """An address (/128) or prefix that the client named inside an IA; `::/n` is a prefix-length hint (RFC 8168)."""
 
     prefix: Prefix
@@ -232,8 +253,7 @@ class LeaseHint:
     valid: int
 
 
-@dataclass(frozen=True, slots=True)
-class IaRequest:
+class IaRequest(NamedTuple):
     """One IA_NA (`delegated` False) or IA_PD of a client message."""
 
     iaid: int
@@ -241,8 +261,7 @@ class IaRequest:
     hints: tuple[LeaseHint, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RelayLevel:
+class RelayLevel(NamedTuple):
     """One Relay-forward around the message. `source` is who sent it: the UDP source of the outermost level, the
     peer-address of the next level out for the others.
     """
@@ -256,8 +275,7 @@ class RelayLevel:
     """None: the level has no option 17 of our enterprise number."""
 
 
-@dataclass(frozen=True, slots=True)
-class BindingRequest:
+class BindingRequest(NamedTuple):
     """A DHCPv6 message as the CMD sees it; `relays` outermost first, empty for a message that came directly."""
 
     type: int
@@ -268,18 +286,19 @@ class BindingRequest:
     ias: tuple[IaRequest, ...]
     relays: tuple[RelayLevel, ...]
     source: bytes
+    link: bytes = UNSPECIFIED
+    """An address of the link where it was heard, for a message that came directly."""
 
 
 # --- What the store reads for a batch, and what a decision asks back ---
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """What to read before one request is decided: the nodes of `identities` with all their bindings, and which of
     `candidates` (first addresses) are taken by any row."""
 
-    identities: tuple[Identity, ...]
-    candidates: tuple[bytes, ...]
+    identities: tuple[Identity, ...] = ()
+    candidates: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -298,8 +317,7 @@ class Snapshot:
     """Answers to Need.gaps: the first free unit at or after the slot, wrapping around; None: the pool is full."""
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
+class Need(NamedTuple):
     """A decision that cannot be taken from the snapshot: read this and ask again (a pool nearly full, a node back)."""
 
     last_held: tuple[tuple[NodeId, PoolId, int | None], ...] = ()
@@ -309,47 +327,41 @@ class Need:
 # --- What is decided ---
 
 
-@dataclass(frozen=True, slots=True)
-class PutNode:
+class PutNode(NamedTuple):
     """Insert (`new`) or update a node, with all its identities; identities already there stay."""
 
     node: Node
     new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DropNode:
+class DropNode(NamedTuple):
     """Remove a node whose identities and bindings went to another one (merge), or that holds nothing any more. What
     the history says of it stays readable."""
 
     node: NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class DropIdentity:
+class DropIdentity(NamedTuple):
     """A node is not known by this identity any more."""
 
     identity: Identity
 
 
-@dataclass(frozen=True, slots=True)
-class PutBinding:
+class PutBinding(NamedTuple):
     """Insert (`new`) or update a binding; its key is the first address of its prefix."""
 
     binding: Binding
     new: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DropBinding:
+class DropBinding(NamedTuple):
     """Remove a binding's row (it was reclaimed)."""
 
     prefix: Prefix
     node: NodeId
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """Append a history row."""
 
     event: Event
@@ -358,8 +370,7 @@ class Record:
 Change: TypeAlias = PutNode | DropNode | DropIdentity | PutBinding | DropBinding | Record
 
 
-@dataclass(frozen=True, slots=True)
-class ClientReply:
+class ClientReply(NamedTuple):
     """The answer to the client: message type and the options the CMD decides (IAs, status, rapid commit), encoded.
     Client Identifier, Server Identifier and the operator's static options are added by the host."""
 
@@ -367,8 +378,7 @@ class ClientReply:
     options: Options
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What is to be written, then said. `reply` None: the message is not answered. `level` is the index in
     `BindingRequest.relays` of the MAAR's relay level, where the sub-options `relay` go (None: no MAAR).
     `outcome` is a short slug for the counters: "reply", "advertise", "unknown-maar", "identity-conflict"...

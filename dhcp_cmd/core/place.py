@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from dhcp_cmd.core.model import BindingRequest, Domain, Link, Maar, RelayLevel
+from dhcp_cmd.core.model import BindingRequest, Domain, Maar, RelayLevel
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.codes import MessageType
@@ -15,8 +14,7 @@ from dmm_wire.dmm import DmmStatus, SubOption
 _Sub = TypeVar("_Sub", bound=SubOption)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a request comes from.
 
     `maar` is the MAAR whose link the client is on (None: the link is not known), `level` the index of the relay
@@ -42,7 +40,7 @@ class Place:
 
 
 NOWHERE = Place()
-"""A message that reached the server directly, or through a trusted relay from a link that nobody registered."""
+"""A message from a link that nobody registered, which reached the server directly or through a trusted relay."""
 
 
 def locate(request: BindingRequest, domain: Domain, trusted: Sequence[Prefix] = ()) -> Place:
@@ -52,6 +50,9 @@ def locate(request: BindingRequest, domain: Domain, trusted: Sequence[Prefix] = 
     sent the level before, and only a `trusted` relay is believed that. The first level with a MAAR sub-option
     decides; when it is not the MAAR's, nothing further in is looked at.
     """
+    if not request.relays:
+        maar = _maar_at(domain, request.link)
+        return NOWHERE if maar is None else Place(maar)
     for index, level in enumerate(request.relays):
         for suboption in level.suboptions or ():
             if isinstance(suboption, dmm.Maar):
@@ -86,15 +87,16 @@ def _claimed(
     if claim.endpoint != maar.endpoint:
         return refused(DmmStatus.ENDPOINT_MISMATCH, "endpoint-mismatch")
     # What a MAAR asks for itself may come from no link in particular.
-    if not (own and level.link_address == UNSPECIFIED) and not _on_link(
-        domain, maar, level.link_address
-    ):
+    link = domain.link_of(level.link_address)
+    if not (own and level.link_address == UNSPECIFIED) and (link is None or link.maar != maar.id):
         return refused(DmmStatus.UNKNOWN_MAAR, "wrong-link")
     return Place(maar, index, own, _link_layer(level), level.suboptions or ())
 
 
-def _on_link(domain: Domain, maar: Maar, address: bytes) -> bool:
-    return any(link.maar == maar.id and link.prefix.contains(address) for link in domain.links)
+def _maar_at(domain: Domain, address: bytes) -> Maar | None:
+    """The MAAR that has the link which an address lies in."""
+    link = domain.link_of(address)
+    return None if link is None else domain.maars.get(link.maar)
 
 
 def _link_layer(level: RelayLevel) -> tuple[int, bytes] | None:
@@ -110,8 +112,7 @@ def _plain(request: BindingRequest, domain: Domain, index: int, trusted: Sequenc
     (RFC 9915 section 13.1). It speaks for the links of the MAAR whose relay address it has, a trusted relay for all.
     """
     level = request.relays[index]
-    link = _nearest_link(request.relays, domain)
-    maar = None if link is None else domain.maars.get(link.maar)
+    maar = _nearest_maar(request.relays, domain)
     if _is_trusted(level.source, trusted):
         return NOWHERE if maar is None else Place(maar, link_layer=level.link_layer)
     if maar is None or level.source != maar.relay_address:
@@ -119,9 +120,8 @@ def _plain(request: BindingRequest, domain: Domain, index: int, trusted: Sequenc
     return Place(maar, link_layer=level.link_layer)
 
 
-def _nearest_link(levels: Sequence[RelayLevel], domain: Domain) -> Link | None:
+def _nearest_maar(levels: Sequence[RelayLevel], domain: Domain) -> Maar | None:
     for level in reversed(levels):
         if level.link_address != UNSPECIFIED:
-            found = (link for link in domain.links if link.prefix.contains(level.link_address))
-            return next(found, None)
+            return _maar_at(domain, level.link_address)
     return None

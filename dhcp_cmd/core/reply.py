@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.lease import has_pool, kind_of
@@ -29,8 +28,7 @@ _TEXT: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """One address or prefix as it is told: lifetimes in seconds."""
 
     prefix: Prefix
@@ -38,8 +36,7 @@ class Lease:
     valid: int
 
 
-@dataclass(frozen=True, slots=True)
-class IaReply:
+class IaReply(NamedTuple):
     """One IA of the answer: leases, or a status instead."""
 
     ia: IaRequest

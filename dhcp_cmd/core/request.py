@@ -7,12 +7,13 @@ from typing import Final
 from dhcp_cmd.core.errors import Rejected
 from dhcp_cmd.core.model import BindingRequest, IaRequest, LeaseHint, RelayLevel
 from dmm_wire import dmm
-from dmm_wire.address import Prefix
+from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import (
     ClientMessage,
     Options,
     RelayMessage,
+    Unwrapped,
     first,
     parse_options,
     unwrap,
@@ -51,20 +52,30 @@ _SERVER_ID_RULE: Final[dict[int, bool | None]] = {
 }
 
 
-def read_request(data: bytes, source: bytes, enterprise: int) -> BindingRequest:
-    """Read a client's message with the relay levels around it.
+def read_request(
+    data: bytes, source: bytes, enterprise: int, link: bytes = UNSPECIFIED
+) -> BindingRequest:
+    """Read a client's message with the relay levels around it, as `request_of`. Raises WireError, Rejected."""
+    return request_of(unwrap(data), source, enterprise, link)
+
+
+def request_of(
+    unwrapped: Unwrapped, source: bytes, enterprise: int, link: bytes = UNSPECIFIED
+) -> BindingRequest:
+    """The request in a message and the relay levels around it.
 
     `source` is the UDP source address (16 octets), `enterprise` the number whose option 17 carries the DMM
-    sub-options at a relay level. Unknown options are passed over (RFC 9915 section 16); of an option that may
-    appear once, the first counts; IA_TA is ignored (section 21.5); an IAID that comes twice counts once. Whether
-    a Server Identifier is this server's is for `decide`.
+    sub-options at a relay level, `link` an address of the link that a message without a relay came from. Unknown
+    options are passed over (RFC 9915 section 16); of an option that may appear once, the first counts; IA_TA is
+    ignored (section 21.5); an IAID that comes twice counts once. Whether a Server Identifier is this server's is for
+    `decide`.
 
     Raises WireError for malformed bytes, Rejected for what section 16 has a server discard.
     """
-    relays, client, _ = unwrap(data)
+    relays, client, _ = unwrapped
     if relays and relays[0].type != _RELAY_FORW:
         raise Rejected("message-type")
-    return _client(client, _levels(relays, source, enterprise), source)
+    return _client(client, _levels(relays, source, enterprise), source, link)
 
 
 def _levels(
@@ -94,7 +105,7 @@ def _levels(
 
 
 def _client(
-    message: ClientMessage, levels: tuple[RelayLevel, ...], source: bytes
+    message: ClientMessage, levels: tuple[RelayLevel, ...], source: bytes, link: bytes
 ) -> BindingRequest:
     options = message.options
     client_id, server_id = first(options, _CLIENTID), first(options, _SERVERID)
@@ -109,6 +120,7 @@ def _client(
         ias=ias,
         relays=levels,
         source=source,
+        link=link,
     )
 
 

@@ -70,14 +70,14 @@ class MobilityHandler(Handler):
             self._cmd = Cmd(open_store(self.configuration.database), self.configuration.settings)
         return self._cmd
 
-    def read(self, datagram: bytes, source: bytes) -> BindingRequest | None:
+    def read(self, datagram: bytes, source: bytes, link: bytes) -> BindingRequest | None:
         """The request of a datagram, None for a Leasequery (RFC 5007), which other extensions
         answer.
 
         Raises WireError or Rejected, each with a reason.
         """
         try:
-            return read_request(datagram, source, self.configuration.settings.enterprise)
+            return read_request(datagram, source, self.configuration.settings.enterprise, link)
         except Rejected:
             if unwrap(datagram).client.type == MessageType.LEASEQUERY:
                 return None

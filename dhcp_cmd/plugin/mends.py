@@ -85,8 +85,8 @@ def apply_in_main() -> None:
     noise_filter()
 
 
-def apply_in_worker(read: Callable[[bytes, bytes], BindingRequest | None]) -> None:
-    """Apply what a worker needs. `read(datagram, source)` makes the request of a datagram; it
+def apply_in_worker(read: Callable[[bytes, bytes, bytes], BindingRequest | None]) -> None:
+    """Apply what a worker needs. `read(datagram, source, link)` makes the request of a datagram; it
     raises WireError or Rejected for one to drop, and says None for one that is not the CMD's."""
     original_bytes(read)
     confirm_is_decided()
@@ -286,7 +286,7 @@ def confirm_is_decided() -> None:
     MessageHandler.init_response = staticmethod(_mended(init_response))
 
 
-def original_bytes(read: Callable[[bytes, bytes], BindingRequest | None]) -> None:
+def original_bytes(read: Callable[[bytes, bytes, bytes], BindingRequest | None]) -> None:
     """dhcpkit forgets a datagram's bytes when it has parsed it, and validates it by rules of its
     own.
 
@@ -309,7 +309,7 @@ def original_bytes(read: Callable[[bytes, bytes], BindingRequest | None]) -> Non
             packet.binding_request = (
                 None
                 if packet.received_over_tcp
-                else read(packet.data, packet.source_address.packed)
+                else read(packet.data, packet.source_address.packed, packet.link_address.packed)
             )
         except (WireError, Rejected) as error:
             counters.count(error.reason)

@@ -116,7 +116,7 @@ class StaticOptions:
         return self._encoded(request == _SOLICIT, reply, requested, holding)
 
     def _read_option_request(self, body: bytes) -> frozenset[int]:
-        codes = (int.from_bytes(body[i : i + 2], "big") for i in range(0, len(body), 2))
+        codes = (int.from_bytes(body[i : i + 2], "big") for i in range(0, len(body) - 1, 2))
         return self._codes.intersection(codes)
 
     def _encode(

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from dhcp_cmd.core.errors import Rejected
 from dhcp_cmd.core.model import BindingRequest, Decision
-from dhcp_cmd.core.request import read_request
+from dhcp_cmd.core.request import request_of
 from dhcp_cmd.server.filters import Facts, StaticOptions, hold
 from dhcp_cmd.server.plan import ListenerPlan, Plan
 from dhcp_cmd.server.replies import encode_client, encode_relayed
@@ -97,9 +97,12 @@ class Responder:
         """The request of a datagram; None, and counted, where it is not to be decided."""
         try:
             unwrapped = unwrap(arrival.data)
-            request = read_request(arrival.data, arrival.source, self.settings.enterprise)
-            holding = self._holding(unwrapped, arrival.listener)
-            refusal = self._refusal(request, arrival.listener, holding)
+            listener = arrival.listener
+            request = request_of(
+                unwrapped, arrival.source, self.settings.enterprise, listener.link_address
+            )
+            holding = self._holding(unwrapped, listener)
+            refusal = self._refusal(request, listener, holding)
         except (WireError, Rejected) as error:
             refusal = error.reason
         except Exception as error:

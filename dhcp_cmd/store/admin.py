@@ -5,7 +5,7 @@ see to it), and a running CMD sees it in its next transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -275,20 +275,20 @@ def _refuse(what: str, prefix: Prefix, kind: str, others: Sequence[tuple[Prefix,
 
 def _check_leftovers(connection: Connection, spec: MaarSpec) -> None:
     """Raise AdminError while a lifetime promised out of a removed pool still runs on part of a new one."""
+    held = select(t.binding.c.prefix, t.binding.c.prefix_length, t.maar.c.name).join(
+        t.maar, t.maar.c.id == t.binding.c.anchor_id
+    )
     for pool in spec.pools:
-        query = (
-            select(t.binding.c.prefix, t.binding.c.prefix_length, t.maar.c.name)
-            .join(t.maar, t.maar.c.id == t.binding.c.anchor_id)
-            .where(t.binding.c.prefix <= pool.prefix.last)
-            .where(t.binding.c.last_address >= pool.prefix.address)
-            .limit(1)
-        )
-        row = connection.execute(query).first()
-        if row is not None:
-            raise AdminError(
-                f"pool {pool.prefix} of MAAR {spec.name} overlaps {Prefix(row[0], row[1])}, "
-                f"which removed MAAR {row[2]} gave out and whose lifetime still runs"
-            )
+        prefix = pool.prefix
+        around = {Prefix.of(prefix.address, length).address for length in range(prefix.length)}
+        inside = held.where(t.binding.c.prefix.between(prefix.address, prefix.last)).limit(1)
+        outside = held.where(t.binding.c.prefix.in_(around))
+        for address, length, maar in (*connection.execute(inside), *connection.execute(outside)):
+            if overlap(Prefix(address, length), prefix):
+                raise AdminError(
+                    f"pool {prefix} of MAAR {spec.name} overlaps {Prefix(address, length)}, "
+                    f"which removed MAAR {maar} gave out and whose lifetime still runs"
+                )
 
 
 def find_maar(domain: Domain, name: str) -> Maar:
@@ -340,8 +340,7 @@ def remove_maar(
         for node in _visitors(transaction, maar.id):
             if node.serving == maar.id:
                 changes.append(Record(_departure(node, now)))
-            left = replace(
-                node,
+            left = node._replace(
                 serving=None if node.serving == maar.id else node.serving,
                 previous=None if node.previous == maar.id else node.previous,
             )

@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from dhcp_cmd.core.ports import Collision, StoreError
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The revision of schema/migrations that this program reads and writes."""
 
 _READ_ONLY = "dmm_read_only"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import Row
@@ -94,6 +93,12 @@ def pool_of(row: Row[Any]) -> Pool:
     )
 
 
+@lru_cache(maxsize=16_384)
+def identity_text(identity: Identity) -> str:
+    """The same node speaks more than once, and is looked for each time."""
+    return str(identity)
+
+
 NODE = (
     "id",
     "serving_id",
@@ -106,6 +111,7 @@ NODE = (
     "heard_before",
     "conflict_at",
 )
+NEW_NODE = (*NODE, "idle")
 
 
 def node_of(row: Sequence[Any], identities: Iterable[Identity]) -> Node:
@@ -144,12 +150,17 @@ def node_values(node: Node) -> Values:
     )
 
 
+def new_node_values(node: Node, idle: bool) -> Values:
+    """The columns NEW_NODE of a node. The triggers see to `idle` too; that they find it right spares them a write."""
+    return (*node_values(node), int(idle))
+
+
 IDENTITY = ("node_id", "subtype", "value", "text")
 
 
 def identity_values(node: int, identity: Identity) -> Values:
     """The columns IDENTITY of one identity."""
-    return (node, int(identity.subtype), identity.value, str(identity))
+    return (node, int(identity.subtype), identity.value, identity_text(identity))
 
 
 def binding_of(row: Iterable[Any]) -> Binding:
@@ -158,13 +169,11 @@ def binding_of(row: Iterable[Any]) -> Binding:
         prefix,
         length,
         _text,
-        _last,
         kind,
         node,
         iaid,
         anchor,
         pool,
-        slot,
         state,
         assigned_at,
         preferred_until,
@@ -180,7 +189,6 @@ def binding_of(row: Iterable[Any]) -> Binding:
         iaid,
         anchor,
         pool,
-        slot,
         _STATES[state],
         assigned_at,
         preferred_until,
@@ -195,13 +203,11 @@ BINDING = (
     "prefix",
     "prefix_length",
     "prefix_text",
-    "last_address",
     "kind",
     "node_id",
     "iaid",
     "anchor_id",
     "pool_id",
-    "slot",
     "state",
     "assigned_at",
     "preferred_until",
@@ -219,13 +225,11 @@ def binding_values(binding: Binding) -> Values:
         prefix.address,
         prefix.length,
         _text(prefix),
-        prefix.last,
         binding.kind.value,
         binding.node,
         binding.iaid,
         binding.anchor,
         binding.pool,
-        binding.slot,
         binding.state.value,
         binding.assigned_at,
         binding.preferred_until,
@@ -261,18 +265,19 @@ def life_values(binding: Binding) -> Values:
     )
 
 
-_holding = attrgetter("prefix", "kind", "node", "iaid", "anchor", "pool", "slot")
-_life_but_lifetimes = attrgetter("state", "assigned_at", "hold_until", "ended_at", "reusable_at")
+_HOLDING = Binding._fields.index("state")
+_PREFERRED = Binding._fields.index("preferred_until")
+_VALID = Binding._fields.index("valid_until")
 
 
 def is_same_holding(before: Binding, after: Binding) -> bool:
     """Whether nothing changed but what does in the life of a binding."""
-    return bool(_holding(before) == _holding(after))
+    return before[:_HOLDING] == after[:_HOLDING]
 
 
 def is_extension(before: Binding, after: Binding) -> bool:
-    """Whether, of the same holding, nothing but the lifetimes changed: most writes are Renews."""
-    return bool(_life_but_lifetimes(before) == _life_but_lifetimes(after))
+    """Whether nothing but the lifetimes changed: most writes are Renews."""
+    return before[:_PREFERRED] == after[:_PREFERRED] and before[_VALID + 1 :] == after[_VALID + 1 :]
 
 
 EVENT = (

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
@@ -33,12 +32,14 @@ from dhcp_cmd.store.rows import (
     binding_values,
     domain_of,
     event_values,
+    identity_text,
     identity_values,
     is_extension,
     is_same_holding,
     life_values,
     link_of,
     maar_of,
+    new_node_values,
     node_of,
     node_values,
     pool_of,
@@ -46,7 +47,10 @@ from dhcp_cmd.store.rows import (
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 
-_CHUNK = 10_000
+_WALK = 1_000
+"""Rows read at a time in search of a gap."""
+_LIST_SIZES = (1, 4, 16, 64, 256, 1_024, 4_096)
+LONGEST_LIST = _LIST_SIZES[-1]
 """Values in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
 
 
@@ -81,24 +85,22 @@ class SqlTransaction:
     def read(self, lookups: Sequence[Lookup]) -> Snapshot:
         """One read for all requests of a batch: four statements."""
         snapshot = Snapshot(self.domain())
-        asked = {identity for lookup in lookups for identity in lookup.identities}
+        asked = {identity_text(each) for lookup in lookups for each in lookup.identities}
         candidates = {address for lookup in lookups for address in lookup.candidates}
         with self._errors():
             self._read_nodes(asked, snapshot)
-            for row in self._in(q.BINDINGS, snapshot.bindings):
+            for row in self._in(q.BINDINGS, list(snapshot.bindings)):
                 binding = binding_of(row)
                 snapshot.bindings[binding.node][binding.prefix.address] = binding
                 self._stored[binding.prefix.address] = binding
-            snapshot.taken.update((row[0], row[1]) for row in self._in(q.TAKEN, candidates))
+            snapshot.taken.update([(row[0], row[1]) for row in self._in(q.TAKEN, list(candidates))])
         return snapshot
 
-    def _read_nodes(self, asked: set[Identity], snapshot: Snapshot) -> None:
+    def _read_nodes(self, asked: set[str], snapshot: Snapshot) -> None:
         found: dict[NodeId, tuple[Any, list[Identity]]] = {}
-        for subtype, value, *row in self._in(q.NODES, {identity.value for identity in asked}):
+        for subtype, value, *row in self._in(q.NODES, list(asked)):
             found.setdefault(row[0], (row, []))[1].append(Identity(subtype, value))
         for number, (row, identities) in found.items():
-            if asked.isdisjoint(identities):
-                continue  # the same octets under another subtype
             node = node_of(row, identities)
             snapshot.bindings[number] = {}
             self._loaded.add(number)
@@ -136,30 +138,43 @@ class SqlTransaction:
         if self._store.full_pools.get(pool.id) == reclaimed:
             return None
         batch = {address for held in snapshot.bindings.values() for address in held}
-        seen_by_batch = False
-        for low, high in ((start, pool.size), (0, start)):
-            slot = low
-            while (free := self._free_slot(pool.id, slot, high)) is not None:
-                unit = pool.unit(free)
-                if unit.address not in batch and unit.address not in snapshot.taken:
-                    return unit
-                seen_by_batch = True
-                slot = free + 1
-        if not (seen_by_batch or self._wrote):
+        free = self._free_unit(pool, start, pool.size, batch)
+        if free is None:
+            free = self._free_unit(pool, 0, start, batch)
+        if free is None and not (self._wrote or self._holds_any(pool, batch)):
             # Walked once; until something comes back to it, nobody need walk it again. (What this
             # transaction itself wrote may be rolled back.)
             self._store.full_pools[pool.id] = reclaimed
-        return None
+        return free
 
-    def _free_slot(self, pool: PoolId, slot: int, high: int) -> int | None:
-        """The first slot from `slot` up to `high` (exclusive) without a row."""
+    def _free_unit(self, pool: Pool, slot: int, high: int, batch: set[bytes]) -> Prefix | None:
+        """The first unit in the slots from `slot` up to `high` (exclusive) without a row, and not in `batch`."""
         if slot >= high:
             return None
-        where = {"pool": pool, "slot": slot}
-        if not self.connection.execute(q.SLOT_TAKEN, where).scalar_one():
-            return slot
-        free = int(self.connection.execute(q.RUN_END, where).scalar_one()) + 1
-        return free if free < high else None
+        first, last = pool.unit(slot).address, pool.unit(high - 1).last
+        while True:
+            rows = self.connection.execute(
+                q.TAKEN_FROM, {"first": first, "last": last, "most": _WALK}
+            ).all()
+            for (address,) in rows:
+                taken = pool.slot_of(address)
+                while slot < taken:
+                    if (unit := pool.unit(slot)).address not in batch:
+                        return unit
+                    slot += 1
+                slot = taken + 1
+                first = address
+            if len(rows) < _WALK:
+                break
+            first = (int.from_bytes(first, "big") + 1).to_bytes(16, "big")
+        while slot < high:
+            if (unit := pool.unit(slot)).address not in batch:
+                return unit
+            slot += 1
+        return None
+
+    def _holds_any(self, pool: Pool, batch: set[bytes]) -> bool:
+        return any(0 <= pool.slot_of(address) < pool.size for address in batch)
 
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """At most `limit` bindings to reap: those whose lifetime, or whose time anchored away (`hold_until`), ran out,
@@ -203,7 +218,9 @@ class SqlTransaction:
         gone = grouped.dropped_nodes
         if not gone:
             return {}
-        freed = {Identity(row[0], row[1]): NodeId(row[2]) for row in self._in(q.IDENTITIES, gone)}
+        freed = {
+            Identity(row[0], row[1]): NodeId(row[2]) for row in self._in(q.IDENTITIES, list(gone))
+        }
         freed.update({each: node.id for node in gone.values() if node for each in node.identities})
         for identity in freed:
             self._owners.pop(identity, None)
@@ -214,18 +231,22 @@ class SqlTransaction:
             for identity in node.identities
             if identity in freed
         }
-        self._in(q.FREE_IDENTITIES, heirs)
-        self._in(q.RETIRE_IDENTITIES, gone.keys() - heirs.keys())
+        self._in(q.FREE_IDENTITIES, list(heirs))
+        self._in(q.RETIRE_IDENTITIES, list(gone.keys() - heirs.keys()))
         return heirs
 
     def _write_nodes(self, grouped: Grouped) -> None:
         inserted, updated = grouped.nodes.inserted, grouped.nodes.updated
-        self._many(q.INSERT_NODE, [node_values(node) for node in inserted.values()])
+        holders = {binding.node for binding in grouped.bindings.all()}
+        self._many(
+            q.INSERT_NODE,
+            [new_node_values(node, node.id not in holders) for node in inserted.values()],
+        )
         self._each_found(q.UPDATE_NODE, [_key_last(node_values(node)) for node in updated.values()])
         unread = [number for number in updated if number not in self._loaded]
         for subtype, value, owner in self._in(q.IDENTITIES, unread):
             self._owners[Identity(subtype, value)] = owner
-        self._many(q.FREE_IDENTITY, [(each.value, int(each.subtype)) for each in grouped.freed])
+        self._many(q.FREE_IDENTITY, [(identity_text(each),) for each in grouped.freed])
         for identity in grouped.freed:
             self._owners.pop(identity, None)
         new = []
@@ -254,9 +275,9 @@ class SqlTransaction:
             if before is None or not is_same_holding(before, binding):
                 replaced.append(_key_last(binding_values(binding)))
             elif is_extension(before, binding):
-                extended.append((binding.preferred_until, binding.valid_until, key))
+                extended.append((binding.preferred_until, binding.valid_until, binding.node, key))
             else:
-                changed.append((*life_values(binding), key))
+                changed.append((*life_values(binding), binding.node, key))
         self._each_found(q.EXTEND_BINDING, extended)
         self._each_found(q.CHANGE_BINDING, changed)
         self._each_found(q.UPDATE_BINDING, replaced)
@@ -277,12 +298,12 @@ class SqlTransaction:
 
     # --- how statements are run ---
 
-    def _in(self, statement: Any, values: Iterable[object]) -> Iterable[Any]:
-        """Run a statement that has the IN list `asked` for all `values`."""
-        rest = iter(values)
+    def _in(self, listed: q.Listed, values: Sequence[object]) -> Sequence[Any]:
+        """Run a statement for all of its `values`; its rows."""
         rows: list[Any] = []
-        while chunk := list(islice(rest, _CHUNK)):
-            result = self.connection.execute(statement, {"asked": chunk})
+        for start in range(0, len(values), LONGEST_LIST):
+            text, padded = self._store.listed(listed, values[start : start + LONGEST_LIST])
+            result = self.connection.exec_driver_sql(text, padded)
             if result.returns_rows:
                 rows += result
         return rows
@@ -326,12 +347,23 @@ class SqlStore:
         self.full_pools: dict[PoolId, int] = {}
         """Pools seen full, with what their counter `reclaimed` was then."""
         self._driver_texts: dict[q.Many, str | None] = {}
+        self._lists: dict[tuple[q.Listed, int], str] = {}
 
     def driver_text(self, many: q.Many) -> str | None:
         """`many.driver_text` of this database's driver, made once."""
         if many not in self._driver_texts:
             self._driver_texts[many] = many.driver_text(self.engine.dialect)
         return self._driver_texts[many]
+
+    def listed(self, listed: q.Listed, values: Sequence[object]) -> tuple[str, tuple[object, ...]]:
+        """A statement's text for so many values, and the values, the last one repeated up to one of few sizes: a text
+        that was seen before is not prepared again.
+        """
+        size = next(size for size in _LIST_SIZES if len(values) <= size)
+        text = self._lists.get((listed, size))
+        if text is None:
+            text = self._lists[listed, size] = listed.text(self.engine.dialect, size)
+        return text, (*values, *[values[-1]] * (size - len(values)))
 
     @contextmanager
     def transaction(self) -> Iterator[SqlTransaction]:

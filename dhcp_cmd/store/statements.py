@@ -1,10 +1,10 @@
-"""The statements of a batch, built once; `asked` is always an IN list of any size."""
+"""The statements of a batch, built once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BindParameter,
@@ -16,7 +16,6 @@ from sqlalchemy import (
     Update,
     bindparam,
     delete,
-    exists,
     insert,
     literal_column,
     select,
@@ -24,38 +23,74 @@ from sqlalchemy import (
 )
 
 from dhcp_cmd.store import tables as t
-from dhcp_cmd.store.rows import BINDING, EVENT, IDENTITY, LIFE, NODE
+from dhcp_cmd.store.rows import BINDING, EVENT, IDENTITY, LIFE, NEW_NODE, NODE
 
 # Literals, not parameters: SQLite uses a partial index only where it can see that its condition holds.
 _ENDED: ColumnElement[str] = literal_column("'ended'")
 
-_asked: BindParameter[Any] = bindparam("asked", expanding=True)
 _known = t.node_identity.alias("known")
 
-# All identities of the nodes that have one of the values asked for. The subtype is compared afterwards.
-NODES = (
-    select(
-        t.node_identity.c.subtype,
-        t.node_identity.c.value,
-        *(t.mobile_node.c[name] for name in NODE),
-    )
-    .join(t.node_identity, t.node_identity.c.node_id == t.mobile_node.c.id)
-    .where(
-        t.mobile_node.c.id.in_(
-            select(_known.c.node_id).where(
-                _known.c.value.in_(_asked), _known.c.retired == literal_column("0")
+Among: TypeAlias = Callable[[ColumnElement[Any]], ColumnElement[bool]]
+"""Whether a column has one of the values asked for."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Listed:
+    """A statement that takes a list of values, and nothing else. `build` makes it, with the engine's way to say
+    "among these".
+    """
+
+    build: Callable[[Among], Any]
+
+    def text(self, dialect: Dialect, size: int) -> str:
+        """The statement's text with a placeholder for each of `size` values."""
+        values: list[BindParameter[Any]] = [bindparam(f"value_{number}") for number in range(size)]
+        compiled = self.build(lambda column: column.in_(values)).compile(dialect=dialect)
+        if len(compiled.positiontup or ()) != size:
+            raise ValueError(f"{compiled} takes more than a list")
+        return str(compiled)
+
+
+# All identities of the nodes that are known by one of those asked for (their texts).
+NODES = Listed(
+    lambda among: (
+        select(
+            t.node_identity.c.subtype,
+            t.node_identity.c.value,
+            *(t.mobile_node.c[name] for name in NODE),
+        )
+        .join(t.node_identity, t.node_identity.c.node_id == t.mobile_node.c.id)
+        .where(
+            t.mobile_node.c.id.in_(
+                select(_known.c.node_id).where(
+                    among(_known.c.text), _known.c.retired == literal_column("0")
+                )
             )
         )
+        # One order for all: engines that lock rows (SQLite has one writer and ignores this) cannot deadlock.
+        .order_by(t.mobile_node.c.id, t.node_identity.c.id)
+        .with_for_update(of=t.mobile_node)
     )
-    # One order for all: engines that lock rows (SQLite has one writer and ignores this) cannot deadlock.
-    .order_by(t.mobile_node.c.id, t.node_identity.c.id)
-    .with_for_update(of=t.mobile_node)
 )
-BINDINGS = select(t.binding).where(t.binding.c.node_id.in_(_asked))
-TAKEN = select(t.binding.c.prefix, t.binding.c.node_id).where(t.binding.c.prefix.in_(_asked))
-IDENTITIES = select(
-    t.node_identity.c.subtype, t.node_identity.c.value, t.node_identity.c.node_id
-).where(t.node_identity.c.node_id.in_(_asked))
+BINDINGS = Listed(lambda among: select(t.binding).where(among(t.binding.c.node_id)))
+TAKEN = Listed(
+    lambda among: select(t.binding.c.prefix, t.binding.c.node_id).where(among(t.binding.c.prefix))
+)
+IDENTITIES = Listed(
+    lambda among: select(
+        t.node_identity.c.subtype, t.node_identity.c.value, t.node_identity.c.node_id
+    ).where(among(t.node_identity.c.node_id))
+)
+FREE_IDENTITIES = Listed(
+    lambda among: delete(t.node_identity).where(among(t.node_identity.c.node_id))
+)
+RETIRE_IDENTITIES = Listed(
+    lambda among: (
+        update(t.node_identity)
+        .where(among(t.node_identity.c.node_id))
+        .values(retired=t.node_identity.c.node_id)
+    )
+)
 
 # What is due goes by time and, at one instant, by kind: the addresses of a LINK prefix end before it does, whatever
 # the limit. A prefix that came free before an address of it would go to a node that can never get that address.
@@ -101,22 +136,12 @@ LAST_HELD = (
     .limit(1)
 )
 
-_next = t.binding.alias("next")
-SLOT_TAKEN = select(
-    exists().where(t.binding.c.pool_id == bindparam("pool"), t.binding.c.slot == bindparam("slot"))
-)
-# The end of the run of taken slots that begins at `slot`: the walk stops at the first gap.
-RUN_END = (
-    select(t.binding.c.slot)
-    .where(
-        t.binding.c.pool_id == bindparam("pool"),
-        t.binding.c.slot >= bindparam("slot"),
-        ~exists().where(
-            _next.c.pool_id == t.binding.c.pool_id, _next.c.slot == t.binding.c.slot + 1
-        ),
-    )
-    .order_by(t.binding.c.slot)
-    .limit(1)
+# What is taken of a range, in the order of the addresses.
+TAKEN_FROM = (
+    select(t.binding.c.prefix)
+    .where(t.binding.c.prefix.between(bindparam("first"), bindparam("last")))
+    .order_by(t.binding.c.prefix)
+    .limit(bindparam("most"))
 )
 RECLAIMED = select(t.pool.c.reclaimed).where(t.pool.c.id == bindparam("pool"))
 
@@ -151,19 +176,21 @@ def _insert(table: Table, columns: Sequence[str]) -> Many:
     return Many(insert(table).inline().values(values), tuple(columns))
 
 
-def _update(table: Table, key: str, columns: Sequence[str]) -> Many:
-    """UPDATE of `columns` (in the order of the table) where `key` is the last value of the row."""
+def _update(table: Table, key: Sequence[str], columns: Sequence[str]) -> Many:
+    """UPDATE of `columns` (in the order of the table) where `key` is the last values of the row."""
     values = {name: bindparam(name, type_=table.c[name].type) for name in columns}
-    statement = update(table).where(table.c[key] == bindparam("key_")).values(values)
-    return Many(statement, (*columns, "key_"))
+    where = [table.c[name] == bindparam(f"{name}_") for name in key]
+    return Many(
+        update(table).where(*where).values(values), (*columns, *(f"{name}_" for name in key))
+    )
 
 
-INSERT_NODE = _insert(t.mobile_node, NODE)
+INSERT_NODE = _insert(t.mobile_node, NEW_NODE)
 INSERT_IDENTITY = _insert(t.node_identity, IDENTITY)
 INSERT_BINDING = _insert(t.binding, BINDING)
 INSERT_EVENT = _insert(t.history, EVENT)
 
-UPDATE_NODE = _update(t.mobile_node, "id", NODE[1:])
+UPDATE_NODE = _update(t.mobile_node, ("id",), NODE[1:])
 BURY_NODE = Many(
     update(t.mobile_node)
     .where(t.mobile_node.c.id == bindparam("key_"))
@@ -171,10 +198,11 @@ BURY_NODE = Many(
     ("serving_id", "previous_id", "idle", "heir", "key_"),
 )
 
-# Each touches fewer indexes than the next.
-EXTEND_BINDING = _update(t.binding, "prefix", ("preferred_until", "valid_until"))
-CHANGE_BINDING = _update(t.binding, "prefix", LIFE)
-UPDATE_BINDING = _update(t.binding, "prefix", BINDING[1:])
+# Each touches fewer indexes than the next. The first two are for a row of the same node, and go by its primary key.
+_KEY = ("node_id", "prefix")
+EXTEND_BINDING = _update(t.binding, _KEY, ("preferred_until", "valid_until"))
+CHANGE_BINDING = _update(t.binding, _KEY, LIFE)
+UPDATE_BINDING = _update(t.binding, ("prefix",), BINDING[1:])
 
 _owner: BindParameter[Any] = bindparam("owner", type_=t.binding.c.node_id.type)
 DELETE_BINDING = Many(
@@ -184,17 +212,10 @@ DELETE_BINDING = Many(
     ),
     ("key_", "owner", "owner"),
 )
-FREE_IDENTITIES = delete(t.node_identity).where(t.node_identity.c.node_id.in_(_asked))
-RETIRE_IDENTITIES = (
-    update(t.node_identity)
-    .where(t.node_identity.c.node_id.in_(_asked))
-    .values(retired=literal_column("1"))
-)
 FREE_IDENTITY = Many(
     delete(t.node_identity).where(
-        t.node_identity.c.value == bindparam("value_"),
-        t.node_identity.c.subtype == bindparam("subtype_"),
+        t.node_identity.c.text == bindparam("text_"),
         t.node_identity.c.retired == literal_column("0"),
     ),
-    ("value_", "subtype_"),
+    ("text_",),
 )

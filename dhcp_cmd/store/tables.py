@@ -83,7 +83,7 @@ node_identity = Table(
     Column("subtype", SmallInteger),
     Column("value", Bytes),
     Column("text", Text),
-    Column("retired", SmallInteger),
+    Column("retired", BigInteger),
 )
 
 binding = Table(
@@ -92,13 +92,11 @@ binding = Table(
     Column("prefix", Address, primary_key=True),
     Column("prefix_length", SmallInteger),
     Column("prefix_text", Text),
-    Column("last_address", Address),
     Column("kind", Text),
     Column("node_id", BigInteger),
     Column("iaid", BigInteger),
     Column("anchor_id", BigInteger),
     Column("pool_id", BigInteger),
-    Column("slot", BigInteger),
     Column("state", Text),
     Column("assigned_at", Time),
     Column("preferred_until", Time),

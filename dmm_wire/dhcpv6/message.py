@@ -7,7 +7,6 @@ option means is `dmm_wire.dhcpv6.options`' business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
@@ -29,8 +28,7 @@ _option_header = _OPTION_HEADER.unpack_from
 _relay_header = _RELAY_HEADER.unpack_from
 
 
-@dataclass(frozen=True, slots=True)
-class ClientMessage:
+class ClientMessage(NamedTuple):
     """A message between client and server (RFC 9915 section 8).
 
     `type` is any message type except the two of relay agents, known or not: a relay agent also
@@ -50,8 +48,7 @@ class ClientMessage:
         return bytes((self.type,)) + self.transaction_id + encode_options(self.options)
 
 
-@dataclass(frozen=True, slots=True)
-class RelayMessage:
+class RelayMessage(NamedTuple):
     """A Relay-forward or Relay-reply message (RFC 9915 section 9); addresses have 16 octets."""
 
     type: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from dhcp_cmd.core.model import (
@@ -88,12 +87,12 @@ def commuter(folder: Path) -> SqlStore:
                     detail="two at once",
                 )
             ),
-            *(PutBinding(b, True) for b in (*at_home, replace(away, state=State.DEPRECATED))),
+            *(PutBinding(b, True) for b in (*at_home, away._replace(state=State.DEPRECATED))),
             PutBinding(over, True),
         ]
         transaction.write(first)
         transaction.write([DropBinding(over.prefix, 2), PutBinding(next_one, True)])
-        merged = replace(next_one, node=3)
+        merged = next_one._replace(node=3)
         transaction.write(
             [
                 PutNode(a_node(3), True),

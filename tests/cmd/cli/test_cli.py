@@ -74,8 +74,8 @@ def lived(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def test_upgrade_makes_and_says_so(shell: Shell) -> None:
-    assert shell.ok("db", "upgrade") == "made, schema version 0001\n"
-    assert shell.ok("db", "upgrade") == "schema version 0001 already\n"
+    assert shell.ok("db", "upgrade") == "made, schema version 0002\n"
+    assert shell.ok("db", "upgrade") == "schema version 0002 already\n"
     assert shell.ok("db", "check") == "sound\n"
 
 
@@ -272,7 +272,7 @@ def test_trace_anchors_handovers(lived: Shell) -> None:
 
 def test_status(lived: Shell) -> None:
     found = json.loads(lived.ok("status", "--json"))
-    assert found["schema_version"] == "0001"
+    assert found["schema_version"] == "0002"
     assert found["nodes"] == 3
     assert found["bindings"] == {"active": 4, "deprecated": 1, "ended": 0}
     assert found["maars"][0] == {
@@ -399,10 +399,10 @@ def test_a_failure_is_one_line_and_1(shell: Shell, tmp_path: Path) -> None:
 def test_another_schema_version(shell: Shell) -> None:
     shell.ok("db", "upgrade")
     connection = sqlite3.connect(shell.file)
-    connection.execute("UPDATE alembic_version SET version_num = '0002'")
+    connection.execute("UPDATE alembic_version SET version_num = '0003'")
     connection.commit()
     connection.close()
-    newer = "schema version 0002 is newer than this program's 0001; upgrade the program"
+    newer = "schema version 0003 is newer than this program's 0002; upgrade the program"
     for command in (("status",), ("db", "upgrade"), ("db", "check")):
         assert shell(*command) == (1, "", f"dhcp-cmd: {shell.file}: {newer}\n")
 

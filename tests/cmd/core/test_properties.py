@@ -351,7 +351,7 @@ class Run:
                 elif link.state is State.ENDED:
                     assert (link.reusable_at or 0) > (row.reusable_at or 0)
             else:
-                assert [p.slot(row.prefix) for p in pools if p.id == row.pool] == [row.slot]
+                assert [p.slot(row.prefix) is None for p in pools if p.id == row.pool] == [False]
             assert row.preferred_until <= row.valid_until
             if row.state is State.ENDED:
                 assert row.ended_at is not None

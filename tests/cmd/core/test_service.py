@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import pytest
 
 from dhcp_cmd import service
 from dhcp_cmd.core.decide import decide
+from dhcp_cmd.core.inquire import Inquiry
 from dhcp_cmd.core.model import (
-    BindingRequest,
     Change,
     Decision,
     Kind,
@@ -87,9 +86,7 @@ def test_a_collision_has_the_whole_batch_decided_anew() -> None:
         world.store.tables.nodes[node.id] = node
         world.store.tables.identities |= dict.fromkeys(node.identities, node.id)
         key = first.prefix.address
-        world.store.tables.bindings[key] = replace(
-            held, prefix=first.prefix, pool=first.pool, slot=first.slot
-        )
+        world.store.tables.bindings[key] = held._replace(prefix=first.prefix, pool=first.pool)
         raise Collision("unique index")
 
     world.store.before_write = somebody_was_first
@@ -139,11 +136,11 @@ def poisonous(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request from host 13 meets a bug."""
 
     def buggy(
-        request: BindingRequest, snapshot: Snapshot, settings: Settings, now: Micros, salt: int = 0
+        inquiry: Inquiry, snapshot: Snapshot, settings: Settings, now: Micros, salt: int = 0
     ) -> Decision | Need:
-        if request.client_id == Host(13).duid:
+        if inquiry.request.client_id == Host(13).duid:
             raise ZeroDivisionError("a bug")
-        return decide(request, snapshot, settings, now, salt)
+        return decide(inquiry, snapshot, settings, now, salt)
 
     monkeypatch.setattr(service, "decide", buggy)
 

@@ -286,7 +286,7 @@ MENDED_WORKER = """
 from dhcp_cmd.core.model import BindingRequest as mended_request
 from dhcp_cmd.core.request import read_request
 for again in range(2):
-    mends.apply_in_worker(lambda data, source: read_request(data, source, 32473))
+    mends.apply_in_worker(lambda data, source, link: read_request(data, source, 32473, link))
 """
 
 

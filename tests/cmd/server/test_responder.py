@@ -112,7 +112,7 @@ def test_noise_costs_only_itself(cmd: Recorder) -> None:
     assert responder.outcomes["advertise"] == 1
 
 
-@pytest.mark.parametrize("place", ["read_request", "encode_client"])
+@pytest.mark.parametrize("place", ["request_of", "encode_client"])
 def test_a_fault_of_ours_with_one_message_costs_only_that(
     cmd: Recorder,
     monkeypatch: pytest.MonkeyPatch,
@@ -122,7 +122,7 @@ def test_a_fault_of_ours_with_one_message_costs_only_that(
     genuine = getattr(module, place)
 
     def poisoned(*arguments: object) -> object:
-        if any(b"poison" in bytes(each) for each in arguments if isinstance(each, bytes)):
+        if "poison" in repr(arguments):
             raise ZeroDivisionError
         return genuine(*arguments)
 

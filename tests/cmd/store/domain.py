@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -128,29 +127,26 @@ def a_binding(
         iaid=iaid,
         anchor=pool.maar,
         pool=pool.id,
-        slot=slot,
         state=State.ACTIVE,
         assigned_at=T0,
         preferred_until=T0 + 1800 * MICROS,
         valid_until=T0 + 3600 * MICROS,
     )
-    return replace(binding, **fields)  # type: ignore[arg-type]
+    return binding._replace(**fields)  # type: ignore[arg-type]
 
 
 def an_address(link: Binding, interface: int, iaid: int = 1) -> Binding:
     number = int.from_bytes(link.prefix.address, "big") + interface
-    return replace(
-        link,
+    return link._replace(
         prefix=Prefix(number.to_bytes(16, "big"), 128),
         kind=Kind.ADDRESS,
         iaid=iaid,
         pool=None,
-        slot=None,
     )
 
 
 def ended(binding: Binding, at: int, reusable_at: int) -> Binding:
-    return replace(binding, state=State.ENDED, ended_at=at, reusable_at=reusable_at)
+    return binding._replace(state=State.ENDED, ended_at=at, reusable_at=reusable_at)
 
 
 def event(kind: EventType, binding: Binding, at: int = T0, cause: str = "request") -> Event:

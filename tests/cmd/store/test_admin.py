@@ -189,9 +189,9 @@ def occupied(store: SqlStore) -> None:
     with store.transaction() as transaction:
         domain = transaction.domain()
         one, two = a_binding(the_pool(domain, 1), 1, 1), a_binding(the_pool(domain, 2), 1, 1)
-        away = replace(one, state=State.DEPRECATED, hold_until=T0 + HOUR)
+        away = one._replace(state=State.DEPRECATED, hold_until=T0 + HOUR)
         changes: list[Change] = [
-            PutNode(replace(a_node(1, serving=2), previous=1), True),
+            PutNode(a_node(1, serving=2)._replace(previous=1), True),
             PutBinding(away, True),
             PutBinding(two, True),
             Record(handover(1, None, 1)),

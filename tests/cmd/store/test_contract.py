@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,8 +99,8 @@ def test_what_is_written_is_read(store: Store, link: Binding) -> None:
     written(store, PutNode(node, True), *(PutBinding(b, True) for b in (link, address, pd)))
     free = link.prefix.last
     snapshot = look(store, mac(7), mac(8), candidates=[link.prefix.address, free])
-    assert {i: replace(n, identities=()) for i, n in snapshot.nodes.items()} == dict.fromkeys(
-        (duid(7), mac(7)), replace(node, identities=())
+    assert {i: n._replace(identities=()) for i, n in snapshot.nodes.items()} == dict.fromkeys(
+        (duid(7), mac(7)), node._replace(identities=())
     )
     assert set(snapshot.nodes[mac(7)].identities) == {duid(7), mac(7)}
     assert snapshot.bindings == {7: {b.prefix.address: b for b in (link, address, pd)}}
@@ -141,7 +140,7 @@ def test_an_identity_is_subtype_and_octets(store: Store) -> None:
 
 def test_a_node_learns_and_moves(store: Store) -> None:
     written(store, PutNode(a_node(7), True))
-    moved = replace(a_node(7, duid(7), mac(7), serving=2), previous=1, generation=5, flaps=2)
+    moved = a_node(7, duid(7), mac(7), serving=2)._replace(previous=1, generation=5, flaps=2)
     written(store, PutNode(moved, False))
     found = look(store, mac(7)).nodes[mac(7)]
     assert (found.serving, found.previous, found.generation, found.flaps) == (2, 1, 5, 2)
@@ -150,26 +149,26 @@ def test_a_node_learns_and_moves(store: Store) -> None:
 
 def test_a_binding_changes_ends_and_is_reclaimed(store: Store, link: Binding) -> None:
     written(store, PutNode(a_node(7), True), PutNode(a_node(8), True), PutBinding(link, True))
-    away = replace(link, state=State.DEPRECATED, hold_until=T0 + 5, valid_until=T0 + 9)
+    away = link._replace(state=State.DEPRECATED, hold_until=T0 + 5, valid_until=T0 + 9)
     written(store, PutBinding(away, False))
     assert held(store, 7) == {link.prefix.address: away}
     over = ended(away, T0 + 1, T0 + 2)
     written(store, PutBinding(over, False))
     assert held(store, 7) == {link.prefix.address: over}
-    written(store, DropBinding(link.prefix, 7), PutBinding(replace(link, node=8), True))
+    written(store, DropBinding(link.prefix, 7), PutBinding(link._replace(node=8), True))
     assert held(store, 7) == {}
-    assert held(store, 8) == {link.prefix.address: replace(link, node=8)}
+    assert held(store, 8) == {link.prefix.address: link._replace(node=8)}
 
 
 def test_what_changed_after_it_was_read_is_written(store: Store, link: Binding) -> None:
     written(store, PutNode(a_node(7), True), PutBinding(link, True))
-    extended = replace(link, valid_until=T0 + 9, preferred_until=T0 + 8)
+    extended = link._replace(valid_until=T0 + 9, preferred_until=T0 + 8)
     changes: list[Binding] = [
         extended,
-        replace(extended, state=State.DEPRECATED, hold_until=T0 + 5),
-        replace(extended, state=State.DEPRECATED, hold_until=T0 + 6),
+        extended._replace(state=State.DEPRECATED, hold_until=T0 + 5),
+        extended._replace(state=State.DEPRECATED, hold_until=T0 + 6),
         ended(extended, T0 + 7, T0 + 8),
-        replace(link, assigned_at=T0 + 9),
+        link._replace(assigned_at=T0 + 9),
     ]
     for change in changes:
         with store.transaction() as transaction:
@@ -186,7 +185,7 @@ def test_what_changed_after_it_was_read_is_written(store: Store, link: Binding) 
 
 
 def test_one_write_may_touch_a_row_many_times(store: Store, link: Binding) -> None:
-    later = replace(link, valid_until=T0 + 99)
+    later = link._replace(valid_until=T0 + 99)
     written(
         store,
         PutNode(a_node(7), True),
@@ -196,11 +195,11 @@ def test_one_write_may_touch_a_row_many_times(store: Store, link: Binding) -> No
         PutBinding(later, False),
         DropBinding(link.prefix, 7),
         PutNode(a_node(8), True),
-        PutBinding(replace(link, node=8), True),
-        PutBinding(replace(later, node=8), False),
+        PutBinding(link._replace(node=8), True),
+        PutBinding(later._replace(node=8), False),
     )
     assert held(store, 7) == {}
-    assert held(store, 8) == {link.prefix.address: replace(later, node=8)}
+    assert held(store, 8) == {link.prefix.address: later._replace(node=8)}
     written(
         store, PutBinding(link, False), DropBinding(link.prefix, link.node)
     )  # changes hands, goes
@@ -211,7 +210,7 @@ def test_one_write_may_touch_a_row_many_times(store: Store, link: Binding) -> No
 def test_the_second_one_collides_and_leaves_nothing(store: Store, link: Binding, what: str) -> None:
     written(store, PutNode(a_node(7), True), PutBinding(link, True))
     second: dict[str, list[Change]] = {
-        "prefix": [PutBinding(replace(link, node=8), True)],
+        "prefix": [PutBinding(link._replace(node=8), True)],
         "identity": [PutNode(a_node(9, mac(9), duid(7)), True)],
         "node": [PutNode(a_node(7, mac(7)), True)],
     }
@@ -237,8 +236,8 @@ def test_merge_moves_identities_and_bindings(store: Store, link: Binding) -> Non
         store,
         PutNode(a_node(7), True),
         PutNode(a_node(8, mac(8)), True),
-        PutBinding(replace(link, node=8), True),
-        Record(event(EventType.ASSIGNED, replace(link, node=8))),
+        PutBinding(link._replace(node=8), True),
+        Record(event(EventType.ASSIGNED, link._replace(node=8))),
     )
     written(
         store,
@@ -257,8 +256,8 @@ def test_merge_of_a_node_of_the_same_batch(store: Store, link: Binding) -> None:
         store,
         PutNode(a_node(7), True),
         PutNode(a_node(8, mac(8)), True),
-        PutBinding(replace(link, node=8), True),
-        Record(event(EventType.ASSIGNED, replace(link, node=8))),
+        PutBinding(link._replace(node=8), True),
+        Record(event(EventType.ASSIGNED, link._replace(node=8))),
         PutBinding(link, False),
         DropNode(8),
         PutNode(a_node(7, duid(7), mac(8)), False),
@@ -324,7 +323,7 @@ def test_due(store: Store) -> None:
     domain = domain_of(store)
     pool = the_pool(domain)
     one, two, three = (a_binding(pool, slot, 7) for slot in range(3))
-    two = replace(two, valid_until=one.valid_until + MICROS)
+    two = two._replace(valid_until=one.valid_until + MICROS)
     three = ended(three, T0, T0 + 10 * MICROS)
     written(store, PutNode(a_node(7), True), *(PutBinding(b, True) for b in (one, two, three)))
 
@@ -354,7 +353,7 @@ def test_due_names_the_addresses_of_a_prefix_before_it(store: Store, until: str)
     }
     times: dict[str, object] = {"ended_at": T0, "reusable_at": at, until: at}
     links = [
-        replace(a_binding(pool, slot, 7), state=state[until], **times)  # type: ignore[arg-type]
+        a_binding(pool, slot, 7)._replace(state=state[until], **times)  # type: ignore[arg-type]
         for slot in range(3)
     ]
     addresses = [an_address(link, interface) for link in links for interface in (1, 2)]
@@ -367,8 +366,7 @@ def test_due_names_the_addresses_of_a_prefix_before_it(store: Store, until: str)
 
 
 def test_what_is_known_of_a_node_is_read_again(store: Store) -> None:
-    node = replace(
-        a_node(7, duid(7), mac(7), serving=2),
+    node = a_node(7, duid(7), mac(7), serving=2)._replace(
         link_layer=mac(9),
         heard=b"\x05abc",
         heard_before=b"\x01xyz",
@@ -376,13 +374,13 @@ def test_what_is_known_of_a_node_is_read_again(store: Store) -> None:
     )
     written(store, PutNode(node, True))
     found = look(store, duid(7)).nodes[duid(7)]
-    assert replace(found, identities=node.identities) == node
-    changed = replace(
-        node, link_layer=None, heard=None, heard_before=b"\x05abc", conflict_at=T0 + 1
+    assert found._replace(identities=node.identities) == node
+    changed = node._replace(
+        link_layer=None, heard=None, heard_before=b"\x05abc", conflict_at=T0 + 1
     )
     written(store, PutNode(changed, False))
     found = look(store, duid(7)).nodes[duid(7)]
-    assert replace(found, identities=node.identities) == changed
+    assert found._replace(identities=node.identities) == changed
 
 
 def test_an_identity_is_dropped_and_free_again(store: Store) -> None:
@@ -410,7 +408,7 @@ def idle(store: Store, before: int, limit: int = 10) -> list[int]:
 
 
 def test_nodes_that_hold_nothing(store: Store, link: Binding) -> None:
-    nodes = [replace(a_node(number), visit_since=T0 + number) for number in (9, 7, 8)]
+    nodes = [a_node(number)._replace(visit_since=T0 + number) for number in (9, 7, 8)]
     written(store, *(PutNode(node, True) for node in nodes))
     assert [idle(store, T0 + 8), idle(store, T0 + 9)] == [[7, 8], [7, 8, 9]]
     assert idle(store, T0 + 9, 1) == [7]
@@ -419,12 +417,12 @@ def test_nodes_that_hold_nothing(store: Store, link: Binding) -> None:
     assert idle(store, T0 + 9) == [8, 9]
     written(store, PutBinding(ended(link, T0, T0), False))
     assert idle(store, T0 + 9) == [8, 9]
-    written(store, PutBinding(replace(link, node=8), False))
+    written(store, PutBinding(link._replace(node=8), False))
     assert idle(store, T0 + 9) == [7, 9]
     written(store, DropBinding(link.prefix, 8), DropNode(9))
     assert idle(store, T0 + 9) == [7, 8]
     assert look(store, duid(9)).nodes == {}
-    written(store, PutNode(replace(a_node(10, duid(9)), visit_since=T0), True))
+    written(store, PutNode(a_node(10, duid(9))._replace(visit_since=T0), True))
     assert look(store, duid(9)).nodes[duid(9)].id == 10
     assert idle(store, T0 + 9) == [10, 7, 8]
     written(store, DropNode(10))  # and a second time

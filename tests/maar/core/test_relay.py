@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from dmm_wire import dmm
@@ -253,7 +251,7 @@ def test_nothing_else_in_a_refused_answer_to_our_own_question_is_believed(
     domain = dmm.Domain((endpoint(1), endpoint(2)))
     options = tuple(each for each in answer.options if each[0] != OptionCode.VENDOR_OPTS)
     refused = dmm.to_option(dmm.DEFAULT_ENTERPRISE, (dmm.Status(status, "no"), domain))
-    data = replace(answer, options=(*options, refused)).encode()
+    data = answer._replace(options=(*options, refused)).encode()
     (log,) = maar.server_datagram(SERVER, data, 60.0)
     assert isinstance(log, act.Log)
     assert log.level == "warning"
