@@ -33,6 +33,7 @@ class Outline:
         self.path = path / "tree"
         self.bin = path / "bin"
         self.policy = path / "policy-rc.d"
+        self.no_cluster = path / "etc" / "createcluster.d" / "distributed-mobility.conf"
         self.calls = path / "calls"
         self.bin.mkdir()
         for name in HELD:
@@ -42,8 +43,10 @@ class Outline:
         text = (ROOT / "dev").read_text()
         policy = "policy=/usr/sbin/policy-rc.d\n"
         programs = next(line for line in text.splitlines() if line.startswith("programs="))
+        no_cluster = next(line for line in text.splitlines() if line.startswith("no_cluster="))
         assert policy in text
         text = text.replace(policy, f"policy={self.policy}\n")
+        text = text.replace(no_cluster, f"no_cluster={self.no_cluster}")
         text = text.replace(programs, "programs='sh:dash no-such-program:its-package'")
         (self.path / "dev").write_text(text)
         (self.path / "dev").chmod(0o755)
@@ -102,6 +105,18 @@ def test_as_root_it_gets_what_is_missing_and_no_daemon_starts(outline: Outline) 
     assert not outline.policy.exists()
 
 
+def test_postgresql_makes_no_cluster_on_the_host(outline: Outline) -> None:
+    script = outline.path / "dev"
+    script.write_text(script.read_text().replace("its-package", "postgresql"))
+    outline.apt(
+        f'cp {outline.no_cluster} {outline.bin}/seen; case "$*" in *update*) ;; *) exit 1 ;; esac'
+    )
+    outline.dev("setup")
+    assert len(outline.called("apt-get")) == 3
+    assert (outline.bin / "seen").read_text().endswith("\ncreate_main_cluster = false\n")
+    assert not outline.no_cluster.parent.parent.exists()
+
+
 def test_package_lists_are_fetched_only_when_the_install_needs_them(outline: Outline) -> None:
     outline.apt(
         f'case "$*" in *update*) touch {outline.bin}/lists ;; *) test -e {outline.bin}/lists ;; esac'
@@ -158,7 +173,7 @@ def test_set_up_is_done_once_until_something_it_reads_changes(outline: Outline) 
     assert "set up: done" in first.stderr
     installs = [call for call in outline.called("python3") if " install " in call]
     names = [call.split(".txt ")[1].split(" [")[0].strip() for call in installs]
-    assert names == ["setuptools", "./.venv/netifaces", "--editable .[cmd,dev]"]
+    assert names == ["setuptools", "./.venv/netifaces", "--editable .[cmd,postgresql,dev]"]
 
     assert "set up" not in outline.dev("setup").stderr
 
