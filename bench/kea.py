@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -15,10 +16,10 @@ from typing import Any
 from bench.domain import LIFETIMES, PLAIN, SERVER
 from bench.network import INTERFACE
 from bench.packets import duid, mac
-from bench.servers import OnPostgresql, Server, Unavailable, image_of
+from bench.servers import OnPostgresql, Server, Unavailable, connect, image_of
 from dmm_wire.address import Prefix
 from lab import netns
-from lab.postgres import USER, Postgres
+from lab.postgres import ROLE, Postgres
 
 _SUBNET = "2001:db8:1::/48"
 _ADDRESSES = "2001:db8:1:1::/64"
@@ -147,23 +148,24 @@ class KeaPostgresql(OnPostgresql, Kea):
     def lease_database(self) -> dict[str, Any]:
         """The copy of the image."""
         host = str(self._need().directory)
-        return {"type": "postgresql", "host": host, "name": self.name, "user": USER}
+        return {"type": "postgresql", "host": host, "name": self.name, "user": ROLE}
 
     def populate_database(self, postgres: Postgres, database: str, size: int) -> None:
         """Kea's own schema, and COPY."""
         self.check_installed()
-        where = ["-h", str(postgres.directory), "-u", USER, "-n", database]
+        where = ["-h", str(postgres.directory), "-u", ROLE, "-n", database]
         done = subprocess.run(
             ["kea-admin", "db-init", "pgsql", *where], capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise netns.LabError(f"kea-admin: {done.stderr.strip() or done.stdout.strip()}")
-        if size:
-            rows = self.directory.with_suffix(".copy")
-            with rows.open("w") as file:
-                file.writelines(_rows(size))
-            postgres.sql(f"\\copy lease6 ({_COLUMNS}) FROM '{rows}'", database)
-            rows.unlink()
+        with (
+            connect(postgres, database) as session,
+            session.cursor() as cursor,
+            cursor.copy(f"COPY lease6 ({', '.join(_COLUMNS)}) FROM STDIN") as copy,
+        ):
+            for row in _rows(size):
+                copy.write_row(row)
 
     def state(self, size: int) -> list[str]:
         """A copy of the database."""
@@ -172,20 +174,19 @@ class KeaPostgresql(OnPostgresql, Kea):
 
 
 _COLUMNS = (
-    "address, duid, valid_lifetime, expire, subnet_id, pref_lifetime, lease_type, iaid, prefix_len,"
-    " fqdn_fwd, fqdn_rev, hostname, state, hwaddr, hwtype, hwaddr_source, user_context"
+    *("address", "duid", "valid_lifetime", "expire", "subnet_id", "pref_lifetime", "lease_type"),
+    *("iaid", "prefix_len", "fqdn_fwd", "fqdn_rev", "hostname", "state"),
+    *("hwaddr", "hwtype", "hwaddr_source", "user_context"),
 )
 
 
-def _rows(size: int) -> Iterator[str]:
-    """Bound nodes as COPY takes them."""
+def _rows(size: int) -> Iterator[tuple[object, ...]]:
+    """Bound nodes, as Kea writes them."""
     preferred, valid = LIFETIMES
-    expire = time.strftime("%Y-%m-%d %H:%M:%S+00", time.gmtime(time.time() + valid))
+    expire = datetime.now(UTC) + timedelta(seconds=valid)
     for node in range(size):
-        yield (
-            f"{prefilled(node)}\t\\\\x{duid(node).hex()}\t{valid}\t{expire}\t1\t{preferred}\t2\t1\t64\t"
-            f"f\tf\t\t0\t\\\\x{mac(node).hex()}\t1\t2\t\n"
-        )
+        where = (prefilled(node), duid(node), valid, expire, 1, preferred, 2)
+        yield (*where, 1, 64, False, False, "", 0, mac(node), 1, 2, "")
 
 
 def _sync(path: Path) -> None:

@@ -11,8 +11,6 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lab import postgres
-
 _WRITES = 300
 _BLOCK = 16_384
 """Octets appended before each fdatasync: about what a small commit is."""
@@ -28,7 +26,7 @@ def describe(directory: Path) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "disk": f"{_BLOCK >> 10} KiB and fdatasync in {half * 1000:.2f} ms (median), {most * 1000:.2f} ms (p99)",
         "Kea": _version(["kea-dhcp6", "-v"]),
-        "PostgreSQL": _version([postgres.program("postgres") or "postgres", "--version"]),
+        "PostgreSQL": _version(["postgres", "--version"]),
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,
     }

@@ -81,7 +81,7 @@ class Run:
     def _database(self, stack: ExitStack, steps: list[Step]) -> Postgres | None:
         """A PostgreSQL if one is needed and installed; its settings are those of a fresh installation."""
         wanted = any(issubclass(step.server, OnPostgresql) for step in steps)
-        if not wanted or postgres.program("initdb") is None:
+        if not wanted or postgres.binaries() is None:
             return None
         return stack.enter_context(postgres.private(self._network.directory / "postgresql"))
 

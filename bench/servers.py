@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from shutil import rmtree
 
+import psycopg
+
 from bench import processes
 from bench.network import Network
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
 from lab.daemons import Daemon, udp_ports
-from lab.postgres import Postgres
+from lab.postgres import ROLE, Postgres
 
 
 class Unavailable(Exception):
@@ -106,6 +108,13 @@ def image_of(directory: Path, size: int) -> Path:
     return directory.with_name(f"{directory.name}-{size}")
 
 
+def connect(postgres: Postgres, database: str = "postgres") -> psycopg.Connection:
+    """A session in which every statement is a transaction of its own."""
+    return psycopg.connect(
+        host=str(postgres.directory), user=ROLE, dbname=database, autocommit=True
+    )
+
+
 class OnPostgresql(Server):
     """A server with PostgreSQL beside it; an image is a database that fresh ones are copies of."""
 
@@ -113,13 +122,16 @@ class OnPostgresql(Server):
         """One database for each number of nodes."""
         postgres = self._need()
         image, making = self._image(size), f"{self.name}-making"
-        if postgres.sql(f"SELECT 1 FROM pg_database WHERE datname = '{image}'"):
-            return
-        self._drop(making)
+        with connect(postgres) as session:
+            if session.execute("SELECT FROM pg_database WHERE datname = %s", (image,)).rowcount:
+                return
+        postgres.drop(making)
         postgres.create(making)
         self.populate_database(postgres, making, size)
-        postgres.sql("VACUUM ANALYZE", making)  # lest autovacuum do it while something is measured
-        postgres.sql(f'ALTER DATABASE "{making}" RENAME TO "{image}"')
+        with connect(postgres, making) as session:
+            session.execute("VACUUM ANALYZE")  # lest autovacuum do it while something is measured
+        with connect(postgres) as session:
+            session.execute(f'ALTER DATABASE "{making}" RENAME TO "{image}"')
 
     @abstractmethod
     def populate_database(self, postgres: Postgres, database: str, size: int) -> None:
@@ -128,18 +140,19 @@ class OnPostgresql(Server):
     def copy(self, size: int) -> str:
         """Make the database `self.name` a fresh copy of the image; gives its name."""
         postgres = self._need()
-        self._drop(self.name)
-        postgres.sql(
-            f'CREATE DATABASE "{self.name}" TEMPLATE "{self._image(size)}" STRATEGY FILE_COPY'
-        )
-        postgres.sql("CHECKPOINT")
+        postgres.drop(self.name)
+        with connect(postgres) as session:
+            session.execute(
+                f'CREATE DATABASE "{self.name}" TEMPLATE "{self._image(size)}" STRATEGY FILE_COPY'
+            )
+            session.execute("CHECKPOINT")
         return self.name
 
     def discard(self) -> None:
         """The database goes, too."""
         super().discard()
         if self.postgres is not None:
-            self._drop(self.name)
+            self.postgres.drop(self.name)
 
     def database_processes(self) -> list[int]:
         """PostgreSQL's."""
@@ -147,9 +160,6 @@ class OnPostgresql(Server):
 
     def _image(self, size: int) -> str:
         return f"{self.name}-{size}"
-
-    def _drop(self, database: str) -> None:
-        self._need().sql(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
 
     def _need(self) -> Postgres:
         if self.postgres is None:

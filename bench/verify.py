@@ -13,6 +13,7 @@ from dhcp_cmd.core.model import EventType, Kind, State
 from dhcp_cmd.store import SqlStore
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.engine import reading
+from dmm_wire.address import Prefix
 from dmm_wire.identity import IdentitySubtype
 
 
@@ -213,14 +214,14 @@ def _nodes_without_prefix(connection: Connection) -> int:
 
 
 def _overlaps(connection: Connection) -> int:
-    """How many prefixes begin before the one before them has ended. Addresses lie within prefixes and do not count."""
-    following = func.lead(t.binding.c.prefix).over(order_by=t.binding.c.prefix).label("following")
-    inner = (
-        select(t.binding.c.last_address, following)
-        .where(t.binding.c.kind != Kind.ADDRESS.value)
-        .subquery()
+    """How many prefixes begin before one that begins before them has ended. Addresses lie within prefixes and do not
+    count.
+    """
+    query = select(t.binding.c.prefix, t.binding.c.prefix_length).where(
+        t.binding.c.kind != Kind.ADDRESS.value
     )
-    query = select(func.count()).select_from(inner)
-    return int(
-        connection.execute(query.where(inner.c.following <= inner.c.last_address)).scalar_one()
-    )
+    end, overlapping = b"", 0
+    for address, length in sorted((row[0], row[1]) for row in connection.execute(query)):
+        overlapping += address <= end
+        end = max(end, Prefix(address, length).last)
+    return overlapping
