@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from bench import plan, workloads
+from bench.images import kept
 from bench.network import Network
 from bench.output import Files
 from bench.run import Run
@@ -67,6 +68,10 @@ def cmd(
     directory: Annotated[
         Path, typer.Option(help="Where the databases are made: the disk that is measured.")
     ] = Path("/var/tmp"),
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Keep the databases with bound nodes here, and use those that are here."),
+    ] = None,
     prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-bench",
 ) -> None:
     """The CMD beside Kea in one run: capacity, latency, CPU, memory, with few and with many bound nodes."""
@@ -86,7 +91,7 @@ def cmd(
         raise typer.BadParameter(str(error)) from error
     console = Console(width=WIDTH, highlight=False)
     files = Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
-    with tidy_on_signals(), Network(prefix, directory) as network:
+    with tidy_on_signals(), Network(prefix, directory, kept(images)) as network:
         Run(network, console, seconds, precision, files).run(steps)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from bench.domain import LIFETIMES, PLAIN, SERVER
 from bench.network import INTERFACE
 from bench.packets import duid, mac
-from bench.servers import OnPostgresql, Server, Unavailable, connect, image_of
+from bench.servers import OnPostgresql, Server, Unavailable, connect
 from dmm_wire.address import Prefix
 from lab import netns
 from lab.postgres import ROLE, Postgres
@@ -117,7 +117,7 @@ class KeaMemfile(Kea):
     def prepare(self, size: int) -> None:
         """A file of leases for each number of nodes."""
         self.check_installed()
-        image = image_of(self.network.directory / "memfile", size)
+        image = self.image("memfile", size)
         if not image.exists():
             making = image.with_suffix(".making")
             preferred, valid = LIFETIMES
@@ -134,7 +134,7 @@ class KeaMemfile(Kea):
     def state(self, size: int) -> list[str]:
         """A copy of the file."""
         leases = self.directory / "leases.csv"
-        copyfile(image_of(self.network.directory / "memfile", size), leases)
+        copyfile(self.image("memfile", size), leases)
         _sync(leases)
         return self.configure()
 

@@ -23,14 +23,17 @@ class Network:
     """Between `with` and its end; removes first what a killed run with the same prefix has left.
 
     `directory` is for everything that a run writes and goes with it; it is made in `parent`, on the disk that the
-    databases are to be measured on. Raises Busy when another living process uses the prefix, LabError when the kernel
+    databases are to be measured on. `images` is for databases with bound nodes; where none is given they go with the
+    rest. Raises Busy when another living process uses the prefix, LabError when the kernel
     refuses.
     """
 
-    def __init__(self, prefix: str, parent: Path) -> None:
+    def __init__(self, prefix: str, parent: Path, images: Path | None = None) -> None:
         self.server = f"{prefix}-server"
         self.client = f"{prefix}-client"
         self.directory = Path()
+        self.images = Path()
+        self._given_images = images
         self._prefix = prefix
         self._parent = parent
         self._lock: socket.socket | None = None
@@ -43,6 +46,8 @@ class Network:
                 rmtree(left, ignore_errors=True)
             self.directory = Path(mkdtemp(prefix=f"{self._prefix}-", dir=self._parent))
             self.directory.chmod(0o755)  # PostgreSQL runs as somebody else
+            self.images = self._given_images or self.directory / "images"
+            self.images.mkdir(parents=True, exist_ok=True)
             self._build()
         except BaseException:
             self.__exit__(None, None, None)
@@ -65,6 +70,11 @@ class Network:
                 if self._lock is not None:
                     self._lock.close()
                     self._lock = None
+
+    @property
+    def keeps_images(self) -> bool:
+        """Whether they stay for the next run."""
+        return self._given_images is not None
 
     def remove(self) -> None:
         """Kill what runs in the namespaces and remove them. Idempotent."""

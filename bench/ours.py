@@ -12,7 +12,7 @@ from bench import domain, prefill
 from bench.domain import SERVER
 from bench.network import INTERFACE
 from bench.packets import SERVER_IDENTIFIER
-from bench.servers import OnPostgresql, Server, Unavailable, image_of
+from bench.servers import OnPostgresql, Server, Unavailable
 from dhcp_cmd.store import SchemaMismatch, StoreError, open_store
 from lab import netns
 from lab.daemons import SERVER_COMMAND
@@ -96,9 +96,10 @@ class OnSqlite(OurServer):
 
     def prepare(self, size: int) -> None:
         """One database file for each number of nodes."""
-        image = image_of(self.network.directory / "sqlite", size)
+        image = self.image("sqlite", size)
         if not image.exists():
             making = image.with_suffix(".making")
+            making.unlink(missing_ok=True)  # of a run that was ended
             self.populate(f"sqlite:///{making}", size)
             for rest in ("-wal", "-shm"):  # the last connection has written it all into the file
                 Path(f"{making}{rest}").unlink(missing_ok=True)
@@ -106,7 +107,7 @@ class OnSqlite(OurServer):
 
     def state(self, size: int) -> list[str]:
         """A copy of the file."""
-        image = image_of(self.network.directory / "sqlite", size)
+        image = self.image("sqlite", size)
         database = self.directory / "cmd.sqlite"
         copyfile(image, database)
         with database.open("rb") as copy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
 from shutil import rmtree
@@ -102,10 +103,9 @@ class Server(ABC):
         """The last lines of its log."""
         return "" if self._daemon is None else self._daemon.tail()
 
-
-def image_of(directory: Path, size: int) -> Path:
-    """Where the image with so many nodes is kept."""
-    return directory.with_name(f"{directory.name}-{size}")
+    def image(self, kind: str, size: int) -> Path:
+        """The file of an image, whether it is there or not."""
+        return self.network.images / f"{kind}-{size}"
 
 
 def connect(postgres: Postgres, database: str = "postgres") -> psycopg.Connection:
@@ -127,7 +127,15 @@ class OnPostgresql(Server):
                 return
         postgres.drop(making)
         postgres.create(making)
-        self.populate_database(postgres, making, size)
+        dump = self.image(self.name, size)
+        if dump.exists():
+            self._client("pg_restore", "--jobs=2", "-d", making, str(dump))
+        else:
+            self.populate_database(postgres, making, size)
+            if self.network.keeps_images:
+                part = dump.with_suffix(".making")
+                self._client("pg_dump", "--format=custom", "-Z1", "-f", str(part), making)
+                part.rename(dump)
         with connect(postgres, making) as session:
             session.execute("VACUUM ANALYZE")  # lest autovacuum do it while something is measured
         with connect(postgres) as session:
@@ -160,6 +168,15 @@ class OnPostgresql(Server):
 
     def _image(self, size: int) -> str:
         return f"{self.name}-{size}"
+
+    def _client(self, program: str, *arguments: str) -> None:
+        """One of PostgreSQL's own programs, on the server's socket. Raises LabError."""
+        where = ["-h", str(self._need().directory), "-U", ROLE]
+        done = subprocess.run(
+            [program, *where, *arguments], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise netns.LabError(f"{program}: {done.stderr.strip()}")
 
     def _need(self) -> Postgres:
         if self.postgres is None:
