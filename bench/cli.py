@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -76,7 +77,7 @@ def cmd(
 ) -> None:
     """The CMD beside Kea in one run: capacity, latency, CPU, memory, with few and with many bound nodes."""
     if os.geteuid() != 0:
-        raise typer.BadParameter("network namespaces need root")
+        raise LabError("network namespaces need root")
     if shutil.which("perfdhcp") is None:
         raise LabError("perfdhcp is not installed (Debian: kea-admin)")
     if quick:
@@ -99,18 +100,31 @@ def _split(text: str) -> list[str]:
     return [part for part in text.replace(" ", "").split(",") if part]
 
 
-def main() -> None:
-    """Run a benchmark."""
+def run(arguments: Sequence[str]) -> int:
+    """Run a benchmark; the exit status. An error is one line on standard error."""
     try:
-        app(standalone_mode=False)
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
+        status = app(list(arguments), prog_name="./dev bench", standalone_mode=False)
     except LabError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(FAILED)
-    except (KeyboardInterrupt, typer.Abort):
-        print("bench: interrupted; everything is removed", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        return _say(str(error), FAILED)
     except Terminated as end:
-        print(f"bench: {end}; everything is removed", file=sys.stderr)
-        sys.exit(128 + end.number)
+        return _say(f"{end}; everything is removed", 128 + end.number)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        # A wrong command line. (Its class has moved between versions of typer, what it offers has not.)
+        if not hasattr(error, "format_message"):
+            raise
+        return _say(error.format_message(), MISTAKE)
+    if status == INTERRUPTED:  # typer makes it of a Ctrl-C
+        return _say("interrupted; everything is removed", INTERRUPTED)
+    return status if isinstance(status, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    print(f"bench: {text}", file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """Run it with the arguments of the command line."""
+    sys.exit(run(sys.argv[1:]))
