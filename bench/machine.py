@@ -23,6 +23,7 @@ def describe(directory: Path) -> dict[str, str]:
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
+        "load before": f"{os.getloadavg()[0]:.1f} (what else it did: everything here is slower by that)",
         "kernel": f"{platform.system()} {platform.release()}",
         "disk": f"{_BLOCK >> 10} KiB and fdatasync in {half * 1000:.2f} ms (median), {most * 1000:.2f} ms (p99)",
         "Kea": _version(["kea-dhcp6", "-v"]),

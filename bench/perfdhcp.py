@@ -34,7 +34,8 @@ _COUNTS = (
     "non unique addresses",
 )
 _HEADING = re.compile(r"\*\*\*(?:(Statistics|Timestamps) for(?: packets)?: )?(.+?)\*\*\*")
-_STAMPS = re.compile(r"sent / received: (\d+\.\d{6}) / (\d+\.\d{6})")
+# A whole second has no fraction.
+_STAMPS = re.compile(r"sent / received: (\d+(?:\.\d{6})?) / (\d+(?:\.\d{6})?)")
 # Where nothing was received, it begins a line twice: "avg delay: min delay: n/a".
 _FIGURE = re.compile(
     r"(?:avg delay: )?([a-z ]+): ([0-9.]+(?:e[+-]\d+)?|inf|-?nan|n/a)(?: (?:ms|%))?"

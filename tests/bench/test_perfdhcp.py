@@ -19,7 +19,7 @@ Malformed packets: 0
 STAMPS = """\
 ***Timestamps for packets: SOLICIT-ADVERTISE***
 sent / received: 000000.000074 / 000000.000508
-sent / received: 000000.400202 / 000000.400620
+sent / received: 000001 / 000001.000418
 
 ***Timestamps for packets: REQUEST-REPLY***
 sent / received: 000000.000541 / 000000.000849
