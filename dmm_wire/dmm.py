@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from dmm_wire.address import Prefix, checked
 from dmm_wire.dhcpv6.codes import OptionCode
@@ -25,6 +25,9 @@ from dmm_wire.dhcpv6.message import Options, encode_options, every, parse_option
 from dmm_wire.errors import WireError
 from dmm_wire.fields import at_least, exactly, pack
 from dmm_wire.identity import Identity
+
+# Looking a member up in its class costs as much as a call.
+_VENDOR_OPTS: Final = OptionCode.VENDOR_OPTS
 
 DEFAULT_ENTERPRISE = 32473
 """The enterprise number for documentation and examples (RFC 5612)."""
@@ -319,7 +322,7 @@ def decode(body: bytes) -> tuple[SubOption, ...]:
 
 def to_option(enterprise: int, suboptions: Iterable[SubOption]) -> tuple[int, bytes]:
     """The option 17 of `enterprise` with these sub-options: its code and data."""
-    return int(OptionCode.VENDOR_OPTS), pack(_U32, enterprise) + encode(suboptions)
+    return int(_VENDOR_OPTS), pack(_U32, enterprise) + encode(suboptions)
 
 
 def from_options(enterprise: int, options: Options) -> tuple[SubOption, ...] | None:
@@ -330,7 +333,7 @@ def from_options(enterprise: int, options: Options) -> tuple[SubOption, ...] | N
     """
     mine = None
     number = pack(_U32, enterprise)
-    for body in every(options, OptionCode.VENDOR_OPTS):
+    for body in every(options, _VENDOR_OPTS):
         at_least("option 17", body, 4)
         if body[:4] == number:
             if mine is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dmm_wire.address import format_mac, parse_mac
 from dmm_wire.errors import WireError
@@ -21,6 +21,12 @@ class IdentitySubtype(IntEnum):
     GUTI = 7
     DUID = 8
 
+
+# Looking a member up in its class costs as much as a call.
+_DUID: Final = int(IdentitySubtype.DUID)
+_EUI48: Final = int(IdentitySubtype.EUI48)
+_EUI64: Final = int(IdentitySubtype.EUI64)
+_NAI: Final = int(IdentitySubtype.NAI)
 
 # Sizes allowed in octets. A DUID is a type code of 2 octets and 1 to 128 more (RFC 9915
 # section 11.1); the mobility option's length octet counts the subtype, which leaves 254.
@@ -59,13 +65,13 @@ class Identity(NamedTuple):
             raise WireError("text", f"{text!r} is not <kind>:<identifier>")
         match name.lower():
             case "nai":
-                return cls.of(IdentitySubtype.NAI, value.encode())
+                return cls.of(_NAI, value.encode())
             case "eui48":
-                return cls.of(IdentitySubtype.EUI48, parse_mac(value))
+                return cls.of(_EUI48, parse_mac(value))
             case "eui64":
-                return cls.of(IdentitySubtype.EUI64, parse_mac(value))
+                return cls.of(_EUI64, parse_mac(value))
             case "duid":
-                return cls.of(IdentitySubtype.DUID, _parse_hex(value))
+                return cls.of(_DUID, _parse_hex(value))
             case number if number.isascii() and number.isdigit() and int(number) <= 255:
                 return cls.of(int(number), _parse_hex(value))
         raise WireError("text", f"{text!r}: the kind is none of nai, eui48, eui64, duid")
@@ -88,13 +94,13 @@ class Identity(NamedTuple):
 
     def __str__(self) -> str:
         subtype, value = self
-        if subtype == IdentitySubtype.DUID:
+        if subtype == _DUID:
             return f"duid:{value.hex()}"
-        if subtype == IdentitySubtype.EUI48 and len(value) == 6:
+        if subtype == _EUI48 and len(value) == 6:
             return f"eui48:{format_mac(value)}"
-        if subtype == IdentitySubtype.EUI64 and len(value) == 8:
+        if subtype == _EUI64 and len(value) == 8:
             return f"eui64:{format_mac(value)}"
-        if subtype == IdentitySubtype.NAI:
+        if subtype == _NAI:
             name = value.decode(errors="replace")
             # Anything that a terminal or a log would not show as it is goes out as hex.
             if name.isprintable() and name.encode() == value and name == name.strip() != "":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import groupby
+from typing import Final
 
 from dhcp_cmd.core.draft import DECLINED, Draft
 from dhcp_cmd.core.inquire import pools_for, wanted_units
@@ -28,6 +29,14 @@ from dhcp_cmd.core.model import (
     State,
 )
 from dmm_wire.address import Prefix
+
+# Looking a member up in its class costs as much as a call.
+_ADDRESS: Final = Kind.ADDRESS
+_DELEGATED: Final = Kind.DELEGATED
+_LINK: Final = Kind.LINK
+_MAAR_ACTIVE: Final = MaarState.ACTIVE
+_ACTIVE: Final = State.ACTIVE
+_ENDED: Final = State.ENDED
 
 ADDRESS_ATTEMPTS = 256
 """Interface identifiers tried for one address, as many as its counter's octet has; a reserved or declined one is passed
@@ -52,12 +61,12 @@ def allocate(
 
     Raises Missing when the database is to be asked first.
     """
-    if maar.state is not MaarState.ACTIVE:
+    if maar.state is not _MAAR_ACTIVE:
         return None
     pools = pools_for(draft.domain, maar, ia)
     if not pools:
         return None
-    kind = Kind.LINK if ia is None else Kind.DELEGATED
+    kind = _LINK if ia is None else _DELEGATED
     iaid = None if ia is None else ia.iaid
     revived = _revive(draft, maar, kind, iaid, pools) if draft.bindings else None
     if revived is not None:
@@ -81,7 +90,7 @@ def allocate(
             iaid,
             maar.id,
             pool.id,
-            State.ACTIVE,
+            _ACTIVE,
             now,
             preferred_until,
             valid_until,
@@ -110,7 +119,7 @@ def _revive(
 
 def _revivable(binding: Binding, maar: Maar, kind: Kind, iaid: int | None) -> bool:
     return (
-        binding.state is State.ENDED
+        binding.state is _ENDED
         and binding.kind is kind
         and binding.iaid == iaid
         and binding.anchor == maar.id
@@ -124,20 +133,20 @@ def revive(draft: Draft, binding: Binding, pool: Pool) -> Binding:
     quarantined = [b.reusable_at or 0 for b in draft.within(binding) if is_declined(b)]
     return draft.assign(
         binding._replace(
-            state=State.ACTIVE,
+            state=_ACTIVE,
             assigned_at=draft.now,
             preferred_until=min(until(draft.now, pool.preferred), promised),
             valid_until=max(binding.valid_until, promised),
             hold_until=None,
             ended_at=None,
-            reusable_at=max(quarantined) if binding.kind is Kind.LINK and quarantined else None,
+            reusable_at=max(quarantined) if binding.kind is _LINK and quarantined else None,
         )
     )
 
 
 def is_declined(binding: Binding) -> bool:
     """Whether the binding ended because somebody else was seen to use it."""
-    return binding.state is State.ENDED and binding.preferred_until == DECLINED
+    return binding.state is _ENDED and binding.preferred_until == DECLINED
 
 
 def _is_free(draft: Draft, prefix: Prefix) -> bool:
@@ -188,7 +197,7 @@ def _places(draft: Draft) -> Iterator[tuple[Pool, int | None]]:
     pools = () if draft.here is None else draft.domain.pools.get(draft.here.id, ())
     for ia in draft.request.ias:
         for pool in pools:
-            if (pool.kind is Kind.DELEGATED) is ia.delegated:
+            if (pool.kind is _DELEGATED) is ia.delegated:
                 yield pool, ia.iaid if ia.delegated else None
 
 
@@ -255,19 +264,19 @@ def address(
     """Assign an address of an IA_NA out of the node's LINK prefix; nobody else has any there, so nothing is read."""
     anchor = draft.domain.maars[link.anchor]
     for binding in draft.within(link):
-        if _revivable(binding, anchor, Kind.ADDRESS, ia.iaid):
+        if _revivable(binding, anchor, _ADDRESS, ia.iaid):
             return revive(draft, binding, pool)
     for found in _addresses(draft, link, ia.iaid, named):
         if found not in draft.bindings:
             return draft.assign(
                 Binding(
                     prefix=Prefix(found, 128),
-                    kind=Kind.ADDRESS,
+                    kind=_ADDRESS,
                     node=node.id,
                     iaid=ia.iaid,
                     anchor=link.anchor,
                     pool=None,
-                    state=State.ACTIVE,
+                    state=_ACTIVE,
                     assigned_at=draft.now,
                     preferred_until=link.preferred_until,
                     valid_until=link.valid_until,

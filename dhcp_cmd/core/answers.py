@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Final
 
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.lease import decline, hold, release
@@ -28,20 +29,31 @@ from dhcp_cmd.core.reply import (
 )
 from dmm_wire.dhcpv6.codes import MessageType, StatusCode
 
+# Looking a member up in its class costs as much as a call.
+_POLICY_SUCCESS: Final = ConfirmPolicy.SUCCESS
+_ADDRESS: Final = Kind.ADDRESS
+_LINK: Final = Kind.LINK
+_ADVERTISE: Final = MessageType.ADVERTISE
+_ENDED: Final = State.ENDED
+_NOT_ON_LINK: Final = StatusCode.NOT_ON_LINK
+_NO_BINDING: Final = StatusCode.NO_BINDING
+_SUCCESS: Final = StatusCode.SUCCESS
+_UNSPEC_FAIL: Final = StatusCode.UNSPEC_FAIL
+
 
 def solicit(draft: Draft) -> ClientReply | None:
     """Advertise what a Request would get, without a trace; or, with Rapid Commit, commit it (section 18.3.1)."""
     if draft.request.rapid_commit and draft.settings.rapid_commit:
         return reply(RAPID_COMMIT, *_committed(draft, ended=True))
     options = _committed(draft.trial(), ended=False)
-    return ClientReply(int(MessageType.ADVERTISE), options)
+    return ClientReply(int(_ADVERTISE), options)
 
 
 def request(draft: Draft) -> ClientReply | None:
     """Section 18.3.2."""
     off = [ia for ia in draft.request.ias if _is_off_link(draft, ia)]
     served = tuple(ia for ia in draft.request.ias if ia not in off)
-    refused = ia_statuses((ia, StatusCode.NOT_ON_LINK) for ia in off)
+    refused = ia_statuses((ia, _NOT_ON_LINK) for ia in off)
     return reply(*_committed(draft, ended=True, ias=served), *refused)
 
 
@@ -64,19 +76,17 @@ def confirm(draft: Draft) -> ClientReply | None:
     here = draft.here
     if not named or here is None:
         return None
-    anywhere = (
-        draft.place.level is not None and draft.settings.confirm_policy is ConfirmPolicy.SUCCESS
-    )
+    anywhere = draft.place.level is not None and draft.settings.confirm_policy is _POLICY_SUCCESS
     for prefix in named:
         binding = draft.bindings.get(prefix.address)
         if (
             binding is None
-            or binding.kind is not Kind.ADDRESS
-            or binding.state is State.ENDED
+            or binding.kind is not _ADDRESS
+            or binding.state is _ENDED
             or not (anywhere or binding.anchor == here.id)
         ):
-            return reply(status_option(StatusCode.NOT_ON_LINK))
-    return reply(status_option(StatusCode.SUCCESS))
+            return reply(status_option(_NOT_ON_LINK))
+    return reply(status_option(_SUCCESS))
 
 
 def give_back(how: Callable[[Draft, IaRequest], bool]) -> Callable[[Draft], ClientReply | None]:
@@ -85,8 +95,8 @@ def give_back(how: Callable[[Draft, IaRequest], bool]) -> Callable[[Draft], Clie
     def answer(draft: Draft) -> ClientReply | None:
         strangers = [ia for ia in draft.request.ias if not how(draft, ia)]
         return reply(
-            status_option(StatusCode.SUCCESS),
-            *ia_statuses((ia, StatusCode.NO_BINDING) for ia in strangers),
+            status_option(_SUCCESS),
+            *ia_statuses((ia, _NO_BINDING) for ia in strangers),
         )
 
     return answer
@@ -118,7 +128,7 @@ def _is_off_link(draft: Draft, ia: IaRequest) -> bool:
     here = draft.here
     if ia.delegated or here is None:
         return False
-    pools = draft.domain.pools_of(here.id, Kind.LINK)
+    pools = draft.domain.pools_of(here.id, _LINK)
     return any(
         hint.prefix.address not in draft.bindings
         and not any(pool.prefix.contains(hint.prefix) for pool in pools)
@@ -132,12 +142,12 @@ def _is_off_link(draft: Draft, ia: IaRequest) -> bool:
 def advertise_nothing(asked: BindingRequest) -> ClientReply | None:
     """An Advertise without leases (section 18.3.9)."""
     options = ia_statuses((ia, unavailable(ia)) for ia in asked.ias)
-    return ClientReply(int(MessageType.ADVERTISE), options)
+    return ClientReply(int(_ADVERTISE), options)
 
 
 def fail(asked: BindingRequest) -> ClientReply | None:
     """A Reply with UnspecFail (section 16)."""
-    return reply(status_option(StatusCode.UNSPEC_FAIL))
+    return reply(status_option(_UNSPEC_FAIL))
 
 
 def silence(asked: BindingRequest) -> ClientReply | None:

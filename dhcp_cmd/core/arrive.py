@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dhcp_cmd.core.attach import attach, flaps_after, settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import Claim, Finding, Verdict, identify, known_by, new_node_id
@@ -16,6 +18,11 @@ from dhcp_cmd.core.model import (
     Record,
 )
 from dmm_wire import dmm
+
+# Looking a member up in its class costs as much as a call.
+_DENY: Final = ConflictPolicy.DENY
+_EVENT_CONFLICT: Final = EventType.CONFLICT
+_VERDICT_CONFLICT: Final = Verdict.CONFLICT
 
 CONFLICT_INTERVAL = 60
 """Seconds between two conflicts of one node in the history: packets are free, rows are not."""
@@ -54,7 +61,7 @@ def arrive(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Event | N
     """
     conflict = _conflict(draft, claim, finding)
     if conflict is not None:
-        if draft.settings.conflict_policy is ConflictPolicy.DENY:
+        if draft.settings.conflict_policy is _DENY:
             return conflict
         finding = identify(claim, draft.snapshot, draft.now, accept=True)
     node = _adopt(draft, claim, finding, salt)
@@ -109,7 +116,7 @@ def _conflict(draft: Draft, claim: Claim, finding: Finding) -> Event | None:
     if node is None or here is None:
         return None
     why = finding.why
-    if finding.verdict is not Verdict.CONFLICT:
+    if finding.verdict is not _VERDICT_CONFLICT:
         flaps = flaps_after(node, here, draft.now, settings.flap_interval)
         if draft.place.level is None or flaps <= settings.flap_limit or node.serving == here.id:
             return None
@@ -117,7 +124,7 @@ def _conflict(draft: Draft, claim: Claim, finding: Finding) -> Event | None:
     return Event(
         at=draft.now,
         recorded_at=draft.now,
-        type=EventType.CONFLICT,
+        type=_EVENT_CONFLICT,
         node=node.id,
         cause=draft.cause,
         from_maar=node.serving,

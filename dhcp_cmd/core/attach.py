@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.lifetime import end_of
 from dhcp_cmd.core.model import MICROS, Event, EventType, Kind, Maar, MaarId, Micros, Node, State
 from dmm_wire.timestamp import from_micros
+
+# Looking a member up in its class costs as much as a call.
+_EXPIRED: Final = EventType.EXPIRED
+_HANDOVER: Final = EventType.HANDOVER
+_RELEASED: Final = EventType.RELEASED
+_LINK: Final = Kind.LINK
+_ACTIVE: Final = State.ACTIVE
+_DEPRECATED: Final = State.DEPRECATED
+_ENDED: Final = State.ENDED
 
 
 def settle(draft: Draft) -> None:
@@ -13,12 +24,12 @@ def settle(draft: Draft) -> None:
     now, maars = draft.now, draft.domain.maars
     over = [b for b in draft.live() if b.anchor not in maars or end_of(b)[0] <= now]
     # Addresses first: each with its own end, before its LINK prefix takes along what is left.
-    for binding in sorted(over, key=lambda b: b.kind is Kind.LINK):
+    for binding in sorted(over, key=lambda b: b.kind is _LINK):
         end, cause = end_of(binding)
         if end <= now:
-            draft.end(binding, EventType.EXPIRED, cause=cause, at=end)
+            draft.end(binding, _EXPIRED, cause=cause, at=end)
         else:
-            draft.end(binding, EventType.RELEASED, cause="anchor-removed")
+            draft.end(binding, _RELEASED, cause="anchor-removed")
 
 
 def flaps_after(node: Node, maar: Maar, now: Micros, flap_interval: int) -> int:
@@ -40,7 +51,7 @@ def attach(draft: Draft, node: Node, maar: Maar) -> Node:
             Event(
                 at=draft.now,
                 recorded_at=draft.now,
-                type=EventType.HANDOVER,
+                type=_HANDOVER,
                 node=node.id,
                 cause=draft.cause,
                 from_maar=node.serving,
@@ -69,11 +80,11 @@ def _sort_out(draft: Draft, maar: Maar) -> None:
     """
     for binding in draft.live():
         if binding.anchor == maar.id:
-            if binding.state is State.DEPRECATED:
+            if binding.state is _DEPRECATED:
                 draft.activate(binding)
-        elif binding.kind is Kind.LINK and not draft.is_in_use(binding):
-            draft.end(binding, EventType.RELEASED, cause="unused")
-        elif binding.state is State.ACTIVE:
+        elif binding.kind is _LINK and not draft.is_in_use(binding):
+            draft.end(binding, _RELEASED, cause="unused")
+        elif binding.state is _ACTIVE:
             draft.deprecate(binding)
 
 
@@ -93,5 +104,5 @@ def _limit_anchors(draft: Draft, maar: Maar) -> None:
     for binding in draft.live():
         # A LINK prefix takes its addresses along, so look at what became of this one.
         now = draft.bindings[binding.prefix.address]
-        if binding.anchor in oldest and now.state is not State.ENDED:
-            draft.end(now, EventType.EXPIRED, cause="max-anchors")
+        if binding.anchor in oldest and now.state is not _ENDED:
+            draft.end(now, _EXPIRED, cause="max-anchors")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dhcp_cmd.core.allocate import Missing
 from dhcp_cmd.core.answers import BEHAVIOURS, Behaviour
 from dhcp_cmd.core.arrive import arrive, find, is_late, recorded
@@ -26,6 +28,15 @@ from dhcp_cmd.core.reply import reply
 from dmm_wire import dmm
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import DmmStatus, SubOption
+
+# Looking a member up in its class costs as much as a call.
+_IDENTITY_CONFLICT: Final = DmmStatus.IDENTITY_CONFLICT
+_STALE: Final = DmmStatus.STALE
+_SUCCESS: Final = DmmStatus.SUCCESS
+_UNAVAILABLE: Final = DmmStatus.UNAVAILABLE
+_UNKNOWN_NODE: Final = DmmStatus.UNKNOWN_NODE
+_ADVERTISE: Final = MessageType.ADVERTISE
+_UNKNOWN: Final = Verdict.UNKNOWN
 
 QUERY = "query"
 """The cause, in the history, of what a MAAR asked for itself."""
@@ -65,7 +76,7 @@ def _too_large(place: Place) -> Decision:
     """More than a message can hold is not decided: a MAAR that asks for itself goes on with what it knows."""
     if not place.own:
         return Decision(None, place.level, (), (), "too-large")
-    told = status(DmmStatus.UNAVAILABLE, "more than a message can hold")
+    told = status(_UNAVAILABLE, "more than a message can hold")
     return Decision(reply(), place.level, (told,), (), "too-large")
 
 
@@ -89,7 +100,7 @@ def _client(draft: Draft, behaviour: Behaviour, salt: int) -> Decision:
 def _outcome(answer: ClientReply | None) -> str:
     if answer is None:
         return "silent"
-    return "advertise" if answer.type == MessageType.ADVERTISE else "reply"
+    return "advertise" if answer.type == _ADVERTISE else "reply"
 
 
 def _denied(
@@ -97,7 +108,7 @@ def _denied(
 ) -> Decision:
     why = (conflict.detail or "").partition(":")[0]
     level = draft.place.level
-    relay = () if level is None else (status(DmmStatus.IDENTITY_CONFLICT, why),)
+    relay = () if level is None else (status(_IDENTITY_CONFLICT, why),)
     changes = recorded(conflict, finding.node)
     return Decision(answer, level, relay, changes, "identity-conflict")
 
@@ -109,15 +120,15 @@ def _own(draft: Draft, salt: int) -> Decision:
     """Start-up and refresh, a first frame, a failed anchor."""
     claim = draft.inquiry.claim
     if not claim.identities:
-        success = status(DmmStatus.SUCCESS)
+        success = status(_SUCCESS)
         return _told(draft, (success, peers(draft.domain)), "refresh")
     finding = find(draft, claim)
     attachment = draft.place.first(dmm.Attachment)
-    if finding.verdict is Verdict.UNKNOWN and (claim.name is not None or attachment is None):
-        return _told(draft, (status(DmmStatus.UNKNOWN_NODE),), "unknown-node")
+    if finding.verdict is _UNKNOWN and (claim.name is not None or attachment is None):
+        return _told(draft, (status(_UNKNOWN_NODE),), "unknown-node")
     late = None if finding.node is None else is_late(draft, finding.node)
     if late == "stale":
-        return _told(draft, (status(DmmStatus.STALE),), late)
+        return _told(draft, (status(_STALE),), late)
     if late is not None:
         return Decision(None, draft.place.level, (), (), late)
     failed = draft.place.every(dmm.AnchorFailed)

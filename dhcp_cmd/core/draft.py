@@ -7,6 +7,7 @@ written once however often the steps touched it; every step but a mere extension
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from dhcp_cmd.core.inquire import Inquiry, hashed_units
 from dhcp_cmd.core.lifetime import ended_binding, left, until
@@ -35,6 +36,18 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.core.place import Place
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
+
+# Looking a member up in its class costs as much as a call.
+_EVENT_ASSIGNED: Final = EventType.ASSIGNED
+_EVENT_DEPRECATED: Final = EventType.DEPRECATED
+_EVENT_RECLAIMED: Final = EventType.RECLAIMED
+_EVENT_RELEASED: Final = EventType.RELEASED
+_ADDRESS: Final = Kind.ADDRESS
+_LINK: Final = Kind.LINK
+_MAAR_ACTIVE: Final = MaarState.ACTIVE
+_ACTIVE: Final = State.ACTIVE
+_DEPRECATED: Final = State.DEPRECATED
+_ENDED: Final = State.ENDED
 
 DECLINED: Micros = 0
 """`preferred_until` of an ended binding that was declined: it is not even its own node's to have again."""
@@ -121,17 +134,17 @@ class Draft:
         return node
 
     def _move(self, binding: Binding, other: Node) -> None:
-        self.record(EventType.RECLAIMED, binding, cause="merge")
+        self.record(_EVENT_RECLAIMED, binding, cause="merge")
         moved = binding._replace(node=self._require_node().id)
-        twin = self.link_at(binding.anchor) if binding.kind is Kind.LINK else None
+        twin = self.link_at(binding.anchor) if binding.kind is _LINK else None
         self.bindings[moved.prefix.address] = moved
-        self.record(EventType.ASSIGNED, moved, cause="merge")
-        if moved.state is State.DEPRECATED:
-            self.record(EventType.DEPRECATED, moved, cause="merge")
-        elif moved.state is State.ENDED:
-            self.record(EventType.RELEASED, moved, cause="merge", at=moved.ended_at)
-        if twin is not None and moved.state is not State.ENDED:
-            self.end(moved, EventType.RELEASED, cause="merge")  # one prefix per node and MAAR
+        self.record(_EVENT_ASSIGNED, moved, cause="merge")
+        if moved.state is _DEPRECATED:
+            self.record(_EVENT_DEPRECATED, moved, cause="merge")
+        elif moved.state is _ENDED:
+            self.record(_EVENT_RELEASED, moved, cause="merge", at=moved.ended_at)
+        if twin is not None and moved.state is not _ENDED:
+            self.end(moved, _EVENT_RELEASED, cause="merge")  # one prefix per node and MAAR
 
     # --- looking ---
 
@@ -153,16 +166,12 @@ class Draft:
 
     def live(self) -> list[Binding]:
         """The bindings that have not ended."""
-        return [b for b in self.bindings.values() if b.state is not State.ENDED]
+        return [b for b in self.bindings.values() if b.state is not _ENDED]
 
     def link_at(self, anchor: int) -> Binding | None:
         """The node's LINK prefix anchored there, if it has not ended."""
         for binding in self.bindings.values():
-            if (
-                binding.kind is Kind.LINK
-                and binding.anchor == anchor
-                and binding.state is not State.ENDED
-            ):
+            if binding.kind is _LINK and binding.anchor == anchor and binding.state is not _ENDED:
                 return binding
         return None
 
@@ -183,18 +192,18 @@ class Draft:
         return [
             b
             for b in self.bindings.values()
-            if b.kind is Kind.ADDRESS and link.prefix.contains(b.prefix.address)
+            if b.kind is _ADDRESS and link.prefix.contains(b.prefix.address)
         ]
 
     def is_in_use(self, link: Binding) -> bool:
         """Whether a LINK prefix has an address that has not ended."""
-        return any(address.state is not State.ENDED for address in self.within(link))
+        return any(address.state is not _ENDED for address in self.within(link))
 
     def pool_of(self, binding: Binding) -> Pool | None:
         """The pool whose lifetimes the binding has; None when it is gone from the domain."""
-        if binding.kind is Kind.ADDRESS:
+        if binding.kind is _ADDRESS:
             for link in self.bindings.values():
-                if link.kind is Kind.LINK and link.prefix.contains(binding.prefix.address):
+                if link.kind is _LINK and link.prefix.contains(binding.prefix.address):
                     binding = link
                     break
             else:
@@ -207,18 +216,18 @@ class Draft:
     def may_extend(self, binding: Binding) -> bool:
         """Whether lifetimes may still grow: not where the anchor is being drained or gone."""
         anchor = self.domain.maars.get(binding.anchor)
-        return anchor is not None and anchor.state is MaarState.ACTIVE
+        return anchor is not None and anchor.state is _MAAR_ACTIVE
 
     def lifetimes(self, binding: Binding) -> tuple[int, int]:
         """Preferred and valid lifetime in seconds, as client and MAAR are told them now."""
-        if binding.state is State.ENDED:
+        if binding.state is _ENDED:
             return 0, 0
         pool = self.pool_of(binding)
         end = binding.valid_until
         if binding.hold_until is not None and binding.hold_until < end:
             end = binding.hold_until
         valid, preferred = left(end, self.now), 0
-        if binding.state is State.ACTIVE:
+        if binding.state is _ACTIVE:
             preferred = left(binding.preferred_until, self.now)
         if pool is not None:  # the row keeps the longest promise; a pool may have become shorter
             valid, preferred = min(valid, pool.valid), min(preferred, pool.preferred)
@@ -236,7 +245,7 @@ class Draft:
     def assign(self, binding: Binding) -> Binding:
         """The binding exists and is ACTIVE from now on: new, revived, or local again."""
         self.bindings[binding.prefix.address] = binding
-        self.record(EventType.ASSIGNED, binding)
+        self.record(_EVENT_ASSIGNED, binding)
         return binding
 
     def activate(self, binding: Binding) -> Binding:
@@ -247,7 +256,7 @@ class Draft:
             preferred = binding.valid_until if pool is None else until(self.now, pool.preferred)
         return self.assign(
             binding._replace(
-                state=State.ACTIVE,
+                state=_ACTIVE,
                 hold_until=None,
                 preferred_until=min(preferred, binding.valid_until),
             )
@@ -256,19 +265,19 @@ class Draft:
     def deprecate(self, binding: Binding) -> Binding:
         """Anchored away from now on, for `anchor_hold` at most."""
         binding = binding._replace(
-            state=State.DEPRECATED,
+            state=_DEPRECATED,
             preferred_until=min(binding.preferred_until, self.now),
             hold_until=until(self.now, self.settings.anchor_hold),
         )
         self.bindings[binding.prefix.address] = binding
-        self.record(EventType.DEPRECATED, binding)
+        self.record(_EVENT_DEPRECATED, binding)
         return binding
 
     def extend(self, binding: Binding, pool: Pool) -> Binding:
         """Promise the pool's lifetimes anew; while anchored away, no longer than it is held. Leaves no history."""
         promised = until(self.now, pool.valid)
         preferred = binding.preferred_until
-        if binding.state is State.ACTIVE:
+        if binding.state is _ACTIVE:
             preferred = min(until(self.now, pool.preferred), promised)
         elif binding.hold_until is not None:
             promised = min(promised, binding.hold_until)
@@ -287,9 +296,9 @@ class Draft:
         declined: bool = False,
     ) -> None:
         """End a binding, and with a LINK prefix its addresses. The row stays until nothing promised is left of it."""
-        if binding.kind is Kind.LINK:
+        if binding.kind is _LINK:
             for address in self.within(binding):
-                if address.state is not State.ENDED:
+                if address.state is not _ENDED:
                     self.end(address, how, cause=cause, at=at)
         ended = ended_binding(binding, self.now if at is None else at, self.settings)
         if declined:
@@ -314,12 +323,12 @@ class Draft:
                 continue
             anchor = self.domain.maars.get(binding.anchor)
             if (
-                binding.state is State.DEPRECATED
-                and binding.kind is not Kind.ADDRESS
+                binding.state is _DEPRECATED
+                and binding.kind is not _ADDRESS
                 and anchor is not None
                 and anchor.endpoint == report.endpoint
             ):
-                self.end(binding, EventType.RELEASED, cause="anchor-failed")
+                self.end(binding, _EVENT_RELEASED, cause="anchor-failed")
 
     def record(
         self,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum, auto
-from hashlib import blake2b
-from typing import NamedTuple
+from typing import Final, NamedTuple
+from zlib import crc32
 
 from dhcp_cmd.core.lifetime import end_of
 from dhcp_cmd.core.model import (
@@ -20,6 +20,10 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.core.place import Place
 from dmm_wire import dmm
 from dmm_wire.identity import Identity, IdentitySubtype
+
+# Looking a member up in its class costs as much as a call.
+_DUID: Final = IdentitySubtype.DUID
+_ENDED: Final = State.ENDED
 
 _LINK_LAYER = (int(IdentitySubtype.EUI48), int(IdentitySubtype.EUI64))
 MAX_LINK_LAYERS = 8
@@ -57,7 +61,7 @@ def claim_of(request: BindingRequest, place: Place) -> Claim:
     """Read the claim of a client's message, or of what a MAAR asks on a node's behalf."""
     link_layer = None if place.link_layer is None else link_layer_identity(place.link_layer[1])
     if not place.own:
-        name = Identity(IdentitySubtype.DUID, request.client_id) if request.client_id else None
+        name = Identity(_DUID, request.client_id) if request.client_id else None
         return Claim(name, link_layer)
     asked = place.first(dmm.MobileNode)
     if asked is None:
@@ -84,6 +88,12 @@ class Verdict(Enum):
     """Two nodes' that are one: `other` was known by its link-layer address only."""
     CONFLICT = auto()
     """Somebody claims what is another node's (`node` is whose)."""
+
+
+_CONFLICT: Final = Verdict.CONFLICT
+_KNOWN: Final = Verdict.KNOWN
+_MERGE: Final = Verdict.MERGE
+_UNKNOWN: Final = Verdict.UNKNOWN
 
 
 class Finding(NamedTuple):
@@ -114,16 +124,16 @@ def identify(
     is_own = seen is not None and seen.id == named.id
     if not accept and _is_another_machine(claim, named, to):
         if is_live(named.id, snapshot, now):
-            return Finding(Verdict.CONFLICT, named, why="another link-layer address")
+            return Finding(_CONFLICT, named, why="another link-layer address")
         if seen is not None and not is_own and _names(seen):
-            return Finding(Verdict.CONFLICT, seen, why="link-layer address of another node")
+            return Finding(_CONFLICT, seen, why="link-layer address of another node")
     if claim.link_layer is None or is_own:
-        return Finding(Verdict.KNOWN, named)
+        return Finding(_KNOWN, named)
     if seen is None:
-        return Finding(Verdict.KNOWN, named, learn=(claim.link_layer,))
+        return Finding(_KNOWN, named, learn=(claim.link_layer,))
     if _names(seen):
-        return Finding(Verdict.KNOWN, named)  # what is somebody else's is not learned
-    return Finding(Verdict.MERGE, named, other=seen)
+        return Finding(_KNOWN, named)  # what is somebody else's is not learned
+    return Finding(_MERGE, named, other=seen)
 
 
 def _is_another_machine(claim: Claim, named: Node, to: MaarId | None) -> bool:
@@ -140,20 +150,20 @@ def _is_another_machine(claim: Claim, named: Node, to: MaarId | None) -> bool:
 def _nameless(claim: Claim, seen: Node | None) -> Finding:
     """No node has the name, or the claim has none."""
     if seen is None:
-        return Finding(Verdict.UNKNOWN, learn=claim.identities)
+        return Finding(_UNKNOWN, learn=claim.identities)
     if claim.name is None:
-        return Finding(Verdict.KNOWN, seen)
+        return Finding(_KNOWN, seen)
     if any(each.subtype == claim.name.subtype for each in seen.identities):
         # One interface, another system: what boots first by network and then from disk, or is installed anew, has
         # another DUID each time. It is a node of its own; it takes nothing from the one that had the interface before.
-        return Finding(Verdict.UNKNOWN, learn=(claim.name,))
-    return Finding(Verdict.KNOWN, seen, learn=(claim.name,))
+        return Finding(_UNKNOWN, learn=(claim.name,))
+    return Finding(_KNOWN, seen, learn=(claim.name,))
 
 
 def is_live(node: NodeId, snapshot: Snapshot, now: Micros) -> bool:
     """Whether the node holds anything that has not ended, also where the end is still to be recorded."""
     held = snapshot.bindings.get(node, {}).values()
-    return any(b.state is not State.ENDED and end_of(b)[0] > now for b in held)
+    return any(b.state is not _ENDED and end_of(b)[0] > now for b in held)
 
 
 def new_node_id(claim: Claim, snapshot: Snapshot, now: Micros, salt: int) -> NodeId:
@@ -161,10 +171,8 @@ def new_node_id(claim: Claim, snapshot: Snapshot, now: Micros, salt: int) -> Nod
     microseconds): the history keeps the ids of nodes that are forgotten, and nodes that came together have their rows
     together.
     """
-    shown, key = now.to_bytes(8, "big") + claim.key, snapshot.domain.hash_key
     while True:
-        digest = blake2b(shown, digest_size=8, key=key, salt=salt.to_bytes(16, "big")).digest()
-        number = (now >> 10 << _HASH_BITS) | int.from_bytes(digest, "big") >> 64 - _HASH_BITS
+        number = (now >> 10 << _HASH_BITS) | crc32(claim.key, salt) >> 32 - _HASH_BITS
         if number and number not in snapshot.bindings:
             return number
         salt += 1
@@ -173,7 +181,7 @@ def new_node_id(claim: Claim, snapshot: Snapshot, now: Micros, salt: int) -> Nod
 def mobile_node(node: Node) -> Identity | None:
     """The identity that PMIPv6 signalling uses for the node: its DUID, else whatever it is known by."""
     for identity in node.identities:
-        if identity.subtype == IdentitySubtype.DUID:
+        if identity.subtype == _DUID:
             return identity
     return node.identities[0] if node.identities else None
 

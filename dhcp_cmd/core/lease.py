@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dhcp_cmd.core.allocate import address, allocate
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.model import Binding, EventType, IaRequest, Kind, State
 from dmm_wire.address import Prefix
 
+# Looking a member up in its class costs as much as a call.
+_RELEASED: Final = EventType.RELEASED
+_ADDRESS: Final = Kind.ADDRESS
+_DELEGATED: Final = Kind.DELEGATED
+_LINK: Final = Kind.LINK
+_DEPRECATED: Final = State.DEPRECATED
+_ENDED: Final = State.ENDED
+
 
 def kind_of(ia: IaRequest) -> Kind:
     """What the leases of an IA are."""
-    return Kind.DELEGATED if ia.delegated else Kind.ADDRESS
+    return _DELEGATED if ia.delegated else _ADDRESS
 
 
 def has_pool(draft: Draft, ia: IaRequest) -> bool:
     """Whether the MAAR has anything at all to give to such an IA."""
     if draft.here is None:
         return False
-    kind = Kind.DELEGATED if ia.delegated else Kind.LINK
+    kind = _DELEGATED if ia.delegated else _LINK
     return bool(draft.domain.pools_of(draft.here.id, kind))
 
 
@@ -31,7 +41,7 @@ def hold(draft: Draft, ia: IaRequest) -> None:
     if here is None:
         return
     kind = kind_of(ia)
-    live = [b for b in draft.of_ia(kind, ia.iaid) if b.state is not State.ENDED]
+    live = [b for b in draft.of_ia(kind, ia.iaid) if b.state is not _ENDED]
     has_local = False
     for binding in live:
         has_local = has_local or binding.anchor == here.id
@@ -42,9 +52,9 @@ def hold(draft: Draft, ia: IaRequest) -> None:
         else:
             _number(draft, ia)
     for binding in live:
-        if binding.anchor == here.id and binding.state is State.DEPRECATED:
+        if binding.anchor == here.id and binding.state is _DEPRECATED:
             # Only behind a relay without mobility: there the visit, if there is one, is elsewhere.
-            if binding.kind is Kind.ADDRESS:
+            if binding.kind is _ADDRESS:
                 hold_link(draft)
             binding = draft.activate(binding)
         extend(draft, binding)
@@ -54,7 +64,7 @@ def _may_have_another(draft: Draft) -> bool:
     """Whether the node may hold leases for an IA more."""
     if len(draft.bindings) < draft.settings.max_ias:
         return True
-    held = {(b.kind, b.iaid) for b in draft.live() if b.kind is not Kind.LINK}
+    held = {(b.kind, b.iaid) for b in draft.live() if b.kind is not _LINK}
     return len(held) < draft.settings.max_ias
 
 
@@ -64,7 +74,7 @@ def hold_link(draft: Draft, named: tuple[Prefix, ...] = ()) -> Binding | None:
     if here is None or node is None:
         return None
     link = draft.link_at(here.id) or allocate(draft, node, here, None, named)
-    if link is not None and link.state is State.DEPRECATED:
+    if link is not None and link.state is _DEPRECATED:
         link = draft.activate(link)
     return link
 
@@ -74,7 +84,7 @@ def extend(draft: Draft, binding: Binding) -> None:
     pool = draft.pool_of(binding)
     if pool is None or not draft.may_extend(binding):
         return
-    if binding.kind is Kind.ADDRESS:
+    if binding.kind is _ADDRESS:
         link = draft.link_at(binding.anchor)
         if link is not None:
             draft.extend(link, pool)
@@ -116,12 +126,12 @@ def _give_back(draft: Draft, ia: IaRequest, *, declined: bool) -> bool:
     if draft.is_elsewhere:
         return False  # a relay without mobility does not speak for a node that is at a MAAR
     kind = kind_of(ia)
-    live = {b.prefix: b for b in draft.of_ia(kind, ia.iaid) if b.state is not State.ENDED}
+    live = {b.prefix: b for b in draft.of_ia(kind, ia.iaid) if b.state is not _ENDED}
     for hint in ia.hints:
         binding = live.get(hint.prefix)
-        if binding is not None and draft.bindings[hint.prefix.address].state is not State.ENDED:
-            draft.end(binding, EventType.RELEASED, declined=declined)
-            if kind is Kind.ADDRESS:
+        if binding is not None and draft.bindings[hint.prefix.address].state is not _ENDED:
+            draft.end(binding, _RELEASED, declined=declined)
+            if kind is _ADDRESS:
                 _after_address(draft, binding, declined=declined)
     return bool(live)
 
@@ -139,5 +149,5 @@ def _after_address(draft: Draft, given_back: Binding, *, declined: bool) -> None
         quarantine = draft.bindings[given_back.prefix.address].reusable_at or 0
         floor = max(link.reusable_at or 0, quarantine)
         link = draft.put(link._replace(reusable_at=floor))
-    if link.state is State.DEPRECATED and not draft.is_in_use(link):
-        draft.end(link, EventType.RELEASED)
+    if link.state is _DEPRECATED and not draft.is_in_use(link):
+        draft.end(link, _RELEASED)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from dhcp_cmd.core.model import BindingRequest, Domain, Maar, RelayLevel
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import DmmStatus, SubOption
+
+# Looking a member up in its class costs as much as a call.
+_ENDPOINT_MISMATCH: Final = DmmStatus.ENDPOINT_MISMATCH
+_UNKNOWN_MAAR: Final = DmmStatus.UNKNOWN_MAAR
+_INFORMATION_REQUEST: Final = MessageType.INFORMATION_REQUEST
 
 _Sub = TypeVar("_Sub", bound=SubOption)
 
@@ -70,7 +75,7 @@ def _claimed(
     request: BindingRequest, domain: Domain, index: int, level: RelayLevel, claim: dmm.Maar
 ) -> Place:
     own = (
-        request.type == MessageType.INFORMATION_REQUEST
+        request.type == _INFORMATION_REQUEST
         and request.client_id is not None
         and request.client_id == level.relay_id
         and index == len(request.relays) - 1
@@ -81,15 +86,15 @@ def _claimed(
 
     maar = domain.by_relay_id.get(level.relay_id) if level.relay_id is not None else None
     if maar is None:
-        return refused(DmmStatus.UNKNOWN_MAAR, "unknown-maar")
+        return refused(_UNKNOWN_MAAR, "unknown-maar")
     if level.source != maar.relay_address:
-        return refused(DmmStatus.UNKNOWN_MAAR, "wrong-relay-address")
+        return refused(_UNKNOWN_MAAR, "wrong-relay-address")
     if claim.endpoint != maar.endpoint:
-        return refused(DmmStatus.ENDPOINT_MISMATCH, "endpoint-mismatch")
+        return refused(_ENDPOINT_MISMATCH, "endpoint-mismatch")
     # What a MAAR asks for itself may come from no link in particular.
     link = domain.link_of(level.link_address)
     if not (own and level.link_address == UNSPECIFIED) and (link is None or link.maar != maar.id):
-        return refused(DmmStatus.UNKNOWN_MAAR, "wrong-link")
+        return refused(_UNKNOWN_MAAR, "wrong-link")
     return Place(maar, index, own, _link_layer(level), level.suboptions or ())
 
 
@@ -116,7 +121,7 @@ def _plain(request: BindingRequest, domain: Domain, index: int, trusted: Sequenc
     if _is_trusted(level.source, trusted):
         return NOWHERE if maar is None else Place(maar, link_layer=level.link_layer)
     if maar is None or level.source != maar.relay_address:
-        return Place(refusal=DmmStatus.UNKNOWN_MAAR, why="unknown-relay")
+        return Place(refusal=_UNKNOWN_MAAR, why="unknown-relay")
     return Place(maar, link_layer=level.link_layer)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import mobile_node
 from dhcp_cmd.core.model import Decision, Domain, Kind
@@ -9,6 +11,11 @@ from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED
 from dmm_wire.dmm import DmmStatus, SubOption
 from dmm_wire.errors import WireError
+
+# Looking a member up in its class costs as much as a call.
+_SUCCESS: Final = DmmStatus.SUCCESS
+_ADDRESS: Final = Kind.ADDRESS
+_DELEGATED: Final = Kind.DELEGATED
 
 MAX_ANSWER = 60_000
 """Octets of the options that the CMD decides. A UDP datagram holds 65,527, and the host adds to these."""
@@ -49,7 +56,7 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     same bytes.
     """
     node, here = draft.node, draft.here
-    options: list[SubOption] = [status(DmmStatus.SUCCESS)]
+    options: list[SubOption] = [status(_SUCCESS)]
     if node is None or here is None or not draft.bindings:
         return tuple(options)  # who holds nothing is on no visit
     identity = mobile_node(node)
@@ -63,12 +70,12 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     anchored: list[SubOption] = []
     elsewhere: list[SubOption] = []
     for binding in sorted(draft.live(), key=lambda b: b.prefix):
-        if binding.kind is Kind.ADDRESS:
+        if binding.kind is _ADDRESS:
             continue
         preferred, valid = draft.lifetimes(binding)
         if not valid:
             continue  # in its last second
-        delegated = binding.kind is Kind.DELEGATED
+        delegated = binding.kind is _DELEGATED
         if binding.anchor == here.id:
             anchored.append(dmm.AnchoredPrefix(binding.prefix, preferred, valid, delegated))
         elif binding.anchor in maars:

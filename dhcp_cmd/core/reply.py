@@ -13,6 +13,14 @@ from dmm_wire.dhcpv6.codes import INFINITY, MessageType, OptionCode, StatusCode
 from dmm_wire.dhcpv6.message import OPTION_HEADER, Options, encode_options
 from dmm_wire.dhcpv6.options import IA, IA_ADDRESS, IA_PREFIX
 
+# Looking a member up in its class costs as much as a call.
+_REPLY: Final = MessageType.REPLY
+_STATUS_CODE: Final = OptionCode.STATUS_CODE
+_ENDED: Final = State.ENDED
+_NO_ADDRS_AVAIL: Final = StatusCode.NO_ADDRS_AVAIL
+_NO_BINDING: Final = StatusCode.NO_BINDING
+_NO_PREFIX_AVAIL: Final = StatusCode.NO_PREFIX_AVAIL
+
 _IA_NA, _IA_PD = int(OptionCode.IA_NA), int(OptionCode.IA_PD)
 _ADDRESS_HEADER = OPTION_HEADER.pack(OptionCode.IAADDR, IA_ADDRESS.size)
 _PREFIX_HEADER = OPTION_HEADER.pack(OptionCode.IAPREFIX, IA_PREFIX.size)
@@ -47,17 +55,17 @@ class IaReply(NamedTuple):
 
 def status_option(status: StatusCode) -> tuple[int, bytes]:
     """A Status Code option (RFC 9915 section 21.13)."""
-    return int(OptionCode.STATUS_CODE), int(status).to_bytes(2, "big") + _TEXT[status].encode()
+    return int(_STATUS_CODE), int(status).to_bytes(2, "big") + _TEXT[status].encode()
 
 
 def unavailable(ia: IaRequest) -> StatusCode:
     """What an IA is told that gets nothing."""
-    return StatusCode.NO_PREFIX_AVAIL if ia.delegated else StatusCode.NO_ADDRS_AVAIL
+    return _NO_PREFIX_AVAIL if ia.delegated else _NO_ADDRS_AVAIL
 
 
 def reply(*options: tuple[int, bytes]) -> ClientReply:
     """A Reply with these options."""
-    return ClientReply(int(MessageType.REPLY), options)
+    return ClientReply(int(_REPLY), options)
 
 
 def ia_reply(draft: Draft, ia: IaRequest, *, ended: bool = False, unknown: bool = False) -> IaReply:
@@ -72,13 +80,13 @@ def ia_reply(draft: Draft, ia: IaRequest, *, ended: bool = False, unknown: bool 
         preferred, valid = draft.lifetimes(binding)
         if valid:
             leases.append(Lease(binding.prefix, preferred, valid))
-        elif ended and not (binding.state is State.ENDED and _is_past(draft, binding.reusable_at)):
+        elif ended and not (binding.state is _ENDED and _is_past(draft, binding.reusable_at)):
             over.append(Lease(binding.prefix, 0, 0))
     if unknown and ia.hints:
         told = {lease.prefix for lease in leases} | {lease.prefix for lease in over}
         over += [Lease(p, 0, 0) for p in dict.fromkeys(_named(ia)) if p not in told]
     if not leases and not has_pool(draft, ia):
-        status = StatusCode.NO_BINDING if unknown else unavailable(ia)
+        status = _NO_BINDING if unknown else unavailable(ia)
         return IaReply(ia, (), status)
     if not leases and not unknown:
         return IaReply(

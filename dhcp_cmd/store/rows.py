@@ -39,6 +39,11 @@ def _text(prefix: Prefix) -> str:
 _KINDS = {kind.value: kind for kind in Kind}
 _STATES = {state.value: state for state in State}
 _EVENT_TYPES = {kind.value: kind for kind in EventType}
+# The other way too: asking a member for its value is a call of Python's.
+_TEXTS: dict[Kind | State | EventType | None, str | None] = {
+    None: None,
+    **{each: each.value for each in (*Kind, *State, *EventType)},
+}
 
 
 def domain_of(
@@ -224,12 +229,12 @@ def binding_values(binding: Binding) -> Values:
         prefix.address,
         prefix.length,
         _text(prefix),
-        binding.kind.value,
+        _TEXTS[binding.kind],
         binding.node,
         binding.iaid,
         binding.anchor,
         binding.pool,
-        binding.state.value,
+        _TEXTS[binding.state],
         binding.assigned_at,
         binding.preferred_until,
         binding.valid_until,
@@ -254,7 +259,7 @@ LIFE = (
 def life_values(binding: Binding) -> Values:
     """The columns LIFE of a binding."""
     return (
-        binding.state.value,
+        _TEXTS[binding.state],
         binding.assigned_at,
         binding.preferred_until,
         binding.valid_until,
@@ -305,13 +310,13 @@ def event_values(event: Event) -> Values:
     return (
         event.at,
         event.recorded_at,
-        event.type.value,
+        _TEXTS[event.type],
         event.node,
         event.cause,
         None if prefix is None else prefix.address,
         None if prefix is None else prefix.length,
         None if prefix is None else _text(prefix),
-        None if event.kind is None else event.kind.value,
+        _TEXTS[event.kind],
         event.iaid,
         event.anchor,
         event.from_maar,
