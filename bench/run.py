@@ -20,6 +20,7 @@ from bench.report import Results, tables, told
 from bench.servers import OnPostgresql, Server, Unavailable
 from bench.workloads import workloads
 from lab import postgres
+from lab.netns import LabError
 from lab.postgres import Postgres
 
 CHOICE = "pd-relayed"
@@ -73,6 +74,8 @@ class Run:
                         )
                 except Unavailable as why:
                     self._note(f"{server.title} is not there: {why}")
+                except LabError as problem:  # in making its database; the others can still be measured
+                    self._note(f"{server.title}, {size:,} bound: failed: {problem}")
                 done += len(todo)
         self._files.finish(self._results)
         for table in tables(self._results):
