@@ -16,14 +16,16 @@ from time import perf_counter
 from typing import Final
 
 from bench.domain import SERVER
-from bench.search import Trial
+from bench.search import GRACE, Trial
 from dmm_wire.dhcpv6.codes import SERVER_PORT, MessageType
 from dmm_wire.dhcpv6.message import unwrap
 from dmm_wire.errors import WireError
 from lab import netns
 
 PATIENCE = 1.0
-"""Seconds to wait for answers after the last datagram."""
+"""Seconds to wait for answers after the last datagram: later than GRACE they complete nothing, but tell what the server
+has done.
+"""
 ALL_SERVERS = "ff02::1:2"
 SAMPLED = 16
 """One answer in so many is kept, to be looked at afterwards."""
@@ -44,10 +46,12 @@ Send = Callable[[bytes], int]
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the datagrams: when each was sent and how long its Reply took (seconds; negative: none came)."""
+    """What became of the datagrams: how long the Reply to each took (seconds; negative: none came)."""
 
     seconds: float
     latencies: array[float]
+    sent_at: array[float]
+    """When each was sent, on one clock, in seconds."""
     strays: int = 0
     """Datagrams received that were no Reply to any that was waited for."""
     samples: list[tuple[int, bytes]] = field(default_factory=list)
@@ -55,7 +59,12 @@ class Outcome:
 
     def trial(self, wanted: float) -> Trial:
         """For the search: `wanted` is how many seconds it should have taken."""
-        answered = sorted(latency for latency in self.latencies if latency >= 0)
+        end = self.sent_at[-1] + GRACE
+        answered = sorted(
+            latency
+            for latency, sent in zip(self.latencies, self.sent_at, strict=True)
+            if latency >= 0 and sent + latency <= end
+        )
         return Trial(
             seconds=max(self.seconds, wanted),
             begun=len(self.latencies),
@@ -84,7 +93,7 @@ class Generator:
         """
         total = len(datagrams)
         sent_at = array("d", bytes(8 * total))
-        outcome = Outcome(0.0, array("d", [-1.0]) * total)
+        outcome = Outcome(0.0, array("d", [-1.0]) * total, sent_at)
         matcher = _Matcher({xid: i for i, (_, xid, _) in enumerate(datagrams)}, outcome, sent_at)
         sent, sends = 0, self._sends
         gc.disable()

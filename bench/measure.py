@@ -13,6 +13,7 @@ from bench.search import Capacity, Trial, find_capacity
 from bench.servers import Server
 from bench.verify import Verdict
 from bench.workloads import Workload
+from dhcp_cmd.store import StoreError
 from lab.netns import LabError
 
 WARM_UP = 1
@@ -87,7 +88,7 @@ class Bench:
         try:
             self._measure(server, workload, size, start or workload.start, result)
             self._settle(server, workload, result)
-        except LabError as error:
+        except (LabError, StoreError) as error:
             result.problem = f"failed: {error}"
             result.capacity = 0.0
             self.tell(f"{error}\n{server.tail()}")

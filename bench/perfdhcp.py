@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from bench import search
 from lab import netns
 
-PATIENCE = 0.5
-"""Seconds that it waits for answers after the last request."""
 SKIPPED = 0.25
 """The part of a run whose latencies do not count."""
 CLIENTS = 4_000_000
@@ -73,7 +71,7 @@ class Options:
     def command(self, rate: int, seconds: int, interface: str, server: str) -> list[str]:
         """The command line for so many exchanges per second."""
         command = ["perfdhcp", "-6", "-l", interface, "-e", self.lease, "-R", str(CLIENTS)]
-        command += ["-r", str(rate), "-p", str(seconds), "-W", str(int(PATIENCE * 1e6))]
+        command += ["-r", str(rate), "-p", str(seconds), "-W", str(int(search.GRACE * 1e6))]
         if self.relayed:
             command += ["-A", "1"]
         if self.renew:

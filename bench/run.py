@@ -19,7 +19,9 @@ from bench.plan import SERVERS, Starts, Step
 from bench.report import Results, tables, told
 from bench.servers import OnPostgresql, Server, Unavailable
 from bench.workloads import workloads
+from dhcp_cmd.store import StoreError
 from lab import postgres
+from lab.netns import LabError
 from lab.postgres import Postgres
 
 CHOICE = "pd-relayed"
@@ -73,6 +75,9 @@ class Run:
                         )
                 except Unavailable as why:
                     self._note(f"{server.title} is not there: {why}")
+                # In making its database: the others can still be measured.
+                except (LabError, StoreError) as problem:
+                    self._note(f"{server.title}, {size:,} bound: failed: {problem}")
                 done += len(todo)
         self._files.finish(self._results)
         for table in tables(self._results):

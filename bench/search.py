@@ -14,6 +14,10 @@ AGAIN = 0.05
 """A trial that lost too much, but less than this, is made once more, for something else may have used the machine."""
 LEAST_RATE = 5.0
 """Exchanges per second; a server that cannot do these does not serve."""
+GRACE = 0.1
+"""Seconds after the last message within which an exchange has to be completed. A server that lets messages wait could
+else put off, to after the trial, what it cannot do within it, and seem faster the shorter the trial.
+"""
 SHORTFALL = 0.9
 """Of the rate asked for; a generator that offers less is itself the limit."""
 

@@ -123,4 +123,4 @@ def test_commands() -> None:
     assert relayed[:6] == ["perfdhcp", "-6", "-l", "eth0", "-e", "prefix-only"]
     assert relayed[-5:] == ["-A", "1", "-f", "50", "2001:db8::1"]
     direct = Options("address-only", relayed=False).command(50, 4, "eth0", "2001:db8::1")
-    assert direct[-2:] == ["-W", "500000"]  # to all servers, by multicast
+    assert direct[-2:] == ["-W", "100000"]  # to all servers, by multicast
