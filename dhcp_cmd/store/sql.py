@@ -70,20 +70,22 @@ class SqlTransaction:
         """Bindings as they are in the database, where that is known."""
         self._reclaimed: dict[PoolId, int] = {}
         """The counters of pools, as they were before anything was looked for there."""
+        self._domain: Domain | None = None
         self._wrote = False
         self._failed = False
 
     # --- reading ---
 
     def domain(self) -> Domain:
-        """The domain as of this transaction; loaded again only when its version moved."""
-        with self._errors():
-            version = self.connection.execute(select(t.domain.c.version)).scalar_one()
-            cached = self._store.cached_domain
-            if cached is None or cached.version != version:
-                cached = load_domain(self.connection)
-                self._store.cached_domain = cached
-            return cached
+        """The domain, which does not change before this transaction is over; loaded only when its version moved."""
+        if self._domain is None:
+            with self._errors():
+                version = self.connection.exec_driver_sql("SELECT version FROM domain").scalar_one()
+                cached = self._store.cached_domain
+                if cached is None or cached.version != version:
+                    cached = self._store.cached_domain = load_domain(self.connection)
+                self._domain = cached
+        return self._domain
 
     def read(self, lookups: Sequence[Lookup]) -> Snapshot:
         """One read for all requests of a batch: four statements."""

@@ -26,7 +26,6 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from dhcp_cmd.core.model import (
     Binding,
     Change,
-    Domain,
     Lookup,
     Micros,
     Need,
@@ -79,15 +78,8 @@ class PostgresTransaction(SqlTransaction):
     def __init__(self, store: PostgresStore, connection: Connection) -> None:
         super().__init__(store, connection)
         self._driver: Any = connection.connection.driver_connection
-        self._domain: Domain | None = None
         self._queue: list[tuple[Statement, int | None]] = []
         """What `write` has still to run, and how many rows that must touch."""
-
-    def domain(self) -> Domain:
-        """The domain, which does not change before this transaction is over."""
-        if self._domain is None:
-            self._domain = super().domain()
-        return self._domain
 
     def read(self, lookups: Sequence[Lookup]) -> Snapshot:
         """One exchange. The first statement locks; those after it see what those did for whom it had to wait."""
