@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from bench.report import Results
 
 FOUR_WAY = ("pd-relayed", "na-relayed", "pd-direct", "na-direct")
-RATIOS = {"serve-sqlite": 1.0, "serve-postgresql": 6.0}
+ON_SQLITE = ("serve-sqlite", "compiled-sqlite")
+ON_POSTGRESQL = ("serve-postgresql", "compiled-postgresql")
+RATIOS = {**dict.fromkeys(ON_SQLITE, 1.0), **dict.fromkeys(ON_POSTGRESQL, 6.0)}
 """Capacity in that of the Kea that it is compared with, four-way."""
 AT_A_MILLION = 0.8
 """Of the capacity with 10 thousand bound nodes."""
@@ -64,7 +66,7 @@ def _scaling(results: Results) -> Iterator[Bar]:
 
 def _latencies(results: Results) -> Iterator[Bar]:
     for each in results.measurements:
-        if each.server == "serve-sqlite" and each.p99 is not None:
+        if each.server in ON_SQLITE and each.p99 is not None:
             what = (
                 f"{results.title(each.server)}, {results.title(each.workload)}, {each.size:,} bound"
             )

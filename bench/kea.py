@@ -143,6 +143,7 @@ class KeaPostgresql(OnPostgresql, Kea):
     """Kea with PostgreSQL, over a Unix socket."""
 
     name = "kea-postgresql"
+    kind = "kea-postgresql"
     title = "Kea PostgreSQL"
 
     def lease_database(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from lab.postgres import Postgres
 _ROOT = Path(__file__).resolve().parents[1]
 _DHCP_CMD = [sys.executable, "-W", "ignore", "-m", "dhcp_cmd.cli"]
 
+# Started as the program that it is: with -m the source in this folder would go before what was compiled.
+_COMPILED = _ROOT / ".venv-compiled" / "bin" / "dhcp-cmd"
+
 _CONFIGURATION = """\
 user root
 group root
@@ -127,6 +130,19 @@ class ServeOnSqlite(OnSqlite):
     command = (*_DHCP_CMD, "serve")
 
 
+class CompiledOnSqlite(OnSqlite):
+    """The same, compiled."""
+
+    name = "compiled-sqlite"
+    title = "serve compiled, SQLite"
+    command = (str(_COMPILED), "serve")
+
+    def prepare(self, size: int) -> None:
+        """As interpreted."""
+        need_compiled()
+        super().prepare(size)
+
+
 class DhcpdOnSqlite(OnSqlite):
     """`ipv6-dhcpd` with our extension, on SQLite."""
 
@@ -139,6 +155,7 @@ class ServeOnPostgresql(OnPostgresql, OurServer):
     """`dhcp-cmd serve` on PostgreSQL."""
 
     name = "serve-postgresql"
+    kind = "cmd-postgresql"
     title = "serve, PostgreSQL"
     rival = "kea-postgresql"
     command = (*_DHCP_CMD, "serve")
@@ -161,3 +178,24 @@ class ServeOnPostgresql(OnPostgresql, OurServer):
     def database_url(self) -> str:
         """The copy."""
         return self._need().url(self.name)
+
+
+class CompiledOnPostgresql(ServeOnPostgresql):
+    """The same, compiled."""
+
+    name = "compiled-postgresql"
+    title = "serve compiled, PostgreSQL"
+    command = (str(_COMPILED), "serve")
+
+    def prepare(self, size: int) -> None:
+        """As interpreted."""
+        need_compiled()
+        super().prepare(size)
+
+
+def need_compiled() -> None:
+    """Raises Unavailable where nothing is compiled."""
+    if not _COMPILED.exists():
+        raise Unavailable(
+            "it was not compiled: ./dev compiled does, as root with a compiler by apt"
+        )

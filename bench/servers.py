@@ -118,6 +118,9 @@ def connect(postgres: Postgres, database: str = "postgres") -> psycopg.Connectio
 class OnPostgresql(Server):
     """A server with PostgreSQL beside it; an image is a database that fresh ones are copies of."""
 
+    kind: str
+    """Servers of one kind have the same images."""
+
     def prepare(self, size: int) -> None:
         """One database for each number of nodes."""
         postgres = self._need()
@@ -127,7 +130,7 @@ class OnPostgresql(Server):
                 return
         postgres.drop(making)
         postgres.create(making)
-        dump = self.image(self.name, size)
+        dump = self.image(self.kind, size)
         if dump.exists():
             self._client("pg_restore", "--jobs=2", "-d", making, str(dump))
         else:
@@ -167,7 +170,7 @@ class OnPostgresql(Server):
         return processes.tree(self._need().pid)
 
     def _image(self, size: int) -> str:
-        return f"{self.name}-{size}"
+        return f"{self.kind}-{size}"
 
     def _client(self, program: str, *arguments: str) -> None:
         """One of PostgreSQL's own programs, on the server's socket. Raises LabError."""
