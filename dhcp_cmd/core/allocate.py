@@ -59,30 +59,32 @@ def allocate(
         return None
     kind = Kind.LINK if ia is None else Kind.DELEGATED
     iaid = None if ia is None else ia.iaid
-    revived = _revive(draft, maar, kind, iaid, pools)
+    revived = _revive(draft, maar, kind, iaid, pools) if draft.bindings else None
     if revived is not None:
         return revived
     found = (
-        _wanted(draft, pools, named)
+        (_wanted(draft, pools, named) if named else None)
         or _last_held(draft, node, pools, iaid)
         or _hashed(draft, pools, iaid)
     )
     if found is None:
         return None
     pool, prefix = found
-    valid_until = until(draft.now, pool.valid)
+    now = draft.now
+    valid_until = until(now, pool.valid)
+    preferred_until = min(until(now, pool.preferred), valid_until)
     return draft.assign(
         Binding(
-            prefix=prefix,
-            kind=kind,
-            node=node.id,
-            iaid=iaid,
-            anchor=maar.id,
-            pool=pool.id,
-            state=State.ACTIVE,
-            assigned_at=draft.now,
-            preferred_until=min(until(draft.now, pool.preferred), valid_until),
-            valid_until=valid_until,
+            prefix,
+            kind,
+            node.id,
+            iaid,
+            maar.id,
+            pool.id,
+            State.ACTIVE,
+            now,
+            preferred_until,
+            valid_until,
         )
     )
 
@@ -139,7 +141,8 @@ def is_declined(binding: Binding) -> bool:
 
 
 def _is_free(draft: Draft, prefix: Prefix) -> bool:
-    return prefix.address not in draft.snapshot.taken and prefix.address not in draft.bindings
+    address = prefix.address
+    return address not in draft.snapshot.taken and address not in draft.bindings
 
 
 def _wanted(
@@ -191,6 +194,8 @@ def _places(draft: Draft) -> Iterator[tuple[Pool, int | None]]:
 
 def _hashed(draft: Draft, pools: Sequence[Pool], iaid: int | None) -> tuple[Pool, Prefix] | None:
     """Every pool of the best length, to its last unit, before one of another length."""
+    if len(pools) == 1:
+        return _candidate(draft, pools, iaid) or _gap(draft, pools, iaid)
     for _, same in groupby(pools, key=lambda pool: pool.unit_length):
         group = tuple(same)
         found = _candidate(draft, group, iaid) or _gap(draft, group, iaid)

@@ -118,7 +118,7 @@ def _is_off_link(draft: Draft, ia: IaRequest) -> bool:
     here = draft.here
     if ia.delegated or here is None:
         return False
-    pools = [p for p in draft.domain.pools.get(here.id, ()) if p.kind is Kind.LINK]
+    pools = draft.domain.pools_of(here.id, Kind.LINK)
     return any(
         hint.prefix.address not in draft.bindings
         and not any(pool.prefix.contains(hint.prefix) for pool in pools)

@@ -97,10 +97,10 @@ def _adopt(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Node:
     draft.adopt(node, claim.key)
     if finding.other is not None:
         node = draft.absorb(finding.other)
-    node = draft.node = node._replace(
-        identities=known_by(*node.identities, *finding.learn),
-        link_layer=claim.link_layer or node.link_layer,
-    )
+    link_layer = claim.link_layer or node.link_layer
+    if finding.learn or link_layer != node.link_layer:
+        identities = known_by(*node.identities, *finding.learn)
+        node = draft.node = node._replace(identities=identities, link_layer=link_layer)
     return node
 
 

@@ -10,12 +10,14 @@ from dmm_wire.timestamp import from_micros
 
 def settle(draft: Draft) -> None:
     """Record what ended by itself since the node was last heard of, and what lost its anchor."""
+    now, maars = draft.now, draft.domain.maars
+    over = [b for b in draft.live() if b.anchor not in maars or end_of(b)[0] <= now]
     # Addresses first: each with its own end, before its LINK prefix takes along what is left.
-    for binding in sorted(draft.live(), key=lambda b: b.kind is Kind.LINK):
+    for binding in sorted(over, key=lambda b: b.kind is Kind.LINK):
         end, cause = end_of(binding)
-        if end <= draft.now:
+        if end <= now:
             draft.end(binding, EventType.EXPIRED, cause=cause, at=end)
-        elif binding.anchor not in draft.domain.maars:
+        else:
             draft.end(binding, EventType.RELEASED, cause="anchor-removed")
 
 
@@ -78,6 +80,8 @@ def _sort_out(draft: Draft, maar: Maar) -> None:
 def _limit_anchors(draft: Draft, maar: Maar) -> None:
     """No more than `max_anchors` P-MAARs: the one left longest ago goes first."""
     left_at: dict[MaarId, tuple[Micros, Micros]] = {}
+    if len(draft.bindings) <= draft.settings.max_anchors:
+        return
     for binding in draft.live():
         if binding.anchor != maar.id:
             age = (binding.hold_until or 0, binding.assigned_at)

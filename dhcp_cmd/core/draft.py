@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dhcp_cmd.core.inquire import Inquiry, hashed_units
-from dhcp_cmd.core.lifetime import NEVER, ended_binding, left, until
+from dhcp_cmd.core.lifetime import ended_binding, left, until
 from dhcp_cmd.core.model import (
     Binding,
     BindingRequest,
@@ -44,6 +44,7 @@ class Draft:
     """The working state of one decision. `node` None: the message shows no identity, or comes from nowhere."""
 
     __slots__ = (
+        "_is_trial",
         "_known",
         "_merged",
         "_node_before",
@@ -84,6 +85,7 @@ class Draft:
         self._node_before: Node | None = None
         self._known: dict[bytes, Binding] = {}
         self._merged: list[Node] = []
+        self._is_trial = False
 
     # --- the node ---
 
@@ -93,9 +95,11 @@ class Draft:
         self.now = max(self.now, node.visit_since)
         if not new:
             self._node_before = node
-            # Sorted, so that no decision depends on the order in which a store returns rows.
-            self._known = dict(sorted(self.snapshot.bindings.get(node.id, {}).items()))
-            self.bindings = dict(self._known)
+            known = self.snapshot.bindings.get(node.id)
+            if known:
+                # Sorted, so that no decision depends on the order in which a store returns rows.
+                self._known = dict(sorted(known.items()))
+                self.bindings = dict(self._known)
 
     @property
     def is_known(self) -> bool:
@@ -210,8 +214,10 @@ class Draft:
         if binding.state is State.ENDED:
             return 0, 0
         pool = self.pool_of(binding)
-        valid = left(min(binding.valid_until, binding.hold_until or NEVER), self.now)
-        preferred = 0
+        end = binding.valid_until
+        if binding.hold_until is not None and binding.hold_until < end:
+            end = binding.hold_until
+        valid, preferred = left(end, self.now), 0
         if binding.state is State.ACTIVE:
             preferred = left(binding.preferred_until, self.now)
         if pool is not None:  # the row keeps the longest promise; a pool may have become shorter
@@ -324,19 +330,23 @@ class Draft:
         at: Micros | None = None,
     ) -> None:
         """Note what happened to a binding."""
+        if self._is_trial:
+            return
         self.events.append(
             Event(
-                at=self.now if at is None else at,
-                recorded_at=self.now,
-                type=kind,
-                node=binding.node,
-                cause=cause or self.cause,
-                prefix=binding.prefix,
-                kind=binding.kind,
-                iaid=binding.iaid,
-                anchor=binding.anchor,
-                generation=self.node.generation if self.node is not None else None,
-                transaction_id=self.request.transaction_id,
+                self.now if at is None else at,
+                self.now,
+                kind,
+                binding.node,
+                cause or self.cause,
+                binding.prefix,
+                binding.kind,
+                binding.iaid,
+                binding.anchor,
+                None,
+                None,
+                None if self.node is None else self.node.generation,
+                self.request.transaction_id,
             )
         )
 
@@ -348,6 +358,7 @@ class Draft:
         copy.node, copy.key = self.node, self.key
         copy._node_before, copy._known = self._node_before, self._known
         copy.bindings = dict(self.bindings)
+        copy._is_trial = True
         return copy
 
     def changes(self) -> tuple[Change, ...]:
@@ -356,25 +367,26 @@ class Draft:
         """
         if not self.bindings:
             return ()
+        known = self._known
         bindings = [
-            PutBinding(binding, new=address not in self._known)
+            PutBinding(binding, address not in known)
             for address, binding in self.bindings.items()
-            if self._known.get(address) != binding
+            if known.get(address) != binding
         ]
-        node = list(self._node_changes())
+        node = self._node_changes()
         if self._merged:
             drops = [DropNode(other.id) for other in self._merged]
             return (*bindings, *drops, *node, *map(Record, self.events))
         return (*node, *bindings, *map(Record, self.events))
 
-    def _node_changes(self) -> Iterable[Change]:
+    def _node_changes(self) -> list[Change]:
         node, before = self.node, self._node_before
         if node is None or node == before:
-            return
-        for identity in () if before is None else before.identities:
-            if identity not in node.identities:
-                yield DropIdentity(identity)
-        yield PutNode(node, new=before is None)
+            return []
+        if before is None:
+            return [PutNode(node, True)]
+        gone = [DropIdentity(each) for each in before.identities if each not in node.identities]
+        return [*gone, PutNode(node, False)]
 
     def _require_node(self) -> Node:
         if self.node is None:

@@ -38,12 +38,15 @@ class Claim(NamedTuple):
     @property
     def identities(self) -> tuple[Identity, ...]:
         """Both, as far as there are."""
-        return tuple(each for each in (self.name, self.link_layer) if each is not None)
+        name, link_layer = self
+        if name is None:
+            return () if link_layer is None else (link_layer,)
+        return (name,) if link_layer is None else (name, link_layer)
 
     @property
     def key(self) -> bytes:
         """The octets that allocation hashes: of the name if there is one."""
-        shown = self.name or self.link_layer
+        shown = self[0] or self[1]
         return b"" if shown is None else bytes((shown.subtype,)) + shown.value
 
     def __str__(self) -> str:
@@ -149,10 +152,8 @@ def _nameless(claim: Claim, seen: Node | None) -> Finding:
 
 def is_live(node: NodeId, snapshot: Snapshot, now: Micros) -> bool:
     """Whether the node holds anything that has not ended, also where the end is still to be recorded."""
-    return any(
-        b.state is not State.ENDED and end_of(b)[0] > now
-        for b in snapshot.bindings.get(node, {}).values()
-    )
+    held = snapshot.bindings.get(node, {}).values()
+    return any(b.state is not State.ENDED and end_of(b)[0] > now for b in held)
 
 
 def new_node_id(claim: Claim, snapshot: Snapshot, now: Micros, salt: int) -> NodeId:
@@ -160,11 +161,9 @@ def new_node_id(claim: Claim, snapshot: Snapshot, now: Micros, salt: int) -> Nod
     microseconds): the history keeps the ids of nodes that are forgotten, and nodes that came together have their rows
     together.
     """
-    shown = now.to_bytes(8, "big") + claim.key
+    shown, key = now.to_bytes(8, "big") + claim.key, snapshot.domain.hash_key
     while True:
-        digest = blake2b(
-            shown, digest_size=8, key=snapshot.domain.hash_key, salt=salt.to_bytes(16, "big")
-        ).digest()
+        digest = blake2b(shown, digest_size=8, key=key, salt=salt.to_bytes(16, "big")).digest()
         number = (now >> 10 << _HASH_BITS) | int.from_bytes(digest, "big") >> 64 - _HASH_BITS
         if number and number not in snapshot.bindings:
             return number

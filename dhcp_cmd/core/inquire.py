@@ -77,8 +77,10 @@ def inquire(
     candidates: dict[bytes, None] = {}  # in order, each once
     for ia, naming in _assigning(request, place):
         pools = pools_for(domain, place.maar, ia)
-        for _, unit in wanted_units(pools, [h.prefix for each in naming for h in each.hints]):
-            candidates[unit.address] = None
+        named = [hint.prefix for each in naming for hint in each.hints]
+        if named:
+            for _, unit in wanted_units(pools, named):
+                candidates[unit.address] = None
         iaid = None if ia is None else ia.iaid
         for pool in pools:
             found = units[pool.id, iaid] = hashed_units(domain, claim.key, pool, iaid, window)
@@ -89,17 +91,18 @@ def inquire(
 
 def _assigning(
     request: BindingRequest, place: Place
-) -> Iterator[tuple[IaRequest | None, Sequence[IaRequest]]]:
+) -> list[tuple[IaRequest | None, Sequence[IaRequest]]]:
     """What may be assigned: for each IA_PD a prefix, for None the LINK prefix; and the IAs that name wishes for it."""
     if place.own:
-        yield None, ()
-    elif request.type in _LEASING:
-        numbered = [ia for ia in request.ias if not ia.delegated]
-        if numbered:
-            yield None, numbered
-        for ia in request.ias:
-            if ia.delegated:
-                yield ia, (ia,)
+        return [(None, ())]
+    if request.type not in _LEASING:
+        return []
+    found: list[tuple[IaRequest | None, Sequence[IaRequest]]] = []
+    numbered = [ia for ia in request.ias if not ia.delegated]
+    if numbered:
+        found.append((None, numbered))
+    found += [(ia, (ia,)) for ia in request.ias if ia.delegated]
+    return found
 
 
 def pools_for(domain: Domain, maar: Maar, ia: IaRequest | None) -> tuple[Pool, ...]:
@@ -108,8 +111,7 @@ def pools_for(domain: Domain, maar: Maar, ia: IaRequest | None) -> tuple[Pool, .
     Best is the pool that a named prefix lies in, then the hinted length, then shorter ones (larger prefixes), the
     closest first, then longer ones.
     """
-    kind = Kind.LINK if ia is None else Kind.DELEGATED
-    pools = tuple([pool for pool in domain.pools.get(maar.id, ()) if pool.kind is kind])
+    pools = domain.pools_of(maar.id, Kind.LINK if ia is None else Kind.DELEGATED)
     if ia is None or len(pools) < 2 or not ia.hints:
         return pools
     named = [hint.prefix for hint in ia.hints if any(hint.prefix.address)]
@@ -146,8 +148,7 @@ def wanted_units(pools: Iterable[Pool], named: Iterable[Prefix]) -> Iterator[tup
     pools = tuple(pools)
     for prefix in named:
         for pool in pools:
-            unit = prefix
-            if prefix.length == 128 and pool.prefix.contains(prefix):
-                unit = Prefix.of(prefix.address, pool.unit_length)
-            if pool.slot(unit) is not None:
-                yield pool, unit
+            if prefix.length in (128, pool.unit_length):
+                slot = pool.slot_of(prefix.address)
+                if 0 <= slot < pool.size:
+                    yield pool, pool.unit(slot)

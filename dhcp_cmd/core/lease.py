@@ -18,7 +18,7 @@ def has_pool(draft: Draft, ia: IaRequest) -> bool:
     if draft.here is None:
         return False
     kind = Kind.DELEGATED if ia.delegated else Kind.LINK
-    return any(pool.kind is kind for pool in draft.domain.pools.get(draft.here.id, ()))
+    return bool(draft.domain.pools_of(draft.here.id, kind))
 
 
 def hold(draft: Draft, ia: IaRequest) -> None:
@@ -32,10 +32,15 @@ def hold(draft: Draft, ia: IaRequest) -> None:
         return
     kind = kind_of(ia)
     live = [b for b in draft.of_ia(kind, ia.iaid) if b.state is not State.ENDED]
-    if all(b.anchor != here.id for b in live) and (live or _may_have_another(draft)):
-        assigned = _delegate(draft, ia) if ia.delegated else _number(draft, ia)
-        if assigned is not None:
-            live.append(assigned)
+    has_local = False
+    for binding in live:
+        has_local = has_local or binding.anchor == here.id
+    if not has_local and (live or _may_have_another(draft)):
+        # With its full lifetimes: it needs no extension below.
+        if ia.delegated:
+            _delegate(draft, ia)
+        else:
+            _number(draft, ia)
     for binding in live:
         if binding.anchor == here.id and binding.state is State.DEPRECATED:
             # Only behind a relay without mobility: there the visit, if there is one, is elsewhere.
@@ -47,6 +52,8 @@ def hold(draft: Draft, ia: IaRequest) -> None:
 
 def _may_have_another(draft: Draft) -> bool:
     """Whether the node may hold leases for an IA more."""
+    if len(draft.bindings) < draft.settings.max_ias:
+        return True
     held = {(b.kind, b.iaid) for b in draft.live() if b.kind is not Kind.LINK}
     return len(held) < draft.settings.max_ias
 

@@ -16,9 +16,9 @@ def until(now: Micros, seconds: int) -> Micros:
 
 def left(end: Micros, now: Micros) -> int:
     """The whole seconds from `now` to `end`: 0 when it is over, infinity for `NEVER`."""
-    if end >= NEVER:
-        return INFINITY
-    return min((end - now) // MICROS, INFINITY - 1) if end > now else 0
+    if end <= now:
+        return 0
+    return INFINITY if end >= NEVER else min((end - now) // MICROS, INFINITY - 1)
 
 
 def ended_binding(binding: Binding, at: Micros, settings: Settings) -> Binding:

@@ -123,6 +123,9 @@ class Domain:
     by_relay_id: Mapping[bytes, Maar]
     _links: Mapping[int, Mapping[int, Link]] = field(init=False, compare=False, repr=False)
     """By prefix length, then by the bits of the prefix: a domain has thousands of links, of very few lengths."""
+    _pools: Mapping[tuple[MaarId, Kind], tuple[Pool, ...]] = field(
+        init=False, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         found: dict[int, dict[int, Link]] = {}
@@ -130,6 +133,15 @@ class Domain:
             bits = int.from_bytes(link.prefix.address, "big") >> (128 - link.prefix.length)
             found.setdefault(link.prefix.length, {})[bits] = link
         object.__setattr__(self, "_links", found)
+        by_kind: dict[tuple[MaarId, Kind], tuple[Pool, ...]] = {}
+        for maar, pools in self.pools.items():
+            for kind in (Kind.LINK, Kind.DELEGATED):
+                by_kind[maar, kind] = tuple(pool for pool in pools if pool.kind is kind)
+        object.__setattr__(self, "_pools", by_kind)
+
+    def pools_of(self, maar: MaarId, kind: Kind) -> tuple[Pool, ...]:
+        """The MAAR's pools of that kind, LINK or DELEGATED."""
+        return self._pools.get((maar, kind), ())
 
     def link_of(self, address: bytes) -> Link | None:
         """The link that an address lies in. Links do not overlap."""

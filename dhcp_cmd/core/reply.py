@@ -10,11 +10,12 @@ from dhcp_cmd.core.lease import has_pool, kind_of
 from dhcp_cmd.core.model import ClientReply, IaRequest, State
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY, MessageType, OptionCode, StatusCode
-from dmm_wire.dhcpv6.message import Options, encode_options
+from dmm_wire.dhcpv6.message import OPTION_HEADER, Options, encode_options
 from dmm_wire.dhcpv6.options import IA, IA_ADDRESS, IA_PREFIX
 
 _IA_NA, _IA_PD = int(OptionCode.IA_NA), int(OptionCode.IA_PD)
-_IAADDR, _IAPREFIX = int(OptionCode.IAADDR), int(OptionCode.IAPREFIX)
+_ADDRESS_HEADER = OPTION_HEADER.pack(OptionCode.IAADDR, IA_ADDRESS.size)
+_PREFIX_HEADER = OPTION_HEADER.pack(OptionCode.IAPREFIX, IA_PREFIX.size)
 
 RAPID_COMMIT: Final = (int(OptionCode.RAPID_COMMIT), b"")
 
@@ -73,7 +74,7 @@ def ia_reply(draft: Draft, ia: IaRequest, *, ended: bool = False, unknown: bool 
             leases.append(Lease(binding.prefix, preferred, valid))
         elif ended and not (binding.state is State.ENDED and _is_past(draft, binding.reusable_at)):
             over.append(Lease(binding.prefix, 0, 0))
-    if unknown:
+    if unknown and ia.hints:
         told = {lease.prefix for lease in leases} | {lease.prefix for lease in over}
         over += [Lease(p, 0, 0) for p in dict.fromkeys(_named(ia)) if p not in told]
     if not leases and not has_pool(draft, ia):
@@ -83,8 +84,9 @@ def ia_reply(draft: Draft, ia: IaRequest, *, ended: bool = False, unknown: bool 
         return IaReply(
             ia, (), unavailable(ia)
         )  # then the IA holds no lease (sections 18.3.2 and 18.3.9)
-    # The preferred one first: it is the one that a client which takes a single lease should take.
-    leases.sort(key=lambda lease: lease.preferred == 0)
+    if len(leases) > 1:
+        # The preferred one first: it is the one that a client which takes a single lease should take.
+        leases.sort(key=lambda lease: lease.preferred == 0)
     return IaReply(ia, (*leases, *over), None if leases else unavailable(ia))
 
 
@@ -104,9 +106,13 @@ def timers(leases: Iterable[Lease], t1_percent: int, t2_percent: int) -> tuple[i
     preferred (all of it anchored away) of the shortest valid one. Never 0 where there is a lease: that would leave it
     to the client.
     """
-    usable = [lease for lease in leases if lease.valid]
-    preferred = [lease.preferred for lease in usable if lease.preferred]
-    shortest = min(preferred or [lease.valid for lease in usable], default=0)
+    preferred, valid = [], []
+    for lease in leases:
+        if lease.preferred and lease.valid:
+            preferred.append(lease.preferred)
+        elif lease.valid:
+            valid.append(lease.valid)
+    shortest = min(preferred or valid, default=0)
     t1, t2 = _part(shortest, t1_percent), _part(shortest, t2_percent)
     return min(t1, t2), t2
 
@@ -117,20 +123,17 @@ def _part(seconds: int, percent: int) -> int:
 
 def _encode(replies: Sequence[IaReply], t1: int, t2: int) -> Options:
     options = []
-    for each in replies:
-        delegated = each.ia.delegated
-        inner: list[tuple[int, bytes]] = []
-        for lease in each.leases:
-            address, length = lease.prefix
-            if delegated:
-                body = IA_PREFIX.pack(lease.preferred, lease.valid, length, address)
-                inner.append((_IAPREFIX, body))
-            else:
-                inner.append((_IAADDR, IA_ADDRESS.pack(address, lease.preferred, lease.valid)))
-        if each.status is not None:
-            inner.append(status_option(each.status))
-        header = IA.pack(each.ia.iaid, t1, t2)
-        options.append((_IA_PD if delegated else _IA_NA, header + encode_options(tuple(inner))))
+    for ia, leases, status in replies:
+        parts = [IA.pack(ia.iaid, t1, t2)]
+        if ia.delegated:
+            for (address, length), preferred, valid in leases:
+                parts += (_PREFIX_HEADER, IA_PREFIX.pack(preferred, valid, length, address))
+        else:
+            for (address, _), preferred, valid in leases:
+                parts += (_ADDRESS_HEADER, IA_ADDRESS.pack(address, preferred, valid))
+        if status is not None:
+            parts.append(encode_options((status_option(status),)))
+        options.append((_IA_PD if ia.delegated else _IA_NA, b"".join(parts)))
     return tuple(options)
 
 

@@ -11,10 +11,8 @@ from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import (
     ClientMessage,
-    Options,
     RelayMessage,
     Unwrapped,
-    first,
     parse_options,
     unwrap,
 )
@@ -37,18 +35,21 @@ _IAADDR = int(OptionCode.IAADDR)
 _IAPREFIX = int(OptionCode.IAPREFIX)
 _RAPID_COMMIT = int(OptionCode.RAPID_COMMIT)
 _RELAY_FORW = int(MessageType.RELAY_FORW)
+_RELAY_ID = int(OptionCode.RELAY_ID)
+_CLIENT_LINKLAYER_ADDR = int(OptionCode.CLIENT_LINKLAYER_ADDR)
+_VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)
 _INFORMATION_REQUEST = int(MessageType.INFORMATION_REQUEST)
 
 # RFC 9915 sections 16.2 to 16.12: which messages must (True) or must not (False) have a Server Identifier.
 _SERVER_ID_RULE: Final[dict[int, bool | None]] = {
-    MessageType.SOLICIT: False,
-    MessageType.REQUEST: True,
-    MessageType.CONFIRM: False,
-    MessageType.RENEW: True,
-    MessageType.REBIND: False,
-    MessageType.RELEASE: True,
-    MessageType.DECLINE: True,
-    MessageType.INFORMATION_REQUEST: None,
+    int(MessageType.SOLICIT): False,
+    int(MessageType.REQUEST): True,
+    int(MessageType.CONFIRM): False,
+    int(MessageType.RENEW): True,
+    int(MessageType.REBIND): False,
+    int(MessageType.RELEASE): True,
+    int(MessageType.DECLINE): True,
+    int(MessageType.INFORMATION_REQUEST): None,
 }
 
 
@@ -82,45 +83,55 @@ def _levels(
     relays: tuple[RelayMessage, ...], source: bytes, enterprise: int
 ) -> tuple[RelayLevel, ...]:
     levels = []
-    for relay in relays:
-        relay_id, link_layer = None, None
-        for code, body in relay.options:
-            if code == OptionCode.RELAY_ID:
+    for _, _, link_address, peer_address, options in relays:
+        relay_id: bytes | None = None
+        link_layer: tuple[int, bytes] | None = None
+        has_vendor = False
+        for code, body in options:
+            if code == _RELAY_ID:
                 relay_id = relay_id or body
-            elif code == OptionCode.CLIENT_LINKLAYER_ADDR and link_layer is None:
-                option = ClientLinkLayerAddress.decode(body)
-                link_layer = (option.hardware_type, option.address)
+            elif code == _CLIENT_LINKLAYER_ADDR:
+                if link_layer is None:
+                    option = ClientLinkLayerAddress.decode(body)
+                    link_layer = (option.hardware_type, option.address)
+            elif code == _VENDOR_OPTS:
+                has_vendor = True
+        suboptions = dmm.from_options(enterprise, options) if has_vendor else None
         levels.append(
-            RelayLevel(
-                source=source,
-                link_address=relay.link_address,
-                peer_address=relay.peer_address,
-                relay_id=relay_id,
-                link_layer=link_layer,
-                suboptions=dmm.from_options(enterprise, relay.options),
-            )
+            RelayLevel(source, link_address, peer_address, relay_id, link_layer, suboptions)
         )
-        source = relay.peer_address
+        source = peer_address
     return tuple(levels)
 
 
 def _client(
     message: ClientMessage, levels: tuple[RelayLevel, ...], source: bytes, link: bytes
 ) -> BindingRequest:
-    options = message.options
-    client_id, server_id = first(options, _CLIENTID), first(options, _SERVERID)
-    ias, rapid_commit = _associations(options)
-    _validate(message.type, client_id, server_id, bool(ias))
+    kind, transaction_id, options = message
+    client_id: bytes | None = None
+    server_id: bytes | None = None
+    rapid_commit = False
+    ias: list[tuple[bool, bytes]] = []
+    for code, body in options:
+        if code == _CLIENTID:
+            client_id = body if client_id is None else client_id
+        elif code == _SERVERID:
+            server_id = body if server_id is None else server_id
+        elif code == _RAPID_COMMIT:
+            rapid_commit = True
+        elif code == _IA_NA or code == _IA_PD:
+            ias.append((code == _IA_PD, body))
+    _validate(kind, client_id, server_id, bool(ias))
     return BindingRequest(
-        type=message.type,
-        transaction_id=message.transaction_id,
-        client_id=client_id,
-        server_id=server_id,
-        rapid_commit=rapid_commit,
-        ias=ias,
-        relays=levels,
-        source=source,
-        link=link,
+        kind,
+        transaction_id,
+        client_id,
+        server_id,
+        rapid_commit,
+        _associations(ias) if ias else (),
+        levels,
+        source,
+        link,
     )
 
 
@@ -139,23 +150,22 @@ def _validate(kind: int, client_id: bytes | None, server_id: bytes | None, has_i
         raise Rejected("unexpected-ia")
 
 
-def _associations(options: Options) -> tuple[tuple[IaRequest, ...], bool]:
-    """The IAs of a message, and whether it has a Rapid Commit option."""
-    rapid_commit = False
+def _associations(options: list[tuple[bool, bytes]]) -> tuple[IaRequest, ...]:
+    """The IAs in the data of IA_NA and (True) IA_PD options."""
     found: dict[tuple[bool, int], IaRequest] = {}
-    for code, body in options:
-        if code in (_IA_NA, _IA_PD):
-            if len(body) < IA.size:
-                raise WireError("length", f"option {code} with {len(body)} octets", code)
-            iaid, delegated = IA.unpack_from(body)[0], code == _IA_PD
-            if (delegated, iaid) not in found:
-                if len(found) == MAX_IAS:
-                    raise Rejected("too-many-ias")
+    for delegated, body in options:
+        if len(body) < IA.size:
+            code = _IA_PD if delegated else _IA_NA
+            raise WireError("length", f"option {code} with {len(body)} octets", code)
+        iaid: int = IA.unpack_from(body)[0]
+        if (delegated, iaid) not in found:
+            if len(found) == MAX_IAS:
+                raise Rejected("too-many-ias")
+            hints: tuple[LeaseHint, ...] = ()
+            if len(body) > IA.size:
                 hints = _prefixes(body) if delegated else _addresses(body)
-                found[delegated, iaid] = IaRequest(iaid, delegated, hints)
-        elif code == _RAPID_COMMIT:
-            rapid_commit = True
-    return tuple(found.values()), rapid_commit
+            found[delegated, iaid] = IaRequest(iaid, delegated, hints)
+    return tuple(found.values())
 
 
 def _addresses(body: bytes) -> tuple[LeaseHint, ...]:

@@ -15,7 +15,6 @@ from dhcp_cmd.core.model import (
     Change,
     DropBinding,
     DropIdentity,
-    DropNode,
     Event,
     Node,
     NodeId,
@@ -81,23 +80,24 @@ class Grouped:
 def group(changes: Sequence[Change]) -> Grouped:
     """Put `changes` together, in the order given."""
     grouped = Grouped()
+    nodes, bindings = grouped.nodes, grouped.bindings
     for change in changes:
-        match change:
-            case PutNode(node, new):
-                grouped.nodes.put(node.id, node, new=new)
-                grouped.dropped_nodes.pop(node.id, None)
-            case DropNode(node_id):
-                nodes = grouped.nodes
-                put = nodes.inserted.get(node_id) or nodes.updated.get(node_id)
-                grouped.dropped_nodes[node_id] = put
-            case DropIdentity(identity):
-                grouped.freed.add(identity)
-            case PutBinding(binding, new):
-                grouped.bindings.put(binding.prefix.address, binding, new=new)
-            case DropBinding(prefix, node_id):
-                if prefix.address not in grouped.bindings.updated:
-                    grouped.dropped_from.setdefault(prefix.address, node_id)
-                grouped.bindings.drop(prefix.address)
-            case Record(event):
-                grouped.events.append(event)
+        # The most frequent ones first; `match` would look at each class in turn.
+        if isinstance(change, Record):
+            grouped.events.append(change.event)
+        elif isinstance(change, PutBinding):
+            bindings.put(change.binding.prefix.address, change.binding, new=change.new)
+        elif isinstance(change, PutNode):
+            nodes.put(change.node.id, change.node, new=change.new)
+            grouped.dropped_nodes.pop(change.node.id, None)
+        elif isinstance(change, DropBinding):
+            key = change.prefix.address
+            if key not in bindings.updated:
+                grouped.dropped_from.setdefault(key, change.node)
+            bindings.drop(key)
+        elif isinstance(change, DropIdentity):
+            grouped.freed.add(change.identity)
+        else:
+            gone = change.node
+            grouped.dropped_nodes[gone] = nodes.inserted.get(gone) or nodes.updated.get(gone)
     return grouped

@@ -49,13 +49,14 @@ _LOCK_KNOWN = f"SELECT id FROM mobile_node WHERE id IN ({_KNOWN}) ORDER BY id FO
 _LOCK_IDLE_NODES = (
     "SELECT id FROM mobile_node WHERE id = ANY(%s) ORDER BY id FOR UPDATE SKIP LOCKED"
 )
-# All prefixes that nodes ever had, the last one first.
-_EVER_HELD = (
-    "SELECT node_id, iaid, prefix, prefix_length FROM history"
-    " WHERE node_id = ANY(%s) AND type = 'assigned' AND kind <> 'address'"
-    " GROUP BY node_id, iaid, prefix, prefix_length ORDER BY max(at) DESC, max(id) DESC"
+_RECENT = 32
+# What nodes were given last, the last first.
+_RECENTLY_HELD = (
+    "SELECT node, held.* FROM unnest(%s::bigint[]) AS node CROSS JOIN LATERAL ("
+    " SELECT iaid, prefix, prefix_length FROM history"
+    " WHERE node_id = node AND type = 'assigned' AND kind <> 'address'"
+    f" ORDER BY at DESC, id DESC LIMIT {_RECENT}) AS held"
 )
-
 _HOLDER = [column.name for column in t.columns(t.binding)].index("node_id")
 
 Statement = tuple[str, Sequence[Any]]
@@ -75,7 +76,7 @@ class PostgresTransaction(SqlTransaction):
         self._domain: Domain | None = None
         self._queue: list[tuple[Statement, int | None]] = []
         """What `write` has still to run, and how many rows that must touch."""
-        self._ever_held: dict[tuple[NodeId, int | None], list[Prefix]] | None = None
+        self._recently_held: dict[NodeId, list[Sequence[Any]]] = {}
 
     def domain(self) -> Domain:
         """The domain, which does not change before this transaction is over."""
@@ -111,14 +112,20 @@ class PostgresTransaction(SqlTransaction):
         self, snapshot: Snapshot, node: NodeId, pool: Pool, iaid: int | None
     ) -> Prefix | None:
         """Asked of one node, it is read for all that have moved: the next ones of the batch will ask, too."""
-        if self._ever_held is None:
-            self._ever_held = {}
+        if node not in self._recently_held:
             moved = {each.id for each in snapshot.nodes.values() if each.previous is not None}
-            asked = array("bigint", sorted(moved | {node}))
-            for owner, ia, address, length in self._run(_EVER_HELD, [asked]):
-                self._ever_held.setdefault((owner, ia), []).append(Prefix(address, length))
-        held = self._ever_held.get((node, iaid), ())
-        return next((prefix for prefix in held if pool.slot(prefix) is not None), None)
+            self._recently_held = {each: [] for each in moved | {node}}
+            for owner, *held in self._run(
+                _RECENTLY_HELD, [array("bigint", sorted(moved | {node}))]
+            ):
+                self._recently_held[owner].append(held)
+        recent = self._recently_held[node]
+        for ia, address, length in recent:
+            if ia == iaid and pool.slot(prefix := Prefix(address, length)) is not None:
+                return prefix
+        if len(recent) < _RECENT:
+            return None
+        return super()._last_held(snapshot, node, pool, iaid)
 
     def _read_reclaimed(self, pool: Pool) -> int:
         ((count,),) = self._run("SELECT reclaimed FROM pool WHERE id = %s", [pool.id])

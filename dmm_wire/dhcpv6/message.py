@@ -22,9 +22,10 @@ Options = tuple[tuple[int, bytes], ...]
 _RELAY_TYPES = (int(MessageType.RELAY_FORW), int(MessageType.RELAY_REPL))
 _RELAY_MSG = int(OptionCode.RELAY_MSG)
 
-_OPTION_HEADER = Struct("!HH")
+OPTION_HEADER = Struct("!HH")
+"""Of every option: code, octets of data. For who reads or writes options without objects."""
 _RELAY_HEADER = Struct("!BB16s16s")
-_option_header = _OPTION_HEADER.unpack_from
+_option_header = OPTION_HEADER.unpack_from
 _relay_header = _RELAY_HEADER.unpack_from
 
 
@@ -101,7 +102,7 @@ def parse_options(data: bytes, offset: int = 0) -> Options:
 def encode_options(options: Options) -> bytes:
     """The octets of `options`. Raises WireError `range` for what 16 bits cannot say."""
     parts = []
-    pack = _OPTION_HEADER.pack
+    pack = OPTION_HEADER.pack
     for code, body in options:
         try:
             parts.append(pack(code, len(body)))
