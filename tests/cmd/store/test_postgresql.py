@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -40,6 +40,7 @@ from dhcp_cmd.store import (
 )
 from dhcp_cmd.store.engine import reading
 from dhcp_cmd.store.prune import Pruned, prune
+from dhcp_cmd.store.sql_postgresql import PostgresTransaction
 from lab import postgres
 from tests.cmd.store import databases
 from tests.cmd.store.domain import (
@@ -385,6 +386,24 @@ def test_the_reaper_leaves_a_node_that_somebody_is_about(store: SqlStore, other:
         assert reaper.due(late, 10) == both
         assert reaper.due(late, 1) == both[:1]
         assert reaper.idle(late, 10) == [3]
+
+
+def test_the_reaper_sees_what_was_renewed_before_it_had_the_lock(
+    store: SqlStore, other: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_new_node(store, 1)
+    lock = PostgresTransaction._lock_idle
+
+    def renewed(reaper: PostgresTransaction, nodes: Iterable[int]) -> set[int]:
+        with other.transaction() as transaction:
+            (held,) = transaction.read([Lookup((duid(1),), ())]).bindings[1].values()
+            transaction.write([PutBinding(held._replace(valid_until=T0 + DAY), False)])
+            transaction.commit()
+        return lock(reaper, nodes)
+
+    monkeypatch.setattr(PostgresTransaction, "_lock_idle", renewed)
+    with store.transaction() as reaper:
+        assert reaper.due(T0 + 3600 * MICROS, 10) == []
 
 
 def test_prune_leaves_a_node_that_somebody_is_about(store: SqlStore, other: SqlStore) -> None:
