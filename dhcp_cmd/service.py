@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
 from dhcp_cmd.core.errors import Undecidable
-from dhcp_cmd.core.inquire import Inquiry, inquire, window_at
+from dhcp_cmd.core.inquire import Inquiry, foresee, inquire, window_at
 from dhcp_cmd.core.model import (
     MICROS,
     BindingRequest,
@@ -118,6 +118,9 @@ class Cmd:
                 [each.lookup for each in inquiries if type(each) is Inquiry]
             )
             now = clock()
+            foreseen = foresee([each for each in inquiries if type(each) is Inquiry], snapshot)
+            if foreseen.last_held:
+                transaction.supply(snapshot, foreseen)
             decisions: list[Decision] = []
             changes: list[Change] = []
             for inquiry in inquiries:

@@ -155,8 +155,8 @@ def _wanted(
 def _last_held(
     draft: Draft, node: Node, pools: Sequence[Pool], iaid: int | None
 ) -> tuple[Pool, Prefix] | None:
-    """What the history says the node had last. One that never left its first MAAR need not ask: the hash knows."""
-    if not draft.is_known or node.previous is None:
+    """What the history says the node had last. A stranger has none."""
+    if not draft.is_known:
         return None
     snapshot = draft.snapshot
     asked = [(node.id, pool.id, iaid) for pool in pools]

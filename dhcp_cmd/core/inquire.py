@@ -16,9 +16,12 @@ from dhcp_cmd.core.model import (
     Maar,
     MaarState,
     Micros,
+    Need,
+    NodeId,
     Pool,
     PoolId,
     Settings,
+    Snapshot,
 )
 from dhcp_cmd.core.place import NOWHERE, Place, locate
 from dmm_wire.address import Prefix
@@ -103,6 +106,27 @@ def _assigning(
         found.append((None, numbered))
     found += [(ia, (ia,)) for ia in request.ias if ia.delegated]
     return found
+
+
+def foresee(inquiries: Iterable[Inquiry], snapshot: Snapshot) -> Need:
+    """What the decisions on a batch will ask of the history, so that it is read at once: what nodes that are known had
+    last where they have nothing now.
+    """
+    asked: dict[tuple[NodeId, PoolId, int | None], None] = {}
+    for inquiry in inquiries:
+        here = inquiry.place.maar
+        if here is None or not inquiry.units:
+            continue
+        for identity in inquiry.lookup.identities:
+            node = snapshot.nodes.get(identity)
+            if node is not None:
+                held = snapshot.bindings.get(node.id, {}).values()
+                local = {binding.iaid for binding in held if binding.anchor == here.id}
+                for pool, iaid in inquiry.units:
+                    if iaid not in local:
+                        asked[node.id, pool, iaid] = None
+                break
+    return Need(last_held=tuple(asked))
 
 
 def pools_for(domain: Domain, maar: Maar, ia: IaRequest | None) -> tuple[Pool, ...]:

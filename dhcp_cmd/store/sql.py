@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
 from typing import Any
@@ -50,6 +50,7 @@ from dmm_wire.identity import Identity
 _WALK = (16, 128, 1_024, 4_096)
 """Rows read at a time in search of a gap: mostly the first is not far, in a pool that is nearly full it is."""
 _LIST_SIZES = tuple(1 << bits for bits in range(13))
+MOST_QUESTIONS = 1_000
 LONGEST_LIST = _LIST_SIZES[-1]
 """Values in one IN list: SQLite takes 32,766 parameters, PostgreSQL 65,535."""
 
@@ -117,27 +118,28 @@ class SqlTransaction:
         """Add to `snapshot` what a decision asked for."""
         pools = {pool.id: pool for each in snapshot.domain.pools.values() for pool in each}
         with self._errors():
-            for node, pool_id, iaid in need.last_held:
-                snapshot.last_held[node, pool_id, iaid] = self._last_held(
-                    snapshot, node, pools[pool_id], iaid
-                )
+            self._supply_last_held(snapshot, need, pools)
             for pool_id, start in need.gaps:
                 snapshot.gaps[pool_id, start] = self._gap(snapshot, pools[pool_id], start)
 
-    def _last_held(
-        self, snapshot: Snapshot, node: NodeId, pool: Pool, iaid: int | None
-    ) -> Prefix | None:
-        row = self.connection.execute(
-            q.LAST_HELD,
-            {
-                "node": node,
-                "unit_length": pool.unit_length,
-                "first": pool.prefix.address,
-                "last": pool.prefix.last,
-                "iaid": iaid,
-            },
-        ).first()
-        return None if row is None else Prefix(row[0], row[1])
+    def _supply_last_held(
+        self, snapshot: Snapshot, need: Need, pools: Mapping[PoolId, Pool]
+    ) -> None:
+        for start in range(0, len(need.last_held), MOST_QUESTIONS):
+            asked = need.last_held[start : start + MOST_QUESTIONS]
+            questions = [
+                (number, node, pools[pool].unit_length, pools[pool].prefix, iaid)
+                for number, (node, pool, iaid) in enumerate(asked)
+            ]
+            values = [
+                value
+                for number, node, length, prefix, iaid in questions
+                for value in (number, node, length, prefix.address, prefix.last, iaid)
+            ]
+            text = q.last_held_text(len(questions))
+            for number, prefix in self.connection.exec_driver_sql(text, tuple(values)):
+                length = questions[number][2]
+                snapshot.last_held[asked[number]] = prefix and Prefix(prefix, length)
 
     def _gap(self, snapshot: Snapshot, pool: Pool, start: int) -> Prefix | None:
         """The first unit at or after `start`, wrapping around, that neither the database nor the batch has taken."""

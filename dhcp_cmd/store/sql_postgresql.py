@@ -7,7 +7,7 @@ index; the domain does not change while a transaction runs. Who comes second get
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -29,8 +29,10 @@ from dhcp_cmd.core.model import (
     Domain,
     Lookup,
     Micros,
+    Need,
     NodeId,
     Pool,
+    PoolId,
     Snapshot,
 )
 from dhcp_cmd.core.ports import Collision
@@ -49,14 +51,18 @@ _LOCK_KNOWN = f"SELECT id FROM mobile_node WHERE id IN ({_KNOWN}) ORDER BY id FO
 _LOCK_IDLE_NODES = (
     "SELECT id FROM mobile_node WHERE id = ANY(%s) ORDER BY id FOR UPDATE SKIP LOCKED"
 )
-_RECENT = 32
-# What nodes were given last, the last first.
-_RECENTLY_HELD = (
-    "SELECT node, held.* FROM unnest(%s::bigint[]) AS node CROSS JOIN LATERAL ("
-    " SELECT iaid, prefix, prefix_length FROM history"
-    " WHERE node_id = node AND type = 'assigned' AND kind <> 'address'"
-    f" ORDER BY at DESC, id DESC LIMIT {_RECENT}) AS held"
-)
+_LAST_HELD_KINDS = ("bigint", "smallint", "inet", "inet", "bigint")
+_LAST_HELD = """
+    SELECT number, (
+        SELECT prefix FROM history
+        WHERE history.node_id = asked.node_id AND type = 'assigned' AND prefix_length = asked.length
+          AND prefix BETWEEN asked.first AND asked.last AND history.iaid IS NOT DISTINCT FROM asked.iaid
+        ORDER BY at DESC, id DESC LIMIT 1
+    )
+    FROM unnest(%s::bigint[], %s::smallint[], %s::inet[], %s::inet[], %s::bigint[])
+         WITH ORDINALITY AS asked (node_id, length, first, last, iaid, number)
+"""
+
 _HOLDER = [column.name for column in t.columns(t.binding)].index("node_id")
 
 Statement = tuple[str, Sequence[Any]]
@@ -76,7 +82,6 @@ class PostgresTransaction(SqlTransaction):
         self._domain: Domain | None = None
         self._queue: list[tuple[Statement, int | None]] = []
         """What `write` has still to run, and how many rows that must touch."""
-        self._recently_held: dict[NodeId, list[Sequence[Any]]] = {}
 
     def domain(self) -> Domain:
         """The domain, which does not change before this transaction is over."""
@@ -108,24 +113,19 @@ class PostgresTransaction(SqlTransaction):
         snapshot.taken.update(taken)
         return snapshot
 
-    def _last_held(
-        self, snapshot: Snapshot, node: NodeId, pool: Pool, iaid: int | None
-    ) -> Prefix | None:
-        """Asked of one node, it is read for all that have moved: the next ones of the batch will ask, too."""
-        if node not in self._recently_held:
-            moved = {each.id for each in snapshot.nodes.values() if each.previous is not None}
-            self._recently_held = {each: [] for each in moved | {node}}
-            for owner, *held in self._run(
-                _RECENTLY_HELD, [array("bigint", sorted(moved | {node}))]
-            ):
-                self._recently_held[owner].append(held)
-        recent = self._recently_held[node]
-        for ia, address, length in recent:
-            if ia == iaid and pool.slot(prefix := Prefix(address, length)) is not None:
-                return prefix
-        if len(recent) < _RECENT:
-            return None
-        return super()._last_held(snapshot, node, pool, iaid)
+    def _supply_last_held(
+        self, snapshot: Snapshot, need: Need, pools: Mapping[PoolId, Pool]
+    ) -> None:
+        if not need.last_held:
+            return
+        questions: list[Values] = []
+        for node, number, iaid in need.last_held:
+            pool = pools[number]
+            prefix = pool.prefix
+            questions.append((node, pool.unit_length, prefix.address, prefix.last, iaid))
+        for place, address in self._run(_LAST_HELD, arrays(_LAST_HELD_KINDS, questions)):
+            found = address and Prefix(address, questions[place - 1][1])
+            snapshot.last_held[need.last_held[place - 1]] = found
 
     def _read_reclaimed(self, pool: Pool) -> int:
         ((count,),) = self._run("SELECT reclaimed FROM pool WHERE id = %s", [pool.id])

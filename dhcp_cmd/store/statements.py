@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -126,18 +127,26 @@ REUSABLE = (
     .limit(bindparam("most"))
 )
 
-LAST_HELD = (
-    select(t.history.c.prefix, t.history.c.prefix_length)
-    .where(
-        t.history.c.node_id == bindparam("node"),
-        t.history.c.type == literal_column("'assigned'"),
-        t.history.c.prefix_length == bindparam("unit_length"),
-        t.history.c.prefix.between(bindparam("first"), bindparam("last")),
-        t.history.c.iaid.is_not_distinct_from(bindparam("iaid")),
-    )
-    .order_by(t.history.c.at.desc(), t.history.c.id.desc())
-    .limit(1)
-)
+# What a node was last assigned out of a range, for many questions at once.
+_QUESTION = "(?, ?, ?, ?, ?, ?)"
+_LAST_HELD = """
+    WITH asked (number, node_id, length, first, last, iaid) AS (VALUES {questions})
+    SELECT number, (
+        SELECT prefix FROM history
+        WHERE history.node_id = asked.node_id AND type = 'assigned' AND prefix_length = asked.length
+          AND prefix BETWEEN asked.first AND asked.last AND history.iaid IS asked.iaid
+        ORDER BY at DESC, id DESC LIMIT 1
+    ) FROM asked
+"""
+
+
+@lru_cache
+def last_held_text(questions: int) -> str:
+    """The query for so many questions, each of six values: its number, node, prefix length, first and last address,
+    IAID. A row for each has the number and the prefix.
+    """
+    return _LAST_HELD.format(questions=", ".join([_QUESTION] * questions))
+
 
 # What is taken of a range, in the order of the addresses.
 TAKEN_FROM = (
