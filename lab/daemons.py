@@ -27,7 +27,7 @@ _PATIENCE = 20.0
 _LOG_TAIL = 15
 
 # On Python 3.12 dhcpkit fails while it is imported, before it could load an extension: then our own entry comes first.
-_SERVER = (
+SERVER_COMMAND = (
     [str(_BIN / "ipv6-dhcpd")]
     if sys.version_info < (3, 12)
     else [sys.executable, "-m", "dhcp_cmd.plugin"]
@@ -122,6 +122,13 @@ class Daemon:
                 directory=_ROOT,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process. Raises LabError when it was not started."""
+        if self._process is None:
+            raise netns.LabError(f"{self.name} was not started")
+        return self._process.pid
+
     def stop(self) -> int:
         """End it as an operator does (SIGTERM) and return its exit status; 0 when it did not run."""
         return netns.stop(self._process, patience=15.0) if self._process is not None else 0
@@ -166,7 +173,7 @@ class Cmd(Daemon):
         super().__init__(
             "CMD",
             topology.namespace("cmd"),
-            [*_SERVER, str(configuration)],
+            [*SERVER_COMMAND, str(configuration)],
             directory / "cmd.log",
         )
 
@@ -204,7 +211,7 @@ class Cmd(Daemon):
 
         def listens() -> bool:
             self.check()
-            return netns.inside(self._namespace, lambda: SERVER_PORT in _udp_ports())
+            return netns.inside(self._namespace, lambda: SERVER_PORT in udp_ports())
 
         netns.wait_for(listens, timeout=_PATIENCE, what=f"{self.name} to listen", interval=0.05)
 
@@ -310,7 +317,7 @@ class Daemons:
         return "\n".join(f"{daemon.name}:\n{daemon.tail()}" for daemon in self)
 
 
-def _udp_ports() -> set[int]:
+def udp_ports() -> set[int]:
     """Local ports of the calling thread's network namespace that UDP over IPv6 listens on."""
     lines = Path("/proc/thread-self/net/udp6").read_text().splitlines()[1:]
     return {int(line.split()[1].rpartition(":")[2], 16) for line in lines}

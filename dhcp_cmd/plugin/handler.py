@@ -8,6 +8,7 @@ dhcpkit swallows its errors and sends the reply.)
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -24,6 +25,7 @@ from dhcpkit.ipv6.server.handlers import CannotRespondError, Handler
 from dhcpkit.ipv6.server.transaction_bundle import TransactionBundle
 
 from dhcp_cmd.core.errors import Rejected
+from dhcp_cmd.core.inquire import LANES
 from dhcp_cmd.core.model import BindingRequest, Decision
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.core.request import read_request
@@ -67,7 +69,9 @@ class MobilityHandler(Handler):
 
     def _open(self) -> Cmd:
         if self._cmd is None:
-            self._cmd = Cmd(open_store(self.configuration.database), self.configuration.settings)
+            store = open_store(self.configuration.database)
+            lane = secrets.randbelow(LANES)  # another one for each worker, most likely
+            self._cmd = Cmd(store, self.configuration.settings, lane)
         return self._cmd
 
     def read(self, datagram: bytes, source: bytes, link: bytes) -> BindingRequest | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dhcp_cmd.core.inquire import LANES
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.plugin import counters
 from dhcp_cmd.plugin.compile import read_plan
@@ -33,6 +35,7 @@ class Server:
     def __init__(self, path: str, limits: Limits, log_level: int | None = None) -> None:
         self.path = os.path.realpath(path)
         self.log_level = log_level
+        self.lane = secrets.randbelow(LANES)
         os.chdir(
             os.path.dirname(self.path)
         )  # as ipv6-dhcpd does: paths in the file may be relative
@@ -40,9 +43,9 @@ class Server:
         listeners, _ = open_listeners(self.plan.listeners)
         become(self.plan.account)
         self.plan.configure_logging(log_level)
-        self.store: SqlStore = open_store(self.plan.database)
+        self.store: SqlStore = open_store(self.plan.database, serving=True)
         self.loop = Loop(
-            Responder(Cmd(self.store, self.plan.settings), self.plan),
+            Responder(Cmd(self.store, self.plan.settings, self.lane), self.plan),
             listeners,
             limits,
             counters.count_all,
@@ -81,7 +84,9 @@ class Server:
             raise ConfigError(f"{self.path}: user, group: new ones need a restart")
         listeners, unused = open_listeners(plan.listeners, self.loop.listeners)
         try:
-            store = self.store if plan.database == before.database else open_store(plan.database)
+            store = self.store
+            if plan.database != before.database:
+                store = open_store(plan.database, serving=True)
         except StoreError:
             for listener in listeners:
                 if listener not in self.loop.listeners:
@@ -91,7 +96,7 @@ class Server:
         for listener in unused:
             listener.close()
         outcomes = self.loop.responder.outcomes
-        self.loop.responder = Responder(Cmd(store, plan.settings), plan)
+        self.loop.responder = Responder(Cmd(store, plan.settings, self.lane), plan)
         self.loop.responder.outcomes.update(outcomes)
         if store is not self.store:
             self.store.close()

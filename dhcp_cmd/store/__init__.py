@@ -32,9 +32,12 @@ __all__ = [
 ]
 
 
-def open_store(url: str, *, create: bool = False, busy_timeout: float = 2.0) -> SqlStore:
+def open_store(
+    url: str, *, create: bool = False, busy_timeout: float = 2.0, serving: bool = False
+) -> SqlStore:
     """Open the database `url` (SQLAlchemy URL, or the path of a SQLite file), with `create` making it when it is
-    missing. `busy_timeout` in seconds is how long a transaction waits for another writer.
+    missing. `busy_timeout` in seconds is how long a transaction waits for another writer. `serving` is for a process
+    that goes on writing: what SQLite does beside the commits is done beside them.
 
     Raises StoreError when it cannot be opened, SchemaMismatch when its schema is not this program's.
     """
@@ -53,7 +56,11 @@ def open_store(url: str, *, create: bool = False, busy_timeout: float = 2.0) -> 
         from dhcp_cmd.store.sql_postgresql import PostgresStore
 
         return PostgresStore(engine)
-    return SqlStore(engine)
+    if not serving:
+        return SqlStore(engine)
+    from dhcp_cmd.store.checkpoints import Checkpoints
+
+    return SqlStore(engine, Checkpoints(engine))
 
 
 def database_exists(url: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, repeat
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, select
 
@@ -350,6 +350,14 @@ class SqlTransaction:
             raise store_error(error, self._store.engine) from error
 
 
+class Beside(Protocol):
+    """What goes on in the process beside the transactions, until closed."""
+
+    def close(self) -> None:
+        """Stop it."""
+        ...
+
+
 class SqlStore:
     """Bindings and their history in a SQL database; see dhcp_cmd.core.ports.Store. Make it with `open_store`.
 
@@ -358,8 +366,9 @@ class SqlStore:
 
     _transaction: type[SqlTransaction] = SqlTransaction
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, beside: Beside | None = None) -> None:
         self.engine = engine
+        self._beside = beside
         self.errors = errors_of(engine)
         """What a statement may raise."""
         self.cached_domain: Domain | None = None
@@ -398,7 +407,9 @@ class SqlStore:
             yield connection
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
+        """Close the connections that are not in use, and what goes on beside."""
+        if self._beside is not None:
+            self._beside.close()
         self.engine.dispose()
 
 

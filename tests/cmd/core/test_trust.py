@@ -259,6 +259,25 @@ def test_a_message_from_no_known_link(kind: int, statuses: set[int] | None) -> N
     assert (decision.level, decision.relay, world.store.commits) == (None, (), commits)
 
 
+def test_a_client_on_the_link_of_the_server_itself() -> None:
+    """It gets what that link has, as behind a relay without mobility: no visit, no handover."""
+    world, host = World(), Host(1)
+    decision = world.direct(host, M.REQUEST, na(), pd(), link=link_address(1))
+    answer = Answer(decision)
+    assert (decision.level, decision.relay) == (None, ())
+    assert (len(answer.na[1]), len(answer.pd[1])) == (1, 1)
+    assert {row.anchor for row in world.rows(host)} == {1}
+    assert world.node(host).serving is None
+    assert world.events("handover") == []
+    # Elsewhere it is known, and the link's leases are not what it sees there.
+    other = Answer(world.direct(host, M.RENEW, na(), link=link_address(2)))
+    assert {row.anchor for row in world.rows(host, kind=Kind.ADDRESS)} == {1, 2}
+    assert len(other.na[1]) == 1
+    assert other.na[1].keys().isdisjoint(answer.na[1])
+    unknown = world.direct(Host(2), M.REQUEST, na(), link=address("2001:db8:9999::1"))
+    assert set(Answer(unknown).ia_status.values()) == {StatusCode.NO_ADDRS_AVAIL}
+
+
 # --- identity ---
 
 

@@ -24,7 +24,7 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.core.request import read_request
 from dhcp_cmd.service import Cmd
 from dmm_wire import dmm
-from dmm_wire.address import Prefix, parse_address
+from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import ClientMessage, Options, RelayMessage
 from dmm_wire.dhcpv6.options import (
@@ -299,8 +299,12 @@ class World:
         )
         return self.handle(self.request(data, forged.get("source", via.relay_address)))
 
-    def direct(self, host: Host, kind: int, *options: tuple[int, bytes]) -> Decision:
-        return self.handle(self.request(host.message(kind, *options), host.link_local))
+    def direct(
+        self, host: Host, kind: int, *options: tuple[int, bytes], link: bytes = UNSPECIFIED
+    ) -> Decision:
+        """A message without a relay, heard on `link`."""
+        message = host.message(kind, *options, xid=self.transaction_id())
+        return self.handle(self.request(message, host.link_local)._replace(link=link))
 
     def handle(self, request: BindingRequest) -> Decision:
         (decision,) = self.handle_all([request])

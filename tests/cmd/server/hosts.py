@@ -53,7 +53,7 @@ MOBILITY = """
 
 MULTICAST = ListenerPlan(
     parse_address("ff02::1:2"),
-    parse_address("2001:db8:aaaa:9::1"),
+    parse_address("2001:db8:aaaa:3::1"),
     frozenset({"unmarked"}),
     "eth0",
     parse_address("fe80::1"),

@@ -28,7 +28,7 @@ SECTIONS = """
 </subnet>
 <subnet-group>
     prefix 2001:db8:aaaa:2::/64
-    prefix 2001:db8:aaaa:9::/64
+    prefix 2001:db8:aaaa:3::/64
     <sol-max-rt>
         limit 4000
     </sol-max-rt>

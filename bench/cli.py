@@ -1,0 +1,130 @@
+"""`./dev bench`. Exit status: 0, 1 when it could not be done, 2 for what cannot be meant, 130 after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench import plan, workloads
+from bench.images import kept
+from bench.network import Network
+from bench.output import Files
+from bench.run import Run
+from lab.netns import LabError
+from lab.signals import Terminated, tidy_on_signals
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+ROOT = Path(__file__).resolve().parents[1]
+WIDTH = 120
+QUICK_SIZES = (10_000,)
+QUICK_TRAFFIC = ("pd-relayed", "pd-relayed-rapid", "handover")
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def benchmarks() -> None:
+    """The benchmarks of the project, in network namespaces on this machine."""
+
+
+def _names(of: list[str]) -> str:
+    return f"Some of {', '.join(of)}, with commas between them."
+
+
+@app.command()
+def cmd(
+    servers: Annotated[str, typer.Option(help=_names([each.name for each in plan.SERVERS]))] = "",
+    traffic: Annotated[
+        str,
+        typer.Option("--workloads", help=_names([each.name for each in workloads.workloads()])),
+    ] = "",
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of nodes that are bound before, with commas between them.")
+    ] = "",
+    seconds: Annotated[int, typer.Option(min=1, max=600, help="How long a trial offers.")] = 4,
+    precision: Annotated[
+        float, typer.Option(min=0.005, max=0.5, help="Of a capacity, relatively.")
+    ] = 0.04,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few minutes: does it work? Coarse figures.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="The directory for cmd.json and cmd.md.")] = ROOT
+    / "bench"
+    / "results",
+    update_docs: Annotated[
+        bool, typer.Option("--update-docs", help="Put the tables into docs/performance.md.")
+    ] = False,
+    directory: Annotated[
+        Path, typer.Option(help="Where the databases are made: the disk that is measured.")
+    ] = Path("/var/tmp"),
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Keep the databases with bound nodes here, and use those that are here."),
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-bench",
+) -> None:
+    """The CMD beside Kea in one run: capacity, latency, CPU, memory, with few and with many bound nodes."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    if shutil.which("perfdhcp") is None:
+        raise LabError("perfdhcp is not installed (Debian: kea-admin)")
+    if quick:
+        seconds, precision = min(seconds, 2), max(precision, 0.1)
+    try:
+        steps = plan.plan(
+            _split(servers),
+            _split(traffic) or (QUICK_TRAFFIC if quick else ()),
+            [int(size) for size in _split(sizes)] or (QUICK_SIZES if quick else ()),
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    console = Console(width=WIDTH, highlight=False)
+    files = Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
+    with tidy_on_signals(), Network(prefix, directory, kept(images)) as network:
+        Run(network, console, seconds, precision, files).run(steps)
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in text.replace(" ", "").split(",") if part]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a benchmark; the exit status. An error is one line on standard error."""
+    try:
+        status = app(list(arguments), prog_name="./dev bench", standalone_mode=False)
+    except LabError as error:
+        return _say(str(error), FAILED)
+    except Terminated as end:
+        return _say(f"{end}; everything is removed", 128 + end.number)
+    except (KeyboardInterrupt, typer.Abort):
+        status = INTERRUPTED
+    except Exception as error:
+        # A wrong command line. (Its class has moved between versions of typer, what it offers has not.)
+        if not hasattr(error, "format_message"):
+            raise
+        return _say(error.format_message(), MISTAKE)
+    if status == INTERRUPTED:  # typer makes it of a Ctrl-C
+        return _say("interrupted; everything is removed", INTERRUPTED)
+    return status if isinstance(status, int) else 0
+
+
+def _say(text: str, status: int) -> int:
+    print(f"bench: {text}", file=sys.stderr)
+    return status
+
+
+def main() -> None:
+    """Run it with the arguments of the command line."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import cli
+from lab import netns
+from tests.house.import_rules import ROOT
+
+PREFIX = f"benchc{os.getpid()}"
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--servers", "isc"], "'isc' is none of kea-memfile"),
+        (["--sizes", "many"], "invalid literal"),
+        (["--seconds", "0"], "'--seconds'"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    options: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert cli.run(["cmd", *options]) == cli.MISTAKE
+    said = capsys.readouterr().err
+    assert text in said
+    assert said.startswith("bench: ")
+    assert said.count("\n") == 1
+
+
+def test_without_root_it_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cli.run(["cmd"]) == cli.FAILED
+    assert capsys.readouterr().err == "bench: network namespaces need root\n"
+
+
+@pytest.mark.root
+@pytest.mark.needs("perfdhcp")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_goes_without_a_trace_when_it_is_interrupted(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    command = [sys.executable, "-m", "bench", "cmd", "--servers", "serve-sqlite", "--sizes", "1000"]
+    command += ["--directory", str(tmp_path), "--output", str(tmp_path / "out"), "--prefix", PREFIX]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(f"{PREFIX}-*/serve-sqlite/server.log")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + number
+    assert b"everything is removed" in said
+    assert not [name for name in netns.names() if name.startswith(PREFIX)]
+    assert list(tmp_path.iterdir()) == []
