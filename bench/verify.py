@@ -105,7 +105,7 @@ def handovers(store: SqlStore, sent: Sent, after: int) -> Verdict:
 
 def _moves(connection: Connection, sent: Sent, after: int) -> tuple[list[int], int]:
     """The messages that the handovers since row `after` are of, in their order; and how many are of none."""
-    names = {row.id: row.name for row in connection.execute(select(t.maar))}
+    names = {row.id: row.name for row in connection.execute(select(t.maar.c.id, t.maar.c.name))}
     query = (
         select(t.node_identity.c.value, t.history.c.transaction_id, t.history.c.to_maar_id)
         .join(t.node_identity, t.node_identity.c.node_id == t.history.c.node_id)
