@@ -41,7 +41,8 @@ def options(
         str | None,
         typer.Option(
             metavar="URL",
-            help=f"sqlite:////path/to/file, or the path. Without: --config, then ${ENVIRONMENT}.",
+            help="sqlite:////path/to/file, or the path; postgresql://user@host/name. Without: --config,"
+            f" then ${ENVIRONMENT}.",
         ),
     ] = None,
     config: Annotated[

@@ -18,7 +18,10 @@ app = typer.Typer(
 
 @app.command()
 def upgrade(context: typer.Context) -> None:
-    """Make the database, or bring it to this program's schema version."""
+    """Make the database, or bring it to this program's schema version.
+
+    On PostgreSQL the database itself has to be there, empty (createdb).
+    """
     from dhcp_cmd.store import SCHEMA_VERSION, create_database, database_exists
     from dhcp_cmd.store import upgrade as upgrade_database
 
@@ -82,7 +85,10 @@ def backup(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy; must not exist.")],
 ) -> None:
-    """Copy the database as it is at one moment. The CMD goes on meanwhile."""
+    """Copy the database as it is at one moment. The CMD goes on meanwhile.
+
+    On PostgreSQL by pg_dump, in its custom format: pg_restore puts it back.
+    """
     from dhcp_cmd.store.maintenance import backup as backup_database
 
     with database(context) as store:

@@ -47,7 +47,7 @@ from dhcp_cmd.store.rows import (
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 
-_WALK = (8, 64, 512, 4_096)
+_WALK = (16, 128, 1_024, 4_096)
 """Rows read at a time in search of a gap: mostly the first is not far, in a pool that is nearly full it is."""
 _LIST_SIZES = tuple(1 << bits for bits in range(13))
 MOST_QUESTIONS = 1_000

@@ -53,9 +53,14 @@ _LOCK_IDLE_NODES = (
 _LAST_HELD_KINDS = ("bigint", "smallint", "inet", "inet", "bigint")
 _LAST_HELD = """
     SELECT number, (
-        SELECT prefix FROM history
-        WHERE history.node_id = asked.node_id AND type = 'assigned' AND prefix_length = asked.length
-          AND prefix BETWEEN asked.first AND asked.last AND history.iaid IS NOT DISTINCT FROM asked.iaid
+        SELECT prefix FROM (
+            SELECT * FROM history
+            WHERE history.node_id = asked.node_id AND type = 'assigned' AND prefix_length = asked.length
+              AND history.iaid IS NOT DISTINCT FROM asked.iaid
+            ORDER BY at DESC, id DESC
+            OFFSET 0 -- or all that lies in the range might be read, whosever it is
+        ) AS held
+        WHERE prefix BETWEEN asked.first AND asked.last
         ORDER BY at DESC, id DESC LIMIT 1
     )
     FROM unnest(%s::bigint[], %s::smallint[], %s::inet[], %s::inet[], %s::bigint[])

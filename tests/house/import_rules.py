@@ -28,7 +28,7 @@ IMPURE = (
     # the system, other processes, threads
     *("os", "fcntl", "signal", "subprocess", "shutil", "tempfile", "threading", "multiprocessing"),
     # the database, the kernel, the DHCPv6 server, and ways to reach any of them by name
-    *("sqlite3", "sqlalchemy", "alembic", "pyroute2", "dhcpkit", "importlib"),
+    *("sqlite3", "sqlalchemy", "alembic", "psycopg", "pyroute2", "dhcpkit", "importlib"),
 )
 """What no core/ imports: `now`, randomness and state go in as arguments, decisions and actions come out."""
 
@@ -144,9 +144,9 @@ RULES = (
         ),
     ),
     Rule(
-        "only dhcp_cmd.store and schema/ know SQLAlchemy and Alembic",
+        "only dhcp_cmd.store and schema/ know SQLAlchemy, Alembic and psycopg",
         lambda module: is_product(module) and not within(module, "dhcp_cmd.store", "schema"),
-        lambda module, name: within(name, "sqlalchemy", "alembic"),
+        lambda module, name: within(name, "sqlalchemy", "alembic", "psycopg"),
     ),
     Rule(
         "only relay_maar.southbound knows pyroute2",

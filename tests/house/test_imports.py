@@ -49,6 +49,7 @@ BREACHES = [
     ("dhcp_cmd.core.decide", "from .. import store", "no other part"),
     ("dhcp_cmd.cli", "import sqlalchemy as sa", "SQLAlchemy"),
     ("dhcp_cmd.plugin.worker", "from alembic import command", "SQLAlchemy"),
+    ("dhcp_cmd.service", "import psycopg", "psycopg"),
     ("relay_maar.io.netlink", "import pyroute2.netlink", "pyroute2"),
     ("dhcp_cmd.store.engine", "import dhcpkit", "dhcpkit"),
     ("dhcp_cmd.server.options", "from ZConfig import loadConfig", "dhcpkit"),

@@ -1,19 +1,19 @@
 """Several CMDs on one PostgreSQL, at the same nodes and the last free prefixes: nothing is lost, nothing given twice.
 
-Each worker is a process with connections of its own. Their clocks are one, and it is fast: 1 ms is 1 s, so that leases
-end, anchors are given up and prefixes come free for others while the workers run.
+Each worker is a process with connections of its own. Their clock is one, and goes on by ten seconds whenever one of
+them looks at it: so leases end, anchors are given up and prefixes come free for others while the workers run.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import random
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection as Pipe
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import pytest
 from sqlalchemy import select
@@ -27,6 +27,8 @@ from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import MessageType as M
 from tests.cmd.core.world import SERVER, START, Answer, Host, World, na, pd
 from tests.cmd.store.domain import opened, url_of
+
+Ticks: TypeAlias = "Synchronized[int]"
 
 WORKERS = 4
 BATCHES = 60
@@ -98,11 +100,13 @@ def promised(number: int, decision: Decision, since: int, told: int) -> Iterator
                 yield Promise(number, prefix, since + valid * MICROS, told)
 
 
-def work(url: str, number: int, began: float, pipe: Pipe) -> None:
+def work(url: str, number: int, ticks: Ticks, pipe: Pipe) -> None:
     """One CMD: batches, and the reaper after every third."""
 
     def clock() -> int:
-        return START + int((time.monotonic() - began) * 1000 * MICROS)
+        with ticks.get_lock():
+            ticks.value += 10
+            return START + ticks.value * MICROS
 
     store = open_store(url, busy_timeout=60)
     world = World(admin.read_domain(store))
@@ -134,11 +138,11 @@ def work(url: str, number: int, began: float, pipe: Pipe) -> None:
 def run(url: str) -> list[Done]:
     """All workers at once, as far as the machine can; what each did."""
     context = multiprocessing.get_context("spawn")
-    began = time.monotonic()
+    ticks = context.Value("q", 0)
     workers = []
     for number in range(WORKERS):
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(url, number, began, theirs), daemon=True)
+        process = context.Process(target=work, args=(url, number, ticks, theirs), daemon=True)
         process.start()
         theirs.close()
         workers.append((process, ours))
@@ -247,5 +251,4 @@ def test_several_cmds_never_disagree(tmp_path: Path) -> None:
         assert len(promises) > asked / 10
         kept(store, promises, events)
         kinds = Counter(event.type for event in events)
-        print(outcomes, retried, kinds, len(promises), sum(each.reaped for each in done))
-        assert all(kinds[each] for each in EventType if each is not EventType.CONFLICT)
+        assert min(kinds[each] for each in EventType) > 0, kinds
