@@ -34,6 +34,16 @@ app.command()(running.reap)
 app.command()(serve.serve)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        from dhcp_cmd.build import build
+
+        print(f"dhcp-cmd {version('distributed-mobility')}, {build()}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -51,6 +61,15 @@ def options(
             metavar="FILE", help="The configuration of ipv6-dhcpd, which names the database."
         ),
     ] = None,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_version,
+            is_eager=True,
+            help="Say which version this is, and whether it is compiled.",
+        ),
+    ] = False,
 ) -> None:
     """The options that all commands have."""
     context.obj = Chosen(database, config)

@@ -2,7 +2,7 @@
 
 They are sub-options of Vendor-specific Information (option 17, RFC 9915 section 21.17) at the relay
 level of a Relay-forward or Relay-reply. Names follow RFC 8885 section 4. A class is a sub-option;
-`REGISTRY` is the list of those a message may carry.
+`REGISTRY` has their codes, of all that a message may carry.
 
 Decoding skips unknown sub-options and ignores reserved fields; a known sub-option of a wrong size is
 a WireError `length`, one cut short `truncated`. Lifetimes are seconds, 0 to 0xFFFFFFFF (infinity),
@@ -12,12 +12,12 @@ a field cannot hold.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import ClassVar, Final, Self
+from typing import Self
 
 from dmm_wire.address import Prefix, checked
 from dmm_wire.dhcpv6.codes import OptionCode
@@ -25,9 +25,6 @@ from dmm_wire.dhcpv6.message import Options, encode_options, every, parse_option
 from dmm_wire.errors import WireError
 from dmm_wire.fields import at_least, exactly, pack
 from dmm_wire.identity import Identity
-
-# Looking a member up in its class costs as much as a call.
-_VENDOR_OPTS: Final = OptionCode.VENDOR_OPTS
 
 DEFAULT_ENTERPRISE = 32473
 """The enterprise number for documentation and examples (RFC 5612)."""
@@ -38,6 +35,7 @@ CAP_IPV6_IN_IPV6 = 0x8000
 CAP_PMIPV6 = 0x4000
 """Capability: the MAAR signals with PBU and PBA (RFC 5213)."""
 
+_VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)
 _DELEGATED = 0x80
 _DLIF_LINK_LOCAL = 6
 _DLIF_LINK_LAYER = 7
@@ -63,12 +61,10 @@ class DmmStatus(IntEnum):
     UNAVAILABLE = 6
 
 
-class SubOption(ABC):
+class SubOption(metaclass=ABCMeta):
     """What every DMM sub-option can do."""
 
     __slots__ = ()
-
-    CODE: ClassVar[int]
 
     @abstractmethod
     def body(self) -> bytes:
@@ -83,8 +79,6 @@ class SubOption(ABC):
 @dataclass(frozen=True, slots=True)
 class Maar(SubOption):
     """MAAR (up): the sender's tunnel endpoint and what it can do, a sum of `CAP_` values."""
-
-    CODE: ClassVar[int] = 1
 
     endpoint: bytes
     capabilities: int
@@ -106,8 +100,6 @@ class Attachment(SubOption):
     `hardware_type` is IANA's (1 Ethernet). `address` is the node's link-layer address, empty
     where the link has none.
     """
-
-    CODE: ClassVar[int] = 2
 
     age_ms: int
     handoff: int
@@ -133,8 +125,6 @@ class AnchoredPrefix(SubOption):
     `delegated` tells an IA_PD's prefix from the one that the node's addresses come from.
     """
 
-    CODE: ClassVar[int] = 3
-
     prefix: Prefix
     preferred: int
     valid: int
@@ -156,8 +146,6 @@ class PreviousMaar(SubOption):
     `endpoint` is that P-MAAR's. The DLIF that stands for it on the access link (RFC 8885
     section 3.7) may have a link-local address and a link-layer address `(hardware type, octets)`.
     """
-
-    CODE: ClassVar[int] = 4
 
     prefix: Prefix
     preferred: int
@@ -200,8 +188,6 @@ class Visit(SubOption):
     becomes the PBU's. `previous` is the endpoint of the S-MAAR just left, `::` for none.
     """
 
-    CODE: ClassVar[int] = 5
-
     generation: int
     previous: bytes
 
@@ -217,8 +203,6 @@ class Visit(SubOption):
 @dataclass(frozen=True, slots=True)
 class Status(SubOption):
     """STATUS (down): a `DmmStatus` and text for a person; bad UTF-8 is replaced."""
-
-    CODE: ClassVar[int] = 8
 
     code: int
     text: str = ""
@@ -239,8 +223,6 @@ class MobileNode(SubOption):
     An identifier of a wrong size for its subtype raises WireError `identifier`.
     """
 
-    CODE: ClassVar[int] = 9
-
     identity: Identity
 
     def body(self) -> bytes:
@@ -254,8 +236,6 @@ class MobileNode(SubOption):
 @dataclass(frozen=True, slots=True)
 class Domain(SubOption):
     """DOMAIN (down): the endpoints of all MAARs of the domain, the peers a MAAR accepts."""
-
-    CODE: ClassVar[int] = 10
 
     endpoints: tuple[bytes, ...]
 
@@ -273,8 +253,6 @@ class Domain(SubOption):
 class AnchorFailed(SubOption):
     """ANCHOR_FAILED (up): the P-MAAR at `endpoint` does not serve `prefix` any more."""
 
-    CODE: ClassVar[int] = 11
-
     prefix: Prefix
     endpoint: bytes
 
@@ -289,25 +267,30 @@ class AnchorFailed(SubOption):
         return cls(Prefix.of(address, length), endpoint)
 
 
-_SUBOPTIONS: tuple[type[SubOption], ...] = (
-    Maar,
-    Attachment,
-    AnchoredPrefix,
-    PreviousMaar,
-    Visit,
-    Status,
-    MobileNode,
-    Domain,
-    AnchorFailed,
-)
-
-REGISTRY: dict[int, type[SubOption]] = {kind.CODE: kind for kind in _SUBOPTIONS}
+REGISTRY: dict[int, type[SubOption]] = {
+    1: Maar,
+    2: Attachment,
+    3: AnchoredPrefix,
+    4: PreviousMaar,
+    5: Visit,
+    8: Status,
+    9: MobileNode,
+    10: Domain,
+    11: AnchorFailed,
+}
 """Every sub-option that may stand by itself, by code (6 and 7 stand inside PREVIOUS_MAAR)."""
+
+_CODES = {kind: code for code, kind in REGISTRY.items()}
+
+
+def code_of(suboption: SubOption) -> int:
+    """The code of a sub-option."""
+    return _CODES[type(suboption)]
 
 
 def encode(suboptions: Iterable[SubOption]) -> bytes:
     """The sub-options in their order, as the data of an option 17 after its enterprise number."""
-    return encode_options(tuple((each.CODE, each.body()) for each in suboptions))
+    return encode_options(tuple((code_of(each), each.body()) for each in suboptions))
 
 
 def decode(body: bytes) -> tuple[SubOption, ...]:
@@ -322,7 +305,7 @@ def decode(body: bytes) -> tuple[SubOption, ...]:
 
 def to_option(enterprise: int, suboptions: Iterable[SubOption]) -> tuple[int, bytes]:
     """The option 17 of `enterprise` with these sub-options: its code and data."""
-    return int(_VENDOR_OPTS), pack(_U32, enterprise) + encode(suboptions)
+    return _VENDOR_OPTS, pack(_U32, enterprise) + encode(suboptions)
 
 
 def from_options(enterprise: int, options: Options) -> tuple[SubOption, ...] | None:

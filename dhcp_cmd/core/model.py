@@ -8,7 +8,7 @@ every message are named tuples, which cost a third of a frozen dataclass to make
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
@@ -453,3 +453,7 @@ class Settings:
     rapid_commit: bool = True
     t1_percent: int = 50
     t2_percent: int = 80
+
+    def __reduce__(self) -> tuple[type[Settings], tuple[object, ...]]:
+        # ipv6-dhcpd pickles it into its workers. Once compiled, a frozen object cannot be filled in after it was made.
+        return Settings, tuple(getattr(self, each.name) for each in fields(self))

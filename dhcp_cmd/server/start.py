@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from dhcp_cmd.build import build
 from dhcp_cmd.core.inquire import LANES
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.plugin import counters
@@ -59,7 +60,7 @@ class Server:
             gc.collect()
             gc.freeze()
             gc.set_threshold(50_000, 10, 10)
-            _log.info("dhcp-cmd serve is ready to handle requests")
+            _log.info("dhcp-cmd serve (%s) is ready to handle requests", build())
             notify("READY=1")
             self.loop.run()
             notify("STOPPING=1")

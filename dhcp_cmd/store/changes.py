@@ -28,13 +28,15 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-@dataclass(slots=True)
 class Rows(Generic[K, V]):
     """What happens to the rows of one table, by key. Each key is in at most one of the three."""
 
-    inserted: dict[K, V] = field(default_factory=dict)
-    updated: dict[K, V] = field(default_factory=dict)
-    deleted: set[K] = field(default_factory=set)
+    __slots__ = ("deleted", "inserted", "updated")
+
+    def __init__(self) -> None:
+        self.inserted: dict[K, V] = {}
+        self.updated: dict[K, V] = {}
+        self.deleted: set[K] = set()
 
     def all(self) -> Iterator[V]:
         """Every row that is there afterwards."""

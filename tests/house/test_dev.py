@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.import_rules import ROOT
+from tests.house.import_rules import PRODUCT, ROOT
 
 HELD = (
     "pyproject.toml",
@@ -89,7 +89,7 @@ def outline(tmp_path: Path) -> Outline:
 def test_help_names_every_command_and_no_command_is_an_error(outline: Outline) -> None:
     shown = outline.dev("help")
     assert shown.returncode == 0
-    for command in ("setup", "demo", "test", "check", "bench", "run"):
+    for command in ("setup", "demo", "test", "check", "bench", "run", "compiled"):
         assert f"\n  {command} " in shown.stdout
     wrong = outline.dev("tset")
     assert wrong.returncode == 1
@@ -207,6 +207,61 @@ def test_it_works_from_any_directory_and_hands_on_arguments_and_status(
     assert done.returncode == 7
     assert (tmp_path / "where").read_text().strip() == str(outline.path)
     assert (tmp_path / "got").read_text() == "two words\n*\n"
+
+
+COMPILED = ".venv-compiled"
+
+
+@pytest.fixture
+def compilable(outline: Outline) -> Outline:
+    """The outline with sources, a compiler, and an environment for the compiled build whose Python has headers."""
+    for folder in (*PRODUCT, "schema"):
+        (outline.path / folder).mkdir()
+        (outline.path / folder / "a.py").write_text("A = 1\n")
+    for name in ("README.md", "LICENSE"):
+        (outline.path / name).touch()
+    outline.stub("gcc", "exit 0")
+    where = outline.path / COMPILED / "bin"
+    asked = f'echo "asked: $DISTRIBUTED_MOBILITY_COMPILE $*" >>{outline.calls}'
+    outline.stub("python3", asked, where=where, name="python")
+    outline.stub("tool", "exit 7", where)
+    return outline
+
+
+def test_the_compiled_build_is_asked_for_and_renewed_when_a_source_changes(
+    compilable: Outline,
+) -> None:
+    first = compilable.dev("compiled", "tool", "x")
+    assert first.returncode == 7, first.stderr
+    assert compilable.called("tool") == ["tool x "]
+    installs = [call for call in compilable.called("asked:") if " install " in call]
+    names = [call.split(".txt ")[1] for call in installs]
+    source = f"./{COMPILED}/source[cmd,postgresql]"
+    assert names == ["setuptools", f"./{COMPILED}/netifaces", "mypy", source]
+    assert all(call.startswith("asked: 1 ") for call in installs)
+    assert not (compilable.path / COMPILED / "source").exists()
+
+    assert "set up" not in compilable.dev("compiled").stderr
+    (compilable.path / "dhcp_cmd" / "a.py").write_text("A = 2\n")
+    again = compilable.dev("compiled")
+    assert (again.returncode, "set up: done" in again.stderr) == (0, True)
+    assert compilable.called("apt-get") == []
+    assert "set up" in compilable.dev("setup").stderr  # the other environment is another one
+
+
+def test_a_compiler_is_got_only_where_there_is_none(compilable: Outline) -> None:
+    headers = compilable.path / "headers"
+    python = compilable.path / COMPILED / "bin"
+    has_headers = f'case "$*" in *Python.h*) test -e {headers} ;; esac'
+    compilable.stub("python3", has_headers, where=python, name="python")
+    failed = compilable.dev("compiled")
+    assert failed.returncode == 1
+    assert "no C headers (Python.h)" in failed.stderr
+    compilable.apt(f"touch {headers}")
+    assert compilable.dev("compiled").returncode == 0
+    calls = [call for call in compilable.called("apt-get") if " install " in call]
+    assert all(" gcc libc6-dev python3-dev [held]" in call for call in calls)
+    assert len(calls) == 2
 
 
 def test_tests_run_in_parallel_and_take_arguments(outline: Outline) -> None:

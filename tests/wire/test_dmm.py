@@ -105,7 +105,7 @@ def test_truncated_at_every_octet(suboption: dmm.SubOption, octets: str) -> None
 @pytest.mark.parametrize(("suboption", "octets"), VECTORS)
 def test_every_other_size(suboption: dmm.SubOption, octets: str) -> None:
     """The length field is right, but the data ends at each octet in turn, or goes on by one."""
-    code, body = suboption.CODE, hexed(octets)[4:]
+    code, body = dmm.code_of(suboption), hexed(octets)[4:]
     variable = {
         dmm.Attachment: set(range(8, len(body) + 2)),
         dmm.PreviousMaar: {44, 64},

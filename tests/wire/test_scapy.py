@@ -272,7 +272,7 @@ def test_dmm_suboptions_are_well_formed_vendor_options(oracle: Oracle) -> None:
     _, option = oracle.dissect("DHCP6_RelayForward", ours.encode())
     assert matches(option, {"layer": "DHCP6OptVendorSpecificInfo", "enterprisenum": 32473})
     assert [(sub["optcode"], sub["optdata"]["hex"]) for sub in option["vso"]] == [
-        (suboption.CODE, suboption.body().hex()) for suboption in suboptions
+        (dmm.code_of(suboption), suboption.body().hex()) for suboption in suboptions
     ]
 
 

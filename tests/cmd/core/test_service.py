@@ -145,6 +145,7 @@ def poisonous(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "decide", buggy)
 
 
+@pytest.mark.interpreted
 @pytest.mark.usefixtures("poisonous")
 def test_a_poisonous_request_costs_itself(caplog: pytest.LogCaptureFixture) -> None:
     world = World()
@@ -171,6 +172,7 @@ def test_a_row_that_the_store_chokes_on_costs_its_own_request() -> None:
     assert [d.outcome for d in decisions] == ["reply", "internal-error"]
 
 
+@pytest.mark.interpreted
 def test_a_decision_that_never_stops_asking_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World()
     monkeypatch.setattr(service, "decide", lambda *_: Need(gaps=((10, 0),)))
