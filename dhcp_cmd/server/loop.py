@@ -36,7 +36,7 @@ class Limits:
     waiting: int = 8192
     """Datagrams of one listener that may wait."""
     age: float = 0.5
-    """Seconds that a datagram may wait; a client asks again after about one (RFC 9915 section 7.6)."""
+    """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section 7.6)."""
 
 
 class Loop:
@@ -94,7 +94,9 @@ class Loop:
         for key, _ in self._selector.select(0 if busy else idle):
             if isinstance(key.fileobj, Listener):
                 found = key.fileobj.drain(MOST_DRAINED)
-                self._dropped("overload", self._room.add(key.fileobj, found, self._time()))
+                now = self._time()
+                items = [(now - age, item) for age, item in found]
+                self._dropped("overload", self._room.add(key.fileobj, items))
             else:
                 key.data()
         if self.stopping:

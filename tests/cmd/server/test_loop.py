@@ -38,15 +38,17 @@ class Line(Listener):
         self._receive.setblocking(False)
         self.sent: list[bytes] = []
         self.works = True
+        self.age = 0.0
+        """Seconds that what it hears has waited before."""
 
-    def drain(self, limit: int) -> list[Waiting]:
-        found: list[Waiting] = []
+    def drain(self, limit: int) -> list[tuple[float, Waiting]]:
+        found: list[tuple[float, Waiting]] = []
         while len(found) < limit:
             try:
                 data = self._receive.recv(65_535)
             except BlockingIOError:
                 break
-            found.append((Arrival(data, SOURCE, self.plan), ADDRESS))
+            found.append((self.age, (Arrival(data, SOURCE, self.plan), ADDRESS)))
         return found
 
     def send(self, answers: Iterable[tuple[bytes, Address]]) -> int:
@@ -151,6 +153,18 @@ def test_what_waited_too_long_is_dropped(bench: Bench) -> None:
     bench.loop.turn()
     assert bench.line.heard() == [0, 1, 2, 3, 99]
     assert bench.counted["overload"] == 6
+
+
+def test_what_waited_too_long_in_the_kernel_is_dropped(bench: Bench) -> None:
+    bench.line.age = 0.4
+    bench.line.say(*range(6))
+    bench.loop.turn()
+    bench.now += 0.2
+    bench.line.age = 0.6
+    bench.line.say(*range(10, 13))
+    bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2, 3]
+    assert bench.counted["overload"] == 5
 
 
 def test_an_outage_is_told_once_and_nothing_is_sent(
