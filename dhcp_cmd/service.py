@@ -60,8 +60,8 @@ class Cmd:
         `clock` is read after any wait for others who write about the same nodes: what is committed later is later. What
         is returned is durable and may be sent. A batch that collides again and again with what others write, or that
         one request spoils, is halved. In the end such a request has the outcome "collision", one that cannot be decided
-        or written for a fault of ours "internal-error", both no reply; the others go on. Raises StoreError when the database did
-        not do it: then nothing may be answered.
+        or written for a fault of ours "internal-error", both no reply; the others go on. Raises StoreError when the
+        database did not do it: then nothing may be answered.
         """
         if not requests:
             return []

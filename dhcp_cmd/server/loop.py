@@ -36,7 +36,8 @@ class Limits:
     waiting: int = 8192
     """Datagrams of one listener that may wait."""
     age: float = 0.5
-    """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section 7.6)."""
+    """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section
+    7.6)."""
 
 
 class Loop:
