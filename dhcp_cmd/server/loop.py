@@ -106,7 +106,7 @@ class Loop:
         batch = self._room.take(self.limits.batch)
         if batch:
             self._answer(batch)
-        if self._time() >= self._next_reap:
+        if self._time() >= self._next_reap and not self.stopping:
             self._reap()
         self._report()
 

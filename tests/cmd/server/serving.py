@@ -145,6 +145,16 @@ def log_lines(server: Server, text: str) -> list[str]:
     return [line for line in server.log.read_text().splitlines() if text in line]
 
 
+def has_lines(server: Server, text: str, number: int) -> None:
+    """Wait until so many lines of the log have the text."""
+    wait_for(lambda: len(log_lines(server, text)) == number)
+
+
+def has_counted(server: Server, outcome: str, least: int) -> None:
+    """Wait until the server has counted so many of the outcome."""
+    wait_for(lambda: server.counters().get(outcome, 0) >= least)
+
+
 class Promise(NamedTuple):
     """What a client was told in a Reply."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -81,11 +81,14 @@ class Scripted(Cmd):
         self.batches: list[int] = []
         self.due = 0
         self.reaped: list[int] = []
+        self.while_busy: Callable[[], None] = lambda: None
+        """What happens while it handles a batch."""
 
     def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
         if self.away:
             raise StoreError("database is locked")
         self._commit(self.writes)
+        self.while_busy()
         self.batches.append(len(requests))
         return [REPLY] * len(requests)
 
@@ -253,3 +256,15 @@ def test_it_stops_between_two_batches(bench: Bench) -> None:
     bench.loop.stopping = True
     bench.loop.run()
     assert bench.line.sent == []
+
+
+def test_told_to_stop_it_begins_nothing_else(bench: Bench) -> None:
+    def stop() -> None:
+        bench.loop.stopping = True
+
+    bench.cmd.while_busy = stop
+    bench.cmd.due = 1
+    bench.line.say(*range(8))
+    bench.loop.run()
+    assert bench.line.heard() == [0, 1, 2, 3]  # these were committed
+    assert bench.cmd.reaped == []
