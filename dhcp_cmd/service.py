@@ -23,7 +23,7 @@ from dhcp_cmd.core.model import (
     Settings,
     Snapshot,
 )
-from dhcp_cmd.core.ports import Collision, Store, StoreError, Transaction
+from dhcp_cmd.core.ports import Collision, Refused, Store, StoreError, Transaction
 from dhcp_cmd.core.reap import reap
 
 MAX_TRIES = 5
@@ -60,8 +60,8 @@ class Cmd:
         `clock` is read after any wait for others who write about the same nodes: what is committed later is later. What
         is returned is durable and may be sent. A batch that collides again and again with what others write, or that
         one request spoils, is halved. In the end such a request has the outcome "collision", one that cannot be decided
-        for a fault of ours "internal-error", both no reply; the others go on. Raises StoreError when the database did
-        not do it: then nothing may be answered.
+        or written for a fault of ours "internal-error", both no reply; the others go on. Raises StoreError when the
+        database did not do it: then nothing may be answered.
         """
         if not requests:
             return []
@@ -171,10 +171,13 @@ class Cmd:
         kind = f"{type(error).__name__}: {error}"[:200]
         if type(error).__name__ not in self._logged:
             self._logged.add(type(error).__name__)
-            _log.error("a request could not be decided: %s", kind, exc_info=error)
+            # Of what the database refuses, its line says enough; below it stands the row, which is nobody's business.
+            told = None if isinstance(error, Refused) else error
+            _log.error("a request could not be decided: %s", kind, exc_info=told)
         return Decision(None, None, (), (), "internal-error")
 
 
 def _is_of_one(error: Exception) -> bool:
-    """Whether a failure may be the fault of one request: a collision that persists, or a bug; not the database."""
-    return isinstance(error, Collision) or not isinstance(error, StoreError)
+    """Whether a failure may be the fault of one request: a collision that persists, a row that the database does not
+    take, or a bug; not the database."""
+    return isinstance(error, Collision | Refused) or not isinstance(error, StoreError)

@@ -20,6 +20,10 @@ class Collision(StoreError):
     """Somebody else took the same prefix, identity or row first: read again and decide again."""
 
 
+class Refused(StoreError):
+    """The database is there and does not take what is to be written: the fault of one request, not of the database."""
+
+
 class Transaction(Protocol):
     """One transaction: nothing of it is visible or durable before `commit` returned. Leaving it without, or by an
     exception, rolls it back. Every method may raise StoreError."""
@@ -51,7 +55,8 @@ class Transaction(Protocol):
 
     def write(self, changes: Sequence[Change]) -> None:
         """Write changes, history rows too, in few statements. Raises Collision when somebody else was first: nothing of
-        this transaction can be kept, another one will read what that one did."""
+        this transaction can be kept, another one will read what that one did. Raises Refused for a row that cannot be
+        written, whatever others do."""
         ...
 
     def commit(self) -> None:

@@ -24,6 +24,8 @@ Address = bytes
 
 _SOCKADDR: Final = Struct("=HHI16sI")  # family, port (network order), flow label, address, scope
 _PORT: Final = slice(2, 4)
+_TIMESTAMPNS: Final = 35  # SO_TIMESTAMPNS, asm-generic/socket.h; Python has no name for it
+_STAMP: Final = Struct("@Niiqq")  # struct cmsghdr and struct timespec
 _HOST: Final = slice(8, 24)
 
 
@@ -40,6 +42,11 @@ def with_port(address: Address, port: int) -> Address:
 def make_address(host: bytes, port: int, scope: int = 0) -> Address:
     """A socket address; `scope` is the index of the interface for a link-local one."""
     return _SOCKADDR.pack(socket.AF_INET6, socket.htons(port), 0, host, scope)
+
+
+def stamp_arrivals(sock: socket.socket) -> None:
+    """Have the kernel write down when each datagram arrives."""
+    sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
 
 
 class _Iovec(ctypes.Structure):
@@ -73,13 +80,15 @@ _set_size: Final = Struct("@N").pack_into
 class Batch:
     """Room for the datagrams of one system call, used again for each.
 
-    Its memory is what was ever written to it: of a slot that only saw small datagrams, one page.
+    Its memory is what was ever written to it: of a slot that only saw small datagrams, one page. With `stamps` it has
+    room for when each arrived, and only receives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stamps: bool = False) -> None:
         self._data = (ctypes.c_char * (SLOTS * MAX_DATAGRAM))()
         self._names = (ctypes.c_char * (SLOTS * _SOCKADDR.size))()
         self._vectors = (_Iovec * SLOTS)()
+        self._stamps = (ctypes.c_char * (SLOTS * _STAMP.size))()
         self._messages = (_Message * SLOTS)()
         for slot in range(SLOTS):
             vector, header = self._vectors[slot], self._messages[slot].header
@@ -89,30 +98,38 @@ class Batch:
             header.name_length = _SOCKADDR.size
             header.vector = ctypes.pointer(vector)
             header.vector_length = 1
+            if stamps:
+                header.control = ctypes.addressof(self._stamps) + slot * _STAMP.size
+                header.control_length = _STAMP.size
         # Octets of the same memory: reading and writing fields of ctypes' structures one by one is slow.
         self._octets = memoryview(self._data).cast("B")
         self._addresses = memoryview(self._names).cast("B")
         self._sizes = memoryview(self._vectors).cast("B")
         self._headers = memoryview(self._messages).cast("B")
 
-    def receive(self, descriptor: int) -> list[tuple[bytes, Address]]:
-        """What has arrived at a socket, at most SLOTS datagrams, each with its sender.
+    def receive(self, descriptor: int) -> list[tuple[bytes, Address, int]]:
+        """What has arrived at a socket, at most SLOTS datagrams, each with its sender and with when it came, in
+        nanoseconds since the epoch; 0 where that is not known: it takes `stamps`, and `stamp_arrivals` for the socket.
 
         Nothing where nothing is there, or where the network reports an error, which is over with this.
         """
         count = _libc.recvmmsg(descriptor, self._messages, SLOTS, socket.MSG_DONTWAIT, None)
         octets, addresses, headers = self._octets, self._addresses, self._headers
+        stamps, stamped = self._stamps, _STAMP.unpack_from
         found = []
-        start = name = 0
+        start = name = stamp = 0
         length = _Message.length.offset
         for _ in range(count):
             size = _LENGTH(headers, length)[0]
+            _, _, _, seconds, nanoseconds = stamped(stamps, stamp)
             found.append(
                 (
                     bytes(octets[start : start + size]),
                     bytes(addresses[name : name + _SOCKADDR.size]),
+                    seconds * 1_000_000_000 + nanoseconds,
                 )
             )
+            stamp += _STAMP.size
             start += MAX_DATAGRAM
             name += _SOCKADDR.size
             length += _MESSAGE_SIZE

@@ -36,7 +36,8 @@ class Limits:
     waiting: int = 8192
     """Datagrams of one listener that may wait."""
     age: float = 0.5
-    """Seconds that a datagram may wait; a client asks again after about one (RFC 9915 section 7.6)."""
+    """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section
+    7.6)."""
 
 
 class Loop:
@@ -94,7 +95,9 @@ class Loop:
         for key, _ in self._selector.select(0 if busy else idle):
             if isinstance(key.fileobj, Listener):
                 found = key.fileobj.drain(MOST_DRAINED)
-                self._dropped("overload", self._room.add(key.fileobj, found, self._time()))
+                now = self._time()
+                items = [(now - age, item) for age, item in found]
+                self._dropped("overload", self._room.add(key.fileobj, items))
             else:
                 key.data()
         if self.stopping:
@@ -103,7 +106,7 @@ class Loop:
         batch = self._room.take(self.limits.batch)
         if batch:
             self._answer(batch)
-        if self._time() >= self._next_reap:
+        if self._time() >= self._next_reap and not self.stopping:
             self._reap()
         self._report()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections.abc import Iterable
 from typing import Final
 
-from dhcp_cmd.server.datagrams import Address, Batch, host_of, with_port
+from dhcp_cmd.server.datagrams import Address, Batch, host_of, stamp_arrivals, with_port
 from dhcp_cmd.server.plan import ListenerPlan
 from dhcp_cmd.server.responder import Arrival
 from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType
@@ -32,7 +33,7 @@ class Listener:
     def __init__(self, plan: ListenerPlan) -> None:
         """Open it. Raises ListenerError."""
         self.plan = plan
-        self._received, self._sent = Batch(), Batch()
+        self._received, self._sent = Batch(stamps=True), Batch()
         self._receive = self._answer = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         try:
             self._open()
@@ -44,6 +45,7 @@ class Listener:
         plan = self.plan
         index = socket.if_nametoindex(plan.interface) if plan.interface else 0
         self._receive.setblocking(False)
+        stamp_arrivals(self._receive)
         _enlarge(self._receive)
         self._receive.bind((_text(plan.address), SERVER_PORT, 0, index))
         if plan.reply_from is None:
@@ -63,14 +65,18 @@ class Listener:
         """For selectors."""
         return self._receive.fileno()
 
-    def drain(self, limit: int) -> list[Waiting]:
-        """Everything that has arrived; at `limit` datagrams it stops asking for more."""
+    def drain(self, limit: int) -> list[tuple[float, Waiting]]:
+        """Everything that has arrived, with for how many seconds it has waited to be asked for; at `limit` datagrams
+        it stops asking for more. Where the clock was set meanwhile, that is what the clock says.
+        """
         descriptor, plan = self._receive.fileno(), self.plan
-        found: list[Waiting] = []
+        found: list[tuple[float, Waiting]] = []
         while len(found) < limit:
             received = self._received.receive(descriptor)
+            now = time.time_ns()
             found += [
-                (Arrival(data, host_of(address), plan), address) for data, address in received
+                ((now - came) / 1e9, (Arrival(data, host_of(address), plan), address))
+                for data, address, came in received
             ]
             if not received:
                 break

@@ -125,18 +125,21 @@ def become(account: Account) -> None:
 
 @contextmanager
 def _signals(loop: Loop, handlers: dict[signal.Signals, Callable[[], None]]) -> Iterator[None]:
-    """Signals wake the loop, which acts on them between two batches."""
+    """Signals wake the loop, which acts on them between two batches. That it is to stop it knows at once: it does not
+    begin anything else that a database that is silent would make it wait for.
+    """
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def act() -> None:
         for number in dict.fromkeys(drain_pipe(read)):
             if number in handlers:
                 handlers[signal.Signals(number)]()
-            else:
-                loop.stopping = True
 
-    watched = (signal.SIGTERM, signal.SIGINT, *handlers)
-    before = {number: signal.signal(number, lambda *_: None) for number in watched}
+    def stop(*_: object) -> None:
+        loop.stopping = True
+
+    before = {number: signal.signal(number, lambda *_: None) for number in handlers}
+    before |= {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     woken = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     loop.wake_on(read, act)
     try:

@@ -24,10 +24,10 @@ class WaitingRoom(Generic[From, Item]):
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
-    def add(self, side: From, items: list[Item], now: float) -> int:
-        """Let `items` wait, which came in this order at `now` (seconds); returns how many were dropped for it."""
+    def add(self, side: From, items: list[tuple[float, Item]]) -> int:
+        """Let `items` wait, each with when it came (seconds), in this order; returns how many were dropped for it."""
         queue = self._queues.setdefault(side, deque())
-        queue.extend((now, item) for item in items)
+        queue.extend(items)
         surplus = len(queue) - self.most
         for _ in range(surplus):
             queue.popleft()

@@ -37,13 +37,16 @@ def open_store(
 ) -> SqlStore:
     """Open the database `url` (SQLAlchemy URL, or the path of a SQLite file), with `create` making it when it is
     missing. `busy_timeout` in seconds is how long a transaction waits for another writer. `serving` is for a process
-    that goes on writing: what SQLite does beside the commits is done beside them.
+    that goes on writing and that clients wait for: what SQLite does beside the commits is done beside them, and a
+    PostgreSQL that is silent for a second longer than `busy_timeout` is given up.
 
     Raises StoreError when it cannot be opened, SchemaMismatch when its schema is not this program's.
     """
     if create and not database_exists(url):
         create_database(url)
-    engine = make_engine(url, busy_timeout=busy_timeout)
+    engine = make_engine(
+        url, busy_timeout=busy_timeout, patience=busy_timeout + 1 if serving else None
+    )
     try:
         check_schema(engine, show_url(url))
     except SchemaMismatch:

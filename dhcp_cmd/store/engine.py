@@ -49,9 +49,9 @@ class Backend(Protocol):
         """The URL as it is used; StoreError, in one line, for one that cannot be."""
         ...
 
-    def make_engine(self, url: URL, busy_timeout: float) -> Engine:
+    def make_engine(self, url: URL, busy_timeout: float, patience: float | None) -> Engine:
         """An engine whose transactions begin as `mode_of` their connection says; `busy_timeout` in seconds is how long
-        one waits for another writer."""
+        one waits for another writer, `patience` how long for an answer of the database, None: for ever."""
         ...
 
     def exists(self, url: URL) -> bool:
@@ -122,12 +122,13 @@ def show_url(text: str) -> str:
     return parse_url(text).render_as_string(hide_password=True) if "://" in text else text
 
 
-def make_engine(text: str, *, busy_timeout: float = 2.0) -> Engine:
+def make_engine(text: str, *, busy_timeout: float = 2.0, patience: float | None = None) -> Engine:
     """An engine for the database named `text`; nothing is opened yet. `busy_timeout` in seconds is how long to wait
-    for another writer. Raises StoreError for a URL that is none.
+    for another writer, `patience` how long for an answer of the database (None: for ever). Raises StoreError for a URL
+    that is none.
     """
     url = parse_url(text)
-    return backend(url.get_backend_name()).make_engine(url, busy_timeout)
+    return backend(url.get_backend_name()).make_engine(url, busy_timeout, patience)
 
 
 def schema_version(connection: Connection) -> str | None:
@@ -152,8 +153,8 @@ def check_schema(engine: Engine, name: str) -> None:
 
 
 def store_error(error: Exception, engine: Engine) -> StoreError:
-    """What a database's error is to the core: Collision where somebody else was first, StoreError for all else; one
-    line.
+    """What a database's error is to the core: Collision where somebody else was first, Refused for a row that it does
+    not take, StoreError for all else; one line.
     """
     original: Any = error.orig if isinstance(error, DBAPIError) else error
     kind = backend(engine.dialect.name).error(original)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.engine.interfaces import DBAPIConnection
 
-from dhcp_cmd.core.ports import Collision, StoreError
+from dhcp_cmd.core.ports import Collision, Refused, StoreError
 from dhcp_cmd.store.engine import Mode, mode_of, transaction
 
 _DRIVERS = ("postgresql", "postgresql+psycopg")
@@ -23,6 +23,12 @@ _COLLISIONS = (
     "40001",  # serialization_failure
     "40P01",  # deadlock_detected
 )
+_REFUSALS = (
+    "22",  # data exception
+    "23",  # integrity constraint violation
+    "54",  # program limit exceeded: a value too long for an index
+)
+"""Classes of codes."""
 _OURS = "relnamespace = current_schema()::regnamespace"
 _UPGRADE_LOCK = 0x646D6D  # "dmm"; nobody else has a reason to use it
 
@@ -40,7 +46,7 @@ _CONNECT = {
 # the tables were empty. READ COMMITTED: each statement sees what others have committed before it.
 _WRITE = (
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;"
-    "SET LOCAL lock_timeout = {busy}; SET LOCAL statement_timeout = 60000;"
+    "SET LOCAL lock_timeout = {busy}; SET LOCAL statement_timeout = {longest};"
     "SET LOCAL idle_in_transaction_session_timeout = 10000;"
     "SET LOCAL enable_seqscan = off; SET LOCAL jit = off;"
 )
@@ -67,8 +73,9 @@ def check_url(url: URL) -> URL:
     return url.set(drivername="postgresql+psycopg")
 
 
-def make_engine(url: URL, busy_timeout: float) -> Engine:
+def make_engine(url: URL, busy_timeout: float, patience: float | None = None) -> Engine:
     """An engine for the database."""
+    from dhcp_cmd.store.psycopg_patience import PatientConnection
     from dhcp_cmd.store.psycopg_values import adapt
 
     given = {name for name in _CONNECT if name in url.query}
@@ -84,7 +91,17 @@ def make_engine(url: URL, busy_timeout: float) -> Engine:
         # Location data does not belong in a log.
         hide_parameters=True,
     )
-    busy = max(1, int(busy_timeout * 1000))
+    timeouts = {
+        "busy": max(1, int(busy_timeout * 1000)),
+        # In the server too, or what was given up would go on there, with its locks.
+        "longest": 60_000 if patience is None else int(patience * 1000),
+    }
+
+    if patience is not None:
+
+        @event.listens_for(engine, "do_connect")
+        def _do_connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
+            return PatientConnection.to(patience, *arguments, **named)
 
     @event.listens_for(engine, "connect")
     def _connect(connection: DBAPIConnection, _record: object) -> None:
@@ -92,7 +109,7 @@ def make_engine(url: URL, busy_timeout: float) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        run_script(connection, _BEGIN[mode_of(connection)].format(busy=busy))
+        run_script(connection, _BEGIN[mode_of(connection)].format(**timeouts))
 
     return engine
 
@@ -143,7 +160,10 @@ def run_script(connection: Connection, script: str) -> None:
 
 def error(original: BaseException | None) -> type[StoreError]:
     """By the standard's code."""
-    return Collision if getattr(original, "sqlstate", None) in _COLLISIONS else StoreError
+    code = getattr(original, "sqlstate", None) or ""
+    if code in _COLLISIONS:
+        return Collision
+    return Refused if code.startswith(_REFUSALS) else StoreError
 
 
 # What has no foreign key (schema/postgresql/0002_tables.sql says why).

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import QueuePool
 
-from dhcp_cmd.core.ports import Collision, StoreError
+from dhcp_cmd.core.ports import Collision, Refused, StoreError
 from dhcp_cmd.store.engine import Mode, mode_of, reading
 
 _COLLISIONS = (
@@ -20,6 +20,8 @@ _COLLISIONS = (
     "SQLITE_CONSTRAINT_PRIMARYKEY",
     "SQLITE_CONSTRAINT_ROWID",
 )
+_REFUSALS = ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG")
+"""How such names begin."""
 
 
 def check_url(url: URL) -> URL:
@@ -33,8 +35,8 @@ def _path(url: URL) -> Path:
     return Path(str(url.database))
 
 
-def make_engine(url: URL, busy_timeout: float) -> Engine:
-    """An engine for the file."""
+def make_engine(url: URL, busy_timeout: float, _patience: float | None = None) -> Engine:
+    """An engine for the file. There is nobody to be patient with."""
     # mode=rw: a mistyped path is an error, not a new and empty database.
     uri = f"file:{quote(str(_path(url).absolute()))}?mode=rw"
 
@@ -147,7 +149,10 @@ def statements(script: str) -> Iterator[str]:
 
 def error(original: BaseException | None) -> type[StoreError]:
     """By the extended code, not by the text."""
-    return Collision if getattr(original, "sqlite_errorname", "") in _COLLISIONS else StoreError
+    name = getattr(original, "sqlite_errorname", "")
+    if name in _COLLISIONS:
+        return Collision
+    return Refused if name.startswith(_REFUSALS) else StoreError
 
 
 def integrity(connection: Connection) -> Iterator[str]:

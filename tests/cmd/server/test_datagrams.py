@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from dhcp_cmd.server.datagrams import (
     Batch,
     host_of,
     make_address,
+    stamp_arrivals,
     with_port,
 )
 from dmm_wire.address import UNSPECIFIED, parse_address
@@ -38,7 +40,7 @@ def at(sock: socket.socket) -> Address:
 def received(batch: Batch, sock: socket.socket) -> list[tuple[bytes, Address]]:
     found: list[tuple[bytes, Address]] = []
     while more := batch.receive(sock.fileno()):
-        found += more
+        found += [each[:2] for each in more]
     return found
 
 
@@ -51,7 +53,7 @@ def test_an_address_is_the_kernels() -> None:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
             other.connect(("::1", sock.getsockname()[1]))
             other.send(b"x")
-            ((data, sender),) = Batch().receive(sock.fileno())
+            ((data, sender, _),) = Batch().receive(sock.fileno())
             assert (data, sender) == (b"x", at(other))
 
 
@@ -90,6 +92,24 @@ def test_one_that_cannot_be_sent_costs_itself(pair: tuple[socket.socket, socket.
     )
     assert unsent == 3
     assert received(Batch(), far) == [(b"good", at(near))] * 2
+
+
+def test_it_is_known_when_it_came(pair: tuple[socket.socket, socket.socket]) -> None:
+    near, far = pair
+    near.sendto(b"nobody writes it down", far.getsockname()[:2])
+    assert [came for _, _, came in Batch(stamps=True).receive(far.fileno())] == [0]
+    there = Batch(stamps=True)
+    stamp_arrivals(far)
+    for _ in range(2):
+        before = time.time_ns()
+        for _ in range(SLOTS):
+            near.sendto(b"x", far.getsockname()[:2])
+        after = time.time_ns()
+        came = [came for _, _, came in there.receive(far.fileno())]
+        assert len(came) == SLOTS
+        assert came == sorted(came)
+        assert before <= came[0]
+        assert came[-1] <= after
 
 
 def test_nothing_there_and_no_socket(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
@@ -38,15 +38,17 @@ class Line(Listener):
         self._receive.setblocking(False)
         self.sent: list[bytes] = []
         self.works = True
+        self.age = 0.0
+        """Seconds that what it hears has waited before."""
 
-    def drain(self, limit: int) -> list[Waiting]:
-        found: list[Waiting] = []
+    def drain(self, limit: int) -> list[tuple[float, Waiting]]:
+        found: list[tuple[float, Waiting]] = []
         while len(found) < limit:
             try:
                 data = self._receive.recv(65_535)
             except BlockingIOError:
                 break
-            found.append((Arrival(data, SOURCE, self.plan), ADDRESS))
+            found.append((self.age, (Arrival(data, SOURCE, self.plan), ADDRESS)))
         return found
 
     def send(self, answers: Iterable[tuple[bytes, Address]]) -> int:
@@ -79,11 +81,14 @@ class Scripted(Cmd):
         self.batches: list[int] = []
         self.due = 0
         self.reaped: list[int] = []
+        self.while_busy: Callable[[], None] = lambda: None
+        """What happens while it handles a batch."""
 
     def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
         if self.away:
             raise StoreError("database is locked")
         self._commit(self.writes)
+        self.while_busy()
         self.batches.append(len(requests))
         return [REPLY] * len(requests)
 
@@ -151,6 +156,18 @@ def test_what_waited_too_long_is_dropped(bench: Bench) -> None:
     bench.loop.turn()
     assert bench.line.heard() == [0, 1, 2, 3, 99]
     assert bench.counted["overload"] == 6
+
+
+def test_what_waited_too_long_in_the_kernel_is_dropped(bench: Bench) -> None:
+    bench.line.age = 0.4
+    bench.line.say(*range(6))
+    bench.loop.turn()
+    bench.now += 0.2
+    bench.line.age = 0.6
+    bench.line.say(*range(10, 13))
+    bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2, 3]
+    assert bench.counted["overload"] == 5
 
 
 def test_an_outage_is_told_once_and_nothing_is_sent(
@@ -239,3 +256,15 @@ def test_it_stops_between_two_batches(bench: Bench) -> None:
     bench.loop.stopping = True
     bench.loop.run()
     assert bench.line.sent == []
+
+
+def test_told_to_stop_it_begins_nothing_else(bench: Bench) -> None:
+    def stop() -> None:
+        bench.loop.stopping = True
+
+    bench.cmd.while_busy = stop
+    bench.cmd.due = 1
+    bench.line.say(*range(8))
+    bench.loop.run()
+    assert bench.line.heard() == [0, 1, 2, 3]  # these were committed
+    assert bench.cmd.reaped == []

@@ -8,17 +8,21 @@ from hypothesis import strategies as st
 from dhcp_cmd.server.waiting import WaitingRoom
 
 
+def at(when: float, *items: int) -> list[tuple[float, int]]:
+    return [(when, item) for item in items]
+
+
 def test_the_oldest_goes_when_too_many_wait() -> None:
     room: WaitingRoom[str, int] = WaitingRoom(3, 10)
-    assert room.add("a", [1, 2], 0) == 0
-    assert room.add("a", [3, 4, 5], 0) == 2
+    assert room.add("a", at(0, 1, 2)) == 0
+    assert room.add("a", at(0, 3, 4, 5)) == 2
     assert room.take(10) == [("a", 3), ("a", 4), ("a", 5)]
 
 
 def test_what_waited_too_long_goes() -> None:
     room: WaitingRoom[str, int] = WaitingRoom(10, 0.5)
-    room.add("a", [1, 2], 0)
-    room.add("a", [3], 0.4)
+    room.add("a", at(0, 1, 2))
+    room.add("a", at(0.4, 3))
     assert room.drop_old(0.5) == 0
     assert room.drop_old(0.6) == 2
     assert room.take(10) == [("a", 3)]
@@ -26,8 +30,8 @@ def test_what_waited_too_long_goes() -> None:
 
 def test_a_flood_from_one_side_leaves_the_others_their_turn() -> None:
     room: WaitingRoom[str, int] = WaitingRoom(1000, 10)
-    room.add("flood", list(range(900)), 0)
-    room.add("quiet", [1, 2], 0)
+    room.add("flood", at(0, *range(900)))
+    room.add("quiet", at(0, 1, 2))
     batch = room.take(8)
     assert [item for side, item in batch if side == "quiet"] == [1, 2]
     assert [item for side, item in batch if side == "flood"] == list(range(6))
@@ -35,8 +39,8 @@ def test_a_flood_from_one_side_leaves_the_others_their_turn() -> None:
 
 def test_what_came_from_a_closed_listener_is_forgotten() -> None:
     room: WaitingRoom[str, int] = WaitingRoom(10, 10)
-    room.add("a", [1, 2], 0)
-    room.add("b", [3], 0)
+    room.add("a", at(0, 1, 2))
+    room.add("b", at(0, 3))
     assert room.forget("a") == 2
     assert room.take(10) == [("b", 3)]
     assert len(room) == 0
@@ -49,7 +53,7 @@ def test_what_came_from_a_closed_listener_is_forgotten() -> None:
 def test_nothing_is_lost_or_turned_round(arrivals: list[tuple[str, int]], batch: int) -> None:
     room: WaitingRoom[str, int] = WaitingRoom(100, 10)
     for side, item in arrivals:
-        room.add(side, [item], 0)
+        room.add(side, at(0, item))
     out: list[tuple[str, int]] = []
     while taken := room.take(batch):
         assert len(taken) <= batch

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from dhcp_cmd.core.model import (
     DropBinding,
@@ -34,7 +35,8 @@ from dhcp_cmd.store import (
     tables,
     upgrade,
 )
-from dhcp_cmd.store.engine import reading
+from dhcp_cmd.store.engine import make_engine, reading
+from dhcp_cmd.store.sql_postgresql import PostgresStore
 from lab import postgres
 from tests.cmd.store import databases
 from tests.cmd.store.domain import (
@@ -400,3 +402,34 @@ def test_the_hot_path_scans_nothing(store: SqlStore) -> None:
     assert {text: plan for text, plan in plans.items() if "Seq Scan" in plan} == {}
     for index in ("binding_expiring", "binding_held", "binding_reusable", "mobile_node_idle"):
         assert any(index in plan for plan in plans.values()), index
+
+
+def test_a_silent_server_is_given_up(
+    store: SqlStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By whom clients wait for, in a statement as in a pipeline; what comes next has a connection of its own."""
+    engine = make_engine(url_of(store, tmp_path), patience=0.2)
+    impatient = PostgresStore(engine)
+
+    def by_statement(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_sleep(60)")
+
+    def by_pipeline(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        with driver.pipeline():
+            driver.execute("SELECT 1")
+            driver.execute("SELECT pg_sleep(60)")
+
+    for waits_for in (by_statement, by_pipeline):
+        with (
+            pytest.raises(StoreError, match=r"no answer within 0\.2 s"),
+            reading(engine) as connection,  # which has no timeout in the server
+        ):
+            waits_for(connection)
+    with impatient.administration() as connection:
+        # In the server too: what was given up would go on, with its locks.
+        assert connection.exec_driver_sql("SHOW statement_timeout").scalar() == "200ms"
+    a_new_node(impatient, 1)
+    assert nodes_in(store) == {1}
+    assert caplog.records == []
+    impatient.close()
