@@ -337,6 +337,7 @@ def _check(configuration: Configuration, path: str) -> None:
             f"{path}: status-directory: {directory} is not writable for the server's user"
         )
     try:
-        open_store(configuration.database).close()
+        # As a server opens it: a database that is silent does not keep a reload waiting for ever.
+        open_store(configuration.database, serving=True).close()
     except StoreError as error:
         raise ConfigError(f"{path}: database: {error}") from error

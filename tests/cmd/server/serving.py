@@ -100,16 +100,21 @@ def refused(configuration: Path) -> str:
     return line
 
 
-def held_by(url: str, number: int) -> set[str]:
-    """The prefixes of client `number` in the database."""
+def holders_in(url: str) -> dict[Prefix, bytes]:
+    """The DUID of whom each prefix is, in the database."""
     b, i = t.binding.c, t.node_identity.c
     query = (
-        select(b.prefix, b.prefix_length)
+        select(b.prefix, b.prefix_length, i.value)
         .join(t.node_identity, i.node_id == b.node_id)
-        .where(i.value == duid(number), b.state == State.ACTIVE.value)
+        .where(b.state == State.ACTIVE.value)
     )
     with closing(open_store(url)) as store, reading(store.engine) as connection:
-        return {str(Prefix(*row)) for row in connection.execute(query)}
+        return {Prefix(prefix, length): who for prefix, length, who in connection.execute(query)}
+
+
+def held_by(url: str, number: int) -> set[str]:
+    """The prefixes of client `number` in the database."""
+    return {str(prefix) for prefix, who in holders_in(url).items() if who == duid(number)}
 
 
 def duid(number: int) -> bytes:

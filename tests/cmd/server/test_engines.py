@@ -129,22 +129,12 @@ def test_a_full_pool(engine: str, state: Path, link: None, maar1: Relay) -> None
             assert maintenance.check(store) == []
 
 
-@pytest.mark.parametrize(
-    ("sql", "complaint"),
-    [
-        ("UPDATE alembic_version SET version_num = '9999'", "9999 is newer than this program's"),
-        ("UPDATE alembic_version SET version_num = '0001'", "run `dhcp-cmd db upgrade`"),
-    ],
-    ids=["newer", "older"],
-)
-def test_a_database_of_another_schema_is_refused(
-    url: str, state: Path, sql: str, complaint: str
-) -> None:
-    executed(url, sql)
+def test_a_database_of_another_schema_is_refused(url: str, state: Path) -> None:
+    executed(url, "UPDATE alembic_version SET version_num = '9999'")
     configuration = configured(state, url)
     line = refused(configuration)
     assert line.startswith(f"dhcp-cmd: {configuration}: database: {url.partition(':')[0]}")
-    assert complaint in line
+    assert "schema version 9999 is newer than this program's" in line
 
 
 def test_it_is_refused_at_a_reload_too(url: str, state: Path, maar1: Relay) -> None:
@@ -190,6 +180,7 @@ def test_a_poisonous_message_costs_itself(url: str, state: Path, maar1: Relay) -
             assert maintenance.status(store)["nodes"] == 40
 
 
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 def test_nothing_is_answered_late(url: str, state: Path, maar1: Relay) -> None:
     """What was in the kernel for longer than a datagram may wait is dropped when the server comes to it."""
     age = 0.3

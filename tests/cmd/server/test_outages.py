@@ -48,7 +48,7 @@ pytestmark = [pytest.mark.root, pytest.mark.needs("postgres")]
 BACK = 2.0
 """Seconds from the database's return to the next answer, at most."""
 AWAY, RETURNED = "the database does not answer", "the database is back"
-BESIDE = ("not reloading", "the write-ahead log cannot be copied")
+BESIDE = ("not reloading", "was read again", "the write-ahead log cannot be copied")
 """What else may be told, by those who are asked to do something else."""
 
 
@@ -77,8 +77,10 @@ def administrator(url: str) -> Iterator[Engine]:
     engine = create_engine(
         url, isolation_level="AUTOCOMMIT", connect_args={"application_name": "admin"}
     )
-    yield engine
-    engine.dispose()
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 def dies(postgres: Postgres) -> None:
@@ -258,6 +260,26 @@ def test_all_of_it_is_silent(state: Path, link: None) -> None:
         clients.ledger.verify(url)
 
 
+def test_a_reload_does_not_wait_for_a_silent_database(
+    state: Path, link: None, maar1: Relay
+) -> None:
+    """Somebody upgrades the schema, and takes his time."""
+    with (
+        a_database("postgresql", state, [wide()]) as url,
+        administrator(url) as admin,
+        serving(configured(state, url)) as server,
+    ):
+        with admin.connect().execution_options(isolation_level="READ COMMITTED") as other:
+            other.exec_driver_sql("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+            server.process.send_signal(signal.SIGHUP)
+            has_lines(server, "no answer within 3 s", 1)
+            assert maar1.ask(node(1, m.RAPID_COMMIT, m.ia_pd()))
+        server.process.send_signal(signal.SIGHUP)
+        has_lines(server, "was read again", 1)
+        assert len(log_lines(server, "not reloading")) == 1
+        is_told_once(server, 0)
+
+
 def test_the_answer_to_a_commit_is_lost(state: Path, link: None, maar1: Relay) -> None:
     """It is committed and the CMD cannot know: nobody is told, and who asks again is told what is written."""
     with (
@@ -370,9 +392,8 @@ def test_there_is_no_room_for_the_log(
         clients.grown(40)
         fill_up(disk / "filler")
         with suppress(OperationalError), admin.connect() as connection:
-            for _ in range(100):  # those that are there already are used first
+            while not log_lines(server, AWAY):  # files that are there already are used first
                 connection.exec_driver_sql("SELECT pg_switch_wal()")
-                clients.grown(1)
         has_lines(server, AWAY, 1)
         assert "PANIC" in (postgres.directory / "postgres.log").read_text()
         lost = server.counters().get("store-error", 0)
