@@ -144,8 +144,10 @@ def test_an_outage_of_the_database_is_told_once_and_passes(
     with serving(configuration, "--age", "60") as server:
         other = sqlite3.connect(state / "cmd.sqlite", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
+        server.process.send_signal(signal.SIGSTOP)  # one batch: each waits for its time
         for number in range(30):
             maar1.send(node(number, m.RAPID_COMMIT, m.ia_pd()))
+        server.process.send_signal(signal.SIGCONT)
         wait_for(lambda: log_lines(server, "does not answer"))
         maar1.send(node(77, m.RAPID_COMMIT, m.ia_pd()))
         wait_for(lambda: server.counters().get("store-error") == 31)
