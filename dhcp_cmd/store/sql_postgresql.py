@@ -78,10 +78,9 @@ class PostgresTransaction(SqlTransaction):
     not depend on each other's answer goes in one exchange with the server.
     """
 
-    _store: PostgresStore
-
     def __init__(self, store: PostgresStore, connection: Connection) -> None:
         super().__init__(store, connection)
+        self._postgres = store
         self._driver: Any = connection.connection.driver_connection
         self._queue: list[tuple[Statement, int | None]] = []
         """What `write` has still to run, and how many rows that must touch."""
@@ -97,9 +96,9 @@ class PostgresTransaction(SqlTransaction):
             locked, nodes, bindings, taken = self._exchange(
                 [
                     (_LOCK_KNOWN, [texts]),
-                    (self._store.nodes_text, [texts]),
-                    (self._store.bindings_text, [texts]),
-                    (self._store.listed_text(q.TAKEN)[0], [candidates]),
+                    (self._postgres.nodes_text, [texts]),
+                    (self._postgres.bindings_text, [texts]),
+                    (self._postgres.listed_text(q.TAKEN)[0], [candidates]),
                 ]
             )
             self._keep_nodes(nodes, snapshot)
@@ -162,7 +161,7 @@ class PostgresTransaction(SqlTransaction):
     def _in(self, listed: q.Listed, values: Sequence[object]) -> Sequence[Any]:
         if not values:
             return ()
-        text, kind = self._store.listed_text(listed)
+        text, kind = self._postgres.listed_text(listed)
         statement = text, [array(kind, values)]
         if text.startswith("SELECT"):
             self._flush()
@@ -181,7 +180,7 @@ class PostgresTransaction(SqlTransaction):
     def _statement(self, many: q.Many, rows: list[Values]) -> Statement:
         if many.sort is not None:
             rows.sort(key=itemgetter(many.sort))
-        text, kinds = self._store.many_text(many)
+        text, kinds = self._postgres.many_text(many)
         return text, arrays(kinds, rows)
 
     def _flush(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -92,6 +93,48 @@ def test_every_folder_with_code_is_a_package(package: str) -> None:
     folders = {path.parent for path in (ROOT / package).rglob("*.py")}
     assert [folder for folder in sorted(folders) if not (folder / "__init__.py").is_file()] == []
     assert (ROOT / package / "py.typed").is_file()
+
+
+def compiled_modules() -> set[Path]:
+    """What pyproject.toml says is to be compiled."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["distributed-mobility"]["compiled"]
+    found = {pattern: set(ROOT.glob(pattern)) for pattern in patterns}
+    assert [pattern for pattern, paths in found.items() if not paths] == []
+    return {path for each in found.values() for path in each if path.name != "__init__.py"}
+
+
+def bases(path: Path) -> dict[str, set[str]]:
+    """The classes of a module, each with the names that it derives from."""
+    classes = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    ]
+    return {
+        each.name: {ast.unparse(base).split(".")[-1] for base in each.bases} for each in classes
+    }
+
+
+def test_what_derives_from_a_compiled_class_is_compiled() -> None:
+    """It would be refused, but only by the compiled build. An exception may, and a named tuple."""
+    compiled = compiled_modules()
+    known = {name: names for path in compiled for name, names in bases(path).items()}
+
+    def is_free(name: str) -> bool:
+        above = known.get(name, {name})
+        return bool(above & {"Exception", "ValueError", "NamedTuple"}) or (
+            name in known and any(map(is_free, above))
+        )
+
+    found = {
+        f"{path.relative_to(ROOT)}: {name}({base})"
+        for product in PRODUCT
+        for path in {*(ROOT / product).rglob("*.py")} - compiled
+        for name, names in bases(path).items()
+        for base in names & known.keys()
+        if not is_free(base)
+    }
+    assert found == set()
+    assert "SqlTransaction" in known
 
 
 @pytest.mark.parametrize(("script", "shell"), [("dev", "sh"), (".ci/run", "bash")])

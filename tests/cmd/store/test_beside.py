@@ -187,6 +187,7 @@ def test_the_reaper_leaves_a_node_that_somebody_is_about(store: SqlStore, other:
         assert reaper.idle(late, 10) == [3]
 
 
+@pytest.mark.interpreted
 def test_the_reaper_sees_what_was_renewed_before_it_had_the_lock(
     store: SqlStore, other: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
