@@ -18,6 +18,8 @@ _Result = TypeVar("_Result")
 
 # What it warns of (a pipeline that ended with its connection) comes as an error, too.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
+# So does what SQLAlchemy's pool meets when it takes back a connection that was cut.
+logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 class PatientConnection(psycopg.Connection[Any]):

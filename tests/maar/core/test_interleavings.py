@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -95,6 +96,7 @@ def heal(world: World, seconds: float) -> None:
         world.check_no_loop()
 
 
+@pytest.mark.timeout(600)  # sixty lives, on a machine that may be busy
 @settings(max_examples=60, deadline=None)
 @given(steps=st.lists(STEPS, min_size=5, max_size=60), slow_kernel=st.booleans())
 def test_no_loop_and_the_right_end(steps: list[tuple[str, Any]], slow_kernel: bool) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from dmm_wire import dmm
@@ -39,11 +40,13 @@ NODE_ID = Identity(IdentitySubtype.DUID, DUID)
 ACCESS = "access0"
 
 
+@cache
 def endpoint(number: int) -> bytes:
     """The tunnel endpoint of MAAR `number`, from 1."""
     return parse_address(f"2001:db8:{number:x}::1")
 
 
+@cache
 def pools(number: int) -> tuple[Prefix, Prefix]:
     """The pool for links and the one for delegation of MAAR `number`."""
     return Prefix.parse(f"2001:db8:{number:x}:100::/56"), Prefix.parse(
@@ -51,6 +54,7 @@ def pools(number: int) -> tuple[Prefix, Prefix]:
     )
 
 
+@cache
 def link_prefix(number: int) -> Prefix:
     """The prefix that the node gets from MAAR `number` for its addresses."""
     return Prefix.parse(f"2001:db8:{number:x}:101::/64")
