@@ -1,0 +1,66 @@
+"""A database of the first schema, with a life in it, becomes one of today's."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from dhcp_cmd.core.model import Lookup
+from dhcp_cmd.store import (
+    SCHEMA_VERSION,
+    create_database,
+    maintenance,
+    migrate,
+    open_store,
+    upgrade,
+)
+from tests.cmd.store.domain import T0, duid
+
+LINK, LAST = "20010db8010000010000000000000000", "20010db801000001ffffffffffffffff"
+ADDRESS = "20010db8010000010000000000000007"
+A_LIFE = f"""
+INSERT INTO maar (id, name, relay_id, endpoint, endpoint_text, relay_address, relay_address_text)
+VALUES (1, 'maar1', x'000201', x'20010db8ffff00000000000000000001', '2001:db8:ffff::1',
+        x'20010db8ffff00000000000000000001', '2001:db8:ffff::1');
+INSERT INTO pool (id, maar_id, kind, prefix, prefix_length, prefix_text, unit_length, preferred, valid)
+VALUES (1, 1, 'link', x'20010db8010000000000000000000000', 60, '2001:db8:100::/60', 64, 1800, 3600);
+INSERT INTO mobile_node (id, serving_id, generation, visit_since) VALUES (7, 1, 5, {T0}), (8, NULL, 1, {T0});
+UPDATE mobile_node SET idle = NULL WHERE id = 8;
+INSERT INTO node_identity (node_id, subtype, value, text, retired)
+VALUES (7, 8, x'{duid(7).value.hex()}', '{duid(7)}', 0), (8, 8, x'{duid(7).value.hex()}', '{duid(7)}', 1);
+INSERT INTO binding (prefix, prefix_length, prefix_text, last_address, kind, node_id, iaid, anchor_id, pool_id, slot,
+                     state, assigned_at, preferred_until, valid_until)
+VALUES (x'{LINK}', 64, '2001:db8:100:1::/64', x'{LAST}', 'link', 7, NULL, 1, 1, 1, 'active', {T0}, {T0 + 1}, {T0 + 2}),
+       (x'{ADDRESS}', 128, '2001:db8:100:1::7/128', x'{ADDRESS}', 'address', 7, 1, 1, NULL, NULL, 'active', {T0},
+        {T0 + 1}, {T0 + 2});
+INSERT INTO history (at, recorded_at, type, node_id, cause, prefix, prefix_length, prefix_text, kind, iaid, anchor_id)
+SELECT {T0}, {T0}, 'assigned', 7, 'request', prefix, prefix_length, prefix_text, kind, iaid, 1 FROM binding;
+"""
+
+
+def test_what_was_there_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "cmd.sqlite"
+    with monkeypatch.context() as patch:
+        patch.setattr(migrate, "SCHEMA_VERSION", "0001")
+        create_database(str(file))
+    old = sqlite3.connect(file)
+    old.executescript(A_LIFE)
+    old.close()
+
+    assert upgrade(str(file)) == ("0001", SCHEMA_VERSION)
+
+    store = open_store(str(file))
+    assert maintenance.check(store) == []
+    with store.transaction() as transaction:
+        snapshot = transaction.read([Lookup((duid(7),), (bytes.fromhex(LINK),))])
+    # The one that was forgotten is not found, and is still named to the audit.
+    assert [node.id for node in snapshot.nodes.values()] == [7]
+    assert {key.hex() for key in snapshot.bindings[7]} == {LINK, ADDRESS}
+    assert snapshot.taken == {bytes.fromhex(LINK): 7}
+    assert maintenance.status(store)["bindings"] == {"active": 2, "deprecated": 0, "ended": 0}
+    with store.administration() as connection:
+        named = connection.exec_driver_sql("SELECT node_id, retired FROM node_identity").all()
+    assert sorted(map(tuple, named)) == [(7, 0), (8, 8)]
+    store.close()
