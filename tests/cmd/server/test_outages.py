@@ -200,8 +200,9 @@ def test_it_is_silent(state: Path, link: None) -> None:
         pids = stopped(admin)
         try:
             since = time.monotonic()
-            took = clients.answered_after(since + 0.5) - since
-            assert log_lines(server, "no answer within 3 s")
+            # An answer from before may be read late, on a busy machine: what the server says comes first.
+            wait_for(lambda: log_lines(server, "no answer within 3 s"))
+            took = clients.answered_after(time.monotonic()) - since
             print(f"\na silent backend was given up, and a message answered, after {took:.1f} s")
             assert took < 3 + BACK
         finally:
