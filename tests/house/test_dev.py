@@ -69,7 +69,11 @@ class Outline:
         return subprocess.run(
             [self.path / "dev", *arguments],
             cwd=cwd or self.path,
-            env={**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}"},
+            env={
+                **os.environ,
+                "PATH": f"{self.bin}:{os.environ['PATH']}",
+                "TMPDIR": str(self.path),  # who is killed leaves what it had there
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
