@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from dhcp_cmd.core.model import Micros
 from dhcp_cmd.core.ports import StoreError
@@ -16,6 +17,8 @@ from dhcp_cmd.server.datagrams import Address
 from dhcp_cmd.server.responder import Responder
 from dhcp_cmd.server.sockets import Listener, Waiting
 from dhcp_cmd.server.waiting import WaitingRoom
+from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dhcpv6.message import peek_type
 
 REAP_INTERVAL = 1.0
 """Seconds between looks for what has ended."""
@@ -23,6 +26,8 @@ MOST_DRAINED = 16_384
 """Datagrams read from one socket before any is answered: a flood shall not keep the server reading."""
 REAP_BATCH = 500
 """Bindings reaped between two batches."""
+
+_SOLICIT: Final = int(MessageType.SOLICIT)
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +65,7 @@ class Loop:
         self.stopping = False
         self._count = count
         self._time = monotonic
-        self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age)
+        self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age, _opens)
         self._selector = selectors.DefaultSelector()
         self._next_reap = self._time()
         self._outage: tuple[float, int] | None = None
@@ -172,6 +177,11 @@ class Loop:
         if self.responder.outcomes:
             self._count(self.responder.outcomes)
             self.responder.outcomes.clear()
+
+
+def _opens(waiting: Waiting) -> bool:
+    """Whether it begins an exchange. (What cannot be read goes on: it costs next to nothing.)"""
+    return peek_type(waiting[0].data) == _SOLICIT
 
 
 def _now() -> Micros:

@@ -81,7 +81,6 @@ class PostgresTransaction(SqlTransaction):
     def __init__(self, store: PostgresStore, connection: Connection) -> None:
         super().__init__(store, connection)
         self._postgres = store
-        self._driver: Any = connection.connection.driver_connection
         self._queue: list[tuple[Statement, int | None]] = []
         """What `write` has still to run, and how many rows that must touch."""
 
@@ -205,10 +204,8 @@ class PostgresTransaction(SqlTransaction):
             ]
         return [cursor.fetchall() for cursor in cursors]
 
-    def _run(self, text: str, parameters: Sequence[Any]) -> Sequence[Any]:
-        rows: Sequence[Any] = (
-            self._driver.cursor().execute(text, parameters, prepare=True).fetchall()
-        )
+    def _run(self, text: str, values: Sequence[object] = ()) -> Sequence[Any]:
+        rows: Sequence[Any] = self._driver.cursor().execute(text, values, prepare=True).fetchall()
         return rows
 
 
