@@ -45,6 +45,7 @@ _ATTACHMENT = Struct("!IBBH")
 _ANCHORED = Struct("!BBxxII16s")
 _VISIT = Struct("!Q16s")
 _ANCHOR_FAILED = Struct("!Bxxx16s16s")
+_SIGNALLING = Struct("!BB")
 _U16 = Struct("!H")
 _U32 = Struct("!I")
 
@@ -59,6 +60,19 @@ class DmmStatus(IntEnum):
     IDENTITY_CONFLICT = 4
     STALE = 5
     UNAVAILABLE = 6
+
+
+class SignallingMode(IntEnum):
+    """Who tells the P-MAARs where the mobile node is (RFC 8885 sections 3.2 to 3.4)."""
+
+    DIRECT = 0
+    """The S-MAAR."""
+    RELAY = 1
+    """The CMD, which answers the S-MAAR when they have acknowledged."""
+    LOCATOR = 2
+    """The CMD; they acknowledge to the S-MAAR as well."""
+    PROXY = 3
+    """The CMD, which has answered the S-MAAR at once."""
 
 
 class SubOption(metaclass=ABCMeta):
@@ -267,6 +281,26 @@ class AnchorFailed(SubOption):
         return cls(Prefix.of(address, length), endpoint)
 
 
+@dataclass(frozen=True, slots=True)
+class Signalling(SubOption):
+    """SIGNALLING (down): a `SignallingMode`; where it is absent, DIRECT.
+
+    `expected` is how many P-MAARs anchor prefixes that this message does not name, because they
+    have not acknowledged the visit to the CMD yet; 255 stands for that many or more.
+    """
+
+    mode: int
+    expected: int = 0
+
+    def body(self) -> bytes:
+        return pack(_SIGNALLING, self.mode, self.expected)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        exactly(cls.__name__, body, 2)
+        return cls(*_SIGNALLING.unpack(body))
+
+
 REGISTRY: dict[int, type[SubOption]] = {
     1: Maar,
     2: Attachment,
@@ -277,6 +311,7 @@ REGISTRY: dict[int, type[SubOption]] = {
     9: MobileNode,
     10: Domain,
     11: AnchorFailed,
+    12: Signalling,
 }
 """Every sub-option that may stand by itself, by code (6 and 7 stand inside PREVIOUS_MAAR)."""
 

@@ -80,6 +80,7 @@ suboptions: st.SearchStrategy[dmm.SubOption] = st.one_of(
     st.builds(dmm.MobileNode, identities),
     st.builds(dmm.Domain, st.lists(addresses, max_size=4).map(tuple)),
     st.builds(dmm.AnchorFailed, prefixes, addresses),
+    st.builds(dmm.Signalling, u8, u8),
 )
 
 mobility_options: st.SearchStrategy[mobility.MobilityOption] = st.one_of(

@@ -67,6 +67,8 @@ VECTORS: list[tuple[dmm.SubOption, str]] = [
         dmm.AnchorFailed(PREF1, MAAR2),
         "000b 0024 3a 000000 20010db8000100400000000000000000 20010db8000000000000000000000002",
     ),
+    (dmm.Signalling(dmm.SignallingMode.LOCATOR, 8), "000c 0002 02 08"),
+    (dmm.Signalling(255, 255), "000c 0002 ff ff"),
 ]
 """Each sub-option and, by hand, its octets."""
 
