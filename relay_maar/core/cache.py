@@ -14,6 +14,7 @@ from typing import Any, Final
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement
+from dmm_wire.timers import Timers
 from relay_maar.core import records
 from relay_maar.core.actions import (
     Action,
@@ -28,7 +29,6 @@ from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tun
 from relay_maar.core.session import HOLD, Session, expire, withdraw
 from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
 from relay_maar.core.telling import named
-from relay_maar.core.timers import Timers
 
 MAX_SESSIONS: Final = 65536
 """Mobile nodes at one MAAR; what comes beyond is refused."""

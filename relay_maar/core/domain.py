@@ -14,7 +14,7 @@ from typing import Final
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
-from relay_maar.core.timers import Timers
+from dmm_wire.timers import Timers
 
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 30.0

@@ -15,10 +15,10 @@ from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.timers import Timers
 from relay_maar.core.actions import SendRouterAdvertisement
 from relay_maar.core.session import Role, Session, remaining
 from relay_maar.core.settings import AccessLink, RouterSettings
-from relay_maar.core.timers import Timers
 
 ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
 

@@ -22,23 +22,12 @@ from dmm_wire.mobility import (
     LIFETIME_UNIT,
     MAX_BINDACK_TIMEOUT,
     MAX_UPDATE_RATE,
-    AccessTechnology,
     BindingAcknowledgement,
     BindingUpdate,
-    DelegatedPrefix,
-    HandoffIndicator,
-    HandoffIndicatorValue,
-    HomeNetworkPrefix,
-    LinkLayerIdentifier,
-    MobileNodeIdentifier,
-    MobilityOption,
-    PreviousMaarOption,
-    ServingMaar,
-    Status,
-    Timestamp,
 )
+from dmm_wire.mobility.serving import FINAL, Notice, echoes, lifetime_of
+from dmm_wire.timers import Timers
 from relay_maar.core.session import HOLD, Role, Session, remaining
-from relay_maar.core.timers import Timers
 
 REFRESH_MARGIN: Final = 10.0
 """Seconds by which a lifetime has to change before the peer is told. The messages of one DHCP
@@ -46,17 +35,6 @@ exchange move it by one or two, a Renew by half of the preferred lifetime."""
 
 _SEQUENCES: Final = 8
 """Sequence numbers of one PBU that a PBA may answer: transmissions of the last two minutes."""
-
-_FINAL: Final = frozenset(
-    {
-        Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED,
-        Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
-        Status.NOT_LMA_FOR_THIS_MOBILE_NODE,
-        Status.PROXY_REG_NOT_ENABLED,
-    }
-)
-"""Rejections that repeating does not change (RFC 5213 section 6.9.1.2). After any other we go on
-trying: a peer may have to hear of us in the domain first, or to find room."""
 
 
 class Binding(NamedTuple):
@@ -250,14 +228,14 @@ class Signalling:
         if identity is None:
             return None
         exchange = self._exchanges[identity][peer]
-        if not _echoes(acknowledgement, identity, exchange.binding.generation):
+        if not echoes(acknowledgement, identity, exchange.binding.generation):
             return None
         outcome = Outcome(
             identity, exchange.binding, acknowledgement.accepted, acknowledgement.status
         )
         if acknowledgement.accepted:
             self._grant(identity, peer, exchange, acknowledgement.lifetime, now)
-        elif acknowledgement.status in _FINAL:
+        elif acknowledgement.status in FINAL:
             exchange.over = True
             self._timers.cancel((identity, peer))
             self._unmatch(peer, exchange)
@@ -306,53 +284,23 @@ class Signalling:
         self, identity: Identity, exchange: Exchange, sequence: int, now: float
     ) -> BindingUpdate:
         binding = exchange.binding
-        handoff = (
-            HandoffIndicatorValue.BETWEEN_GATEWAYS
-            if exchange.moved
-            else HandoffIndicatorValue.NOT_CHANGED
-        )
-        options: list[MobilityOption] = [MobileNodeIdentifier(identity)]
-        options += [
-            HomeNetworkPrefix(prefix) for prefix, delegated in binding.named if not delegated
-        ]
-        options += [DelegatedPrefix(prefix) for prefix, delegated in binding.named if delegated]
-        options += [HandoffIndicator(handoff), AccessTechnology(self._access_technology)]
-        if binding.link_layer:
-            options.append(LinkLayerIdentifier(binding.link_layer))
-        options.append(Timestamp(binding.generation))
-        options += [PreviousMaarOption(anchor, prefix) for anchor, prefix in binding.served]
-        options.append(ServingMaar(self._endpoint))
-        return BindingUpdate(sequence, _lifetime(binding, now), tuple(options))
+        left = remaining(binding.until, now)
+        return Notice(
+            identity,
+            binding.generation,
+            self._endpoint,
+            binding.named,
+            binding.served,
+            lifetime_of(left, names=bool(binding.named), ends=binding.ends),
+            exchange.moved,
+            self._access_technology,
+            binding.link_layer,
+        ).update(sequence)
 
     def _unmatch(self, peer: bytes, exchange: Exchange) -> None:
         for sequence in exchange.sequences:
             self._matches.pop((peer, sequence), None)
         exchange.sequences.clear()
-
-
-def _echoes(answer: BindingAcknowledgement, identity: Identity, generation: int) -> bool:
-    """Whether this answers a PBU about this node and visit (RFC 5213 sections 5.5 and 6.9.1.2): a
-    number may come again after a restart."""
-    for option in answer.options:
-        if isinstance(option, MobileNodeIdentifier) and option.identity != identity:
-            return False
-        if isinstance(option, Timestamp) and answer.accepted and option.value != generation:
-            return False
-    return True
-
-
-def _lifetime(binding: Binding, now: float) -> int:
-    """Seconds. A PBU that names nothing, to the MAAR just left, asks for the shortest lifetime
-    there is: 0 would end what that MAAR forwards for others. The longest finite one stays below
-    what means infinity."""
-    if binding.ends:
-        return 0
-    if not binding.named:
-        return LIFETIME_UNIT
-    left = remaining(binding.until, now)
-    if math.isinf(left):
-        return LIFETIME_INFINITY
-    return max(LIFETIME_UNIT, min(int(left), LIFETIME_INFINITY - LIFETIME_UNIT))
 
 
 def _worth_telling(known: Exchange, binding: Binding) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmm_wire.address import Prefix
+from dmm_wire.timers import Timers
 from relay_maar.core.desired import Wanted
 from relay_maar.core.domain import Domain
 from relay_maar.core.items import (
@@ -27,7 +28,6 @@ from relay_maar.core.items import (
     Unreachable,
 )
 from relay_maar.core.session import TRANSITIONS, Event, Role
-from relay_maar.core.timers import Timers
 from tests.maar.core.world import endpoint
 
 # --- timers ---
