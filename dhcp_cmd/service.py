@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeAlias, TypeVar
 
 from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
@@ -18,13 +18,23 @@ from dhcp_cmd.core.model import (
     Decision,
     Domain,
     DropNode,
+    Lookup,
+    MaarId,
     Micros,
     Need,
+    NodeId,
+    PutSignal,
     Settings,
     Snapshot,
 )
 from dhcp_cmd.core.ports import Collision, Refused, Store, StoreError, Transaction
 from dhcp_cmd.core.reap import reap
+from dhcp_cmd.core.signals import refused
+from dmm_wire.address import Prefix
+from dmm_wire.dmm import SignallingMode
+from dmm_wire.identity import Identity
+
+_DIRECT: Final = SignallingMode.DIRECT
 
 MAX_TRIES = 5
 """How often a batch is decided because somebody else was first. Each time that somebody has got on."""
@@ -43,7 +53,7 @@ class Cmd:
 
     `lane` (0 to 63) is best another one for each CMD on one database: it says out of which part of a pool they
     allocate first. `outcomes` counts what became of requests, by `Decision.outcome`; `commits` the transactions that
-    wrote something.
+    wrote something. `signalled` has the signals that were committed, by node and MAAR; whoever sends them empties it.
     """
 
     def __init__(self, store: Store, settings: Settings, lane: int = 0) -> None:
@@ -52,6 +62,7 @@ class Cmd:
         self.lane = lane
         self.outcomes: Counter[str] = Counter()
         self.commits = 0
+        self.signalled: dict[tuple[NodeId, MaarId], None] = {}
         self._logged: set[str] = set()
 
     def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
@@ -88,16 +99,45 @@ class Cmd:
         def once(_salt: int) -> int:
             with self.store.transaction() as transaction:
                 due = transaction.due(now, limit)
-                transaction.write(reap(due, now, self.settings))
+                changes = reap(due, now, self.settings)
+                transaction.write(changes)
                 before = now - self.settings.node_retention * MICROS
                 idle = transaction.idle(before, limit - len(due))
                 transaction.write([DropNode(node) for node in idle])
                 if due or idle:
                     transaction.commit()
-                    self.commits += 1
+                    self._committed(changes)
                 return len(due) + len(idle)
 
         return self._retried(once)
+
+    def anchor_refused(
+        self, identity: Identity, anchor: MaarId, prefixes: Iterable[Prefix], now: Micros
+    ) -> None:
+        """The anchor says that it does not serve these prefixes of the node: they end. Raises StoreError."""
+
+        def once(_salt: int) -> None:
+            with self.store.transaction() as transaction:
+                snapshot = transaction.read([Lookup((identity,))])
+                node = snapshot.nodes.get(identity)
+                if node is None:
+                    return
+                bindings = snapshot.bindings.get(node.id, {})
+                changes = refused(node, bindings, anchor, prefixes, now, self.settings)
+                if changes:
+                    transaction.write(changes)
+                    transaction.commit()
+                    self._committed(changes)
+
+        self._retried(once)
+
+    def _committed(self, changes: Sequence[Change]) -> None:
+        self.commits += 1
+        if self.settings.mode is _DIRECT:
+            return
+        for change in changes:
+            if isinstance(change, PutSignal):
+                self.signalled[change.signal.node, change.signal.maar] = None
 
     def _retried(self, work: Callable[[int], _T]) -> _T:
         for salt in range(MAX_TRIES - 1):
@@ -117,6 +157,8 @@ class Cmd:
             snapshot = transaction.read(
                 [each.lookup for each in inquiries if type(each) is Inquiry]
             )
+            if self.settings.mode is not _DIRECT:
+                transaction.signals(snapshot)
             now = clock()
             foreseen = foresee([each for each in inquiries if type(each) is Inquiry], snapshot)
             if foreseen.last_held:
@@ -140,7 +182,7 @@ class Cmd:
             if changes:
                 transaction.write(changes)
                 transaction.commit()
-                self.commits += 1
+                self._committed(changes)
         return decisions
 
     def _inquire(self, request: BindingRequest, domain: Domain, window: int) -> Inquiry | Decision:

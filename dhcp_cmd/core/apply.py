@@ -8,8 +8,11 @@ from dhcp_cmd.core.model import (
     Change,
     DropBinding,
     DropIdentity,
+    DropNode,
+    DropSignal,
     PutBinding,
     PutNode,
+    PutSignal,
     Record,
     Snapshot,
 )
@@ -40,7 +43,13 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> None:
             snapshot.taken.pop(key, None)
         elif isinstance(change, DropIdentity):
             snapshot.nodes.pop(change.identity, None)
-        else:
+        elif isinstance(change, PutSignal):
+            signal = change.signal
+            snapshot.signals.setdefault(signal.node, {})[signal.maar] = signal
+        elif isinstance(change, DropSignal):
+            snapshot.signals.get(change.node, {}).pop(change.maar, None)
+        elif isinstance(change, DropNode):
             gone = change.node
+            snapshot.signals.pop(gone, None)
             snapshot.nodes = {i: n for i, n in snapshot.nodes.items() if n.id != gone}
             snapshot.bindings.pop(gone, None)

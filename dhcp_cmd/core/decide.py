@@ -23,7 +23,7 @@ from dhcp_cmd.core.model import (
     Snapshot,
 )
 from dhcp_cmd.core.place import Place
-from dhcp_cmd.core.relay_options import fits, peers, status, visit_options
+from dhcp_cmd.core.relay_options import fits, hold, peers, signalling, status, visit_options
 from dhcp_cmd.core.reply import reply
 from dmm_wire import dmm
 from dmm_wire.dhcpv6.codes import MessageType
@@ -93,8 +93,11 @@ def _client(draft: Draft, behaviour: Behaviour, salt: int) -> Decision:
     if place.level is not None:
         draft.fail(place.every(dmm.AnchorFailed))
     answer = behaviour.answer(draft)
-    relay = visit_options(draft) if place.level is not None else ()
-    return Decision(answer, place.level, relay, draft.changes(), _outcome(answer))
+    if place.level is None:
+        return Decision(answer, None, (), draft.changes(), _outcome(answer))
+    relay = visit_options(draft)
+    waits = None if answer is None else hold(draft)
+    return Decision(answer, place.level, relay, draft.changes(), _outcome(answer), waits)
 
 
 def _outcome(answer: ClientReply | None) -> str:
@@ -120,8 +123,10 @@ def _own(draft: Draft, salt: int) -> Decision:
     """Start-up and refresh, a first frame, a failed anchor."""
     claim = draft.inquiry.claim
     if not claim.identities:
-        success = status(_SUCCESS)
-        return _told(draft, (success, peers(draft.domain)), "refresh")
+        told: tuple[SubOption, ...] = (status(_SUCCESS), peers(draft.domain))
+        if draft.signals_itself:
+            told = (*told, signalling(draft.settings.mode))
+        return _told(draft, told, "refresh")
     finding = find(draft, claim)
     attachment = draft.place.first(dmm.Attachment)
     if finding.verdict is _UNKNOWN and (claim.name is not None or attachment is None):
@@ -132,7 +137,7 @@ def _own(draft: Draft, salt: int) -> Decision:
     if late is not None:
         return Decision(None, draft.place.level, (), (), late)
     failed = draft.place.every(dmm.AnchorFailed)
-    if failed and attachment is None and finding.node is not None:
+    if attachment is None and finding.node is not None:
         return _report(draft, claim, finding.node, failed)
     conflict = arrive(draft, claim, finding, salt)
     if conflict is not None:
@@ -145,11 +150,12 @@ def _own(draft: Draft, salt: int) -> Decision:
 
 
 def _report(draft: Draft, claim: Claim, node: Node, failed: list[dmm.AnchorFailed]) -> Decision:
-    """ANCHOR_FAILED alone is no sign that the node is there: only its S-MAAR comes as far as this."""
+    """ANCHOR_FAILED, or a question about a node: no sign that the node is there, so only its S-MAAR comes as far as
+    this, and nothing is promised for longer."""
     draft.adopt(node, claim.key)
     settle(draft)
     draft.fail(failed)
-    return _told(draft, visit_options(draft), "anchor-failed")
+    return _told(draft, visit_options(draft), "anchor-failed" if failed else QUERY)
 
 
 def _told(draft: Draft, relay: tuple[SubOption, ...], outcome: str) -> Decision:

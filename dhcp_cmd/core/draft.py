@@ -22,6 +22,7 @@ from dhcp_cmd.core.model import (
     EventType,
     Kind,
     Maar,
+    MaarId,
     MaarState,
     Micros,
     Node,
@@ -30,12 +31,15 @@ from dhcp_cmd.core.model import (
     PutNode,
     Record,
     Settings,
+    Signal,
     Snapshot,
     State,
 )
 from dhcp_cmd.core.place import Place
+from dhcp_cmd.core.signals import REFRESH_MARGIN, difference, owed
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
+from dmm_wire.dmm import SignallingMode
 
 # Looking a member up in its class costs as much as a call.
 _EVENT_ASSIGNED: Final = EventType.ASSIGNED
@@ -48,6 +52,7 @@ _MAAR_ACTIVE: Final = MaarState.ACTIVE
 _ACTIVE: Final = State.ACTIVE
 _DEPRECATED: Final = State.DEPRECATED
 _ENDED: Final = State.ENDED
+_DIRECT: Final = SignallingMode.DIRECT
 
 DECLINED: Micros = 0
 """`preferred_until` of an ended binding that was declined: it is not even its own node's to have again."""
@@ -281,6 +286,8 @@ class Draft:
             preferred = min(until(self.now, pool.preferred), promised)
         elif binding.hold_until is not None:
             promised = min(promised, binding.hold_until)
+            if self.signals_itself and promised <= binding.valid_until + REFRESH_MARGIN:
+                return binding
         valid = max(binding.valid_until, promised)
         if (preferred, valid) == (binding.preferred_until, binding.valid_until):
             return binding
@@ -383,10 +390,43 @@ class Draft:
             if known.get(address) != binding
         ]
         node = self._node_changes()
+        signals: list[Change] = []
+        if self.signals_itself and self.node is not None:
+            waiting = self.snapshot.signals.get(self.node.id, {})
+            signals = difference(waiting, self.signals())
         if self._merged:
             drops = [DropNode(other.id) for other in self._merged]
-            return (*bindings, *drops, *node, *map(Record, self.events))
-        return (*node, *bindings, *map(Record, self.events))
+            return (*bindings, *drops, *node, *signals, *map(Record, self.events))
+        return (*node, *bindings, *signals, *map(Record, self.events))
+
+    @property
+    def signals_itself(self) -> bool:
+        """Whether it is the CMD that tells the P-MAARs where a node is."""
+        return self.settings.mode is not _DIRECT
+
+    def signals(self) -> dict[MaarId, Signal]:
+        """What is owed to MAARs about the node after this decision."""
+        node = self.node
+        if node is None:
+            return {}
+        found = owed(
+            self.snapshot.signals.get(node.id, {}),
+            self._node_before,
+            node,
+            self._known.values(),
+            self.bindings.values(),
+            self.now,
+            left=[
+                maar
+                for other in self._merged
+                for maar in (
+                    other.serving,
+                    other.previous,
+                    *self.snapshot.signals.get(other.id, ()),
+                )
+            ],
+        )
+        return {maar: each for maar, each in found.items() if maar in self.domain.maars}
 
     def _node_changes(self) -> list[Change]:
         node, before = self.node, self._node_before

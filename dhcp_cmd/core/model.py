@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.message import Options
-from dmm_wire.dmm import SubOption
+from dmm_wire.dmm import SignallingMode, SubOption
 from dmm_wire.identity import Identity
 
 Micros: TypeAlias = int
@@ -254,6 +254,16 @@ class Event(NamedTuple):
     detail: str | None = None
 
 
+class Signal(NamedTuple):
+    """A MAAR is owed a Proxy Binding Update about this node since `put_at`: it has not acknowledged where the node is
+    (`visit`), or only what has changed of its prefixes since."""
+
+    node: NodeId
+    maar: MaarId
+    visit: bool
+    put_at: Micros
+
+
 # --- What a message asks ---
 
 
@@ -325,6 +335,8 @@ class Snapshot:
     """Candidates that have a row, and whose it is."""
     last_held: dict[tuple[NodeId, PoolId, int | None], Prefix | None] = field(default_factory=dict)
     """Answers to Need.last_held: the last prefix the node had from that pool for that IAID, from the history."""
+    signals: dict[NodeId, dict[MaarId, Signal]] = field(default_factory=dict)
+    """What is owed to MAARs; not read where the S-MAARs signal (mode DIRECT)."""
     gaps: dict[tuple[PoolId, int], Prefix | None] = field(default_factory=dict)
     """Answers to Need.gaps: the first free unit at or after the slot, wrapping around; None: the pool is full."""
 
@@ -373,13 +385,28 @@ class DropBinding(NamedTuple):
     node: NodeId
 
 
+class PutSignal(NamedTuple):
+    """A MAAR is owed a PBU from now on; one that is owed it already is owed it anew."""
+
+    signal: Signal
+
+
+class DropSignal(NamedTuple):
+    """A MAAR is owed no PBU any more."""
+
+    node: NodeId
+    maar: MaarId
+
+
 class Record(NamedTuple):
     """Append a history row."""
 
     event: Event
 
 
-Change: TypeAlias = PutNode | DropNode | DropIdentity | PutBinding | DropBinding | Record
+Change: TypeAlias = (
+    PutNode | DropNode | DropIdentity | PutBinding | DropBinding | PutSignal | DropSignal | Record
+)
 
 
 class ClientReply(NamedTuple):
@@ -388,6 +415,15 @@ class ClientReply(NamedTuple):
 
     type: int
     options: Options
+
+
+class Hold(NamedTuple):
+    """The answer waits until these MAARs have acknowledged where the node is, each with its endpoint, or for `until`
+    (mode RELAY)."""
+
+    node: NodeId
+    anchors: tuple[tuple[MaarId, bytes], ...]
+    until: Micros
 
 
 class Decision(NamedTuple):
@@ -401,6 +437,7 @@ class Decision(NamedTuple):
     relay: tuple[SubOption, ...]
     changes: tuple[Change, ...]
     outcome: str
+    hold: Hold | None = None
 
 
 # --- How the operator wants it ---
@@ -430,6 +467,10 @@ class Settings:
 
     server_duid: bytes
     enterprise: int = 32473
+    mode: SignallingMode = SignallingMode.DIRECT
+    """Who tells the P-MAARs where a node is: in DIRECT its S-MAAR, else this CMD."""
+    relay_timeout: int = 200
+    """Milliseconds for which an answer waits for acknowledgements (mode RELAY)."""
     trusted_relays: tuple[Prefix, ...] = ()
     """Where relays between the MAARs and the CMD send from: what such a relay says of who sent to it is believed."""
     anchor_hold: int = 86_400

@@ -42,6 +42,11 @@ class Transaction(Protocol):
         """Add to `snapshot` what a decision asked for."""
         ...
 
+    def signals(self, snapshot: Snapshot) -> None:
+        """Add to `snapshot` what is owed to MAARs about its nodes. A signal may be finished meanwhile: that one was
+        acknowledged, and is owed no less than what is decided now."""
+        ...
+
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """At most `limit` bindings to reap: first those not ENDED with `valid_until` or `hold_until` <= now, then those
         ENDED with `reusable_at` <= now, each sort in the order of these times. Those of nodes that another transaction

@@ -14,10 +14,13 @@ from dhcp_cmd.core.model import (
     Kind,
     Micros,
     PutBinding,
+    PutSignal,
     Record,
     Settings,
+    Signal,
     State,
 )
+from dmm_wire.dmm import SignallingMode
 
 CAUSE = "reaper"
 
@@ -29,6 +32,7 @@ def reap(due: Iterable[Binding], now: Micros, settings: Settings) -> tuple[Chang
     passed. Addresses come before the LINK prefix they are in.
     """
     changes: list[Change] = []
+    signals = settings.mode is not SignallingMode.DIRECT
     for binding in sorted(due, key=lambda b: b.kind is Kind.LINK):
         if binding.state is not State.ENDED:
             end, cause = end_of(binding)
@@ -36,6 +40,13 @@ def reap(due: Iterable[Binding], now: Micros, settings: Settings) -> tuple[Chang
                 ended = ended_binding(binding, end, settings)
                 changes.append(PutBinding(ended, new=False))
                 changes.append(Record(_event(ended, EventType.EXPIRED, end, now, cause)))
+                if (
+                    signals
+                    and binding.state is State.DEPRECATED
+                    and binding.kind is not Kind.ADDRESS
+                ):
+                    # A PBU has one lifetime for all that it names, so the anchor may hold it for longer.
+                    changes.append(PutSignal(Signal(binding.node, binding.anchor, False, now)))
         elif binding.reusable_at is not None and binding.reusable_at <= now:
             changes.append(DropBinding(binding.prefix, binding.node))
             changes.append(Record(_event(binding, EventType.RECLAIMED, now, now, CAUSE)))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import mobile_node
-from dhcp_cmd.core.model import Decision, Domain, Kind
+from dhcp_cmd.core.model import Decision, Domain, Hold, Kind, MaarId
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED
-from dmm_wire.dmm import DmmStatus, SubOption
+from dmm_wire.dmm import DmmStatus, SignallingMode, SubOption
 from dmm_wire.errors import WireError
 
 # Looking a member up in its class costs as much as a call.
 _SUCCESS: Final = DmmStatus.SUCCESS
 _ADDRESS: Final = Kind.ADDRESS
 _DELEGATED: Final = Kind.DELEGATED
+_DIRECT: Final = SignallingMode.DIRECT
+_PROXY: Final = SignallingMode.PROXY
+_RELAY: Final = SignallingMode.RELAY
+
+MOST_EXPECTED = 255
+"""What SIGNALLING can say."""
 
 MAX_ANSWER = 60_000
 """Octets of the options that the CMD decides. A UDP datagram holds 65,527, and the host adds to these."""
@@ -83,4 +90,57 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
             elsewhere.append(
                 dmm.PreviousMaar(binding.prefix, preferred, valid, delegated, endpoint)
             )
-    return (*options, *anchored, *elsewhere)
+    if not draft.signals_itself:
+        return (*options, *anchored, *elsewhere)
+    told: tuple[SubOption, ...] = (*options, *anchored, *elsewhere)
+    told = (*told, signalling(draft.settings.mode))
+    if draft.settings.mode is _RELAY and hold(draft) is not None:
+        return told  # what has not been acknowledged is taken out when the answer goes
+    return acknowledged(told, [maars[maar].endpoint for maar in unheard(draft)])
+
+
+def signalling(mode: SignallingMode, expected: int = 0) -> SubOption:
+    """SIGNALLING."""
+    return dmm.Signalling(int(mode), min(expected, MOST_EXPECTED))
+
+
+def unheard(draft: Draft) -> list[MaarId]:
+    """The MAARs that have not acknowledged where the node is."""
+    return [maar for maar, signal in draft.signals().items() if signal.visit]
+
+
+def hold(draft: Draft) -> Hold | None:
+    """What the answer to a client's message waits for (mode RELAY, RFC 8885 section 3.2): the P-MAARs that anchor
+    something, up to a time after they were owed the news."""
+    node, settings = draft.node, draft.settings
+    if settings.mode is not _RELAY or node is None or draft.place.own:
+        return None
+    anchors = {b.anchor for b in draft.live() if b.kind is not _ADDRESS}
+    waiting = [s for s in draft.signals().values() if s.visit and s.maar in anchors]
+    until = min((s.put_at for s in waiting), default=0) + settings.relay_timeout * 1000
+    if not waiting or until <= draft.now:
+        return None
+    maars = draft.domain.maars
+    return Hold(node.id, tuple((s.maar, maars[s.maar].endpoint) for s in waiting), until)
+
+
+def acknowledged(
+    options: Sequence[SubOption], unheard_of: Collection[bytes]
+) -> tuple[SubOption, ...]:
+    """`options` without what is anchored at the endpoints `unheard_of`, which have not acknowledged where the node is;
+    SIGNALLING says how many these are. In mode PROXY nothing is left out."""
+    mode = next((each.mode for each in options if isinstance(each, dmm.Signalling)), _DIRECT)
+    if not unheard_of or mode in (_DIRECT, _PROXY):
+        return tuple(options)
+    left_out = {
+        each.endpoint
+        for each in options
+        if isinstance(each, dmm.PreviousMaar) and each.endpoint in unheard_of
+    }
+    told: list[SubOption] = []
+    for each in options:
+        if isinstance(each, dmm.Signalling):
+            told.append(signalling(SignallingMode(mode), len(left_out)))
+        elif not isinstance(each, dmm.PreviousMaar) or each.endpoint not in left_out:
+            told.append(each)
+    return tuple(told)

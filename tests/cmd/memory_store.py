@@ -17,9 +17,11 @@ from dhcp_cmd.core.model import (
     DropBinding,
     DropIdentity,
     DropNode,
+    DropSignal,
     Event,
     EventType,
     Lookup,
+    MaarId,
     Micros,
     Need,
     Node,
@@ -27,7 +29,9 @@ from dhcp_cmd.core.model import (
     Pool,
     PutBinding,
     PutNode,
+    PutSignal,
     Record,
+    Signal,
     Snapshot,
     State,
 )
@@ -42,10 +46,15 @@ class Tables:
     identities: dict[Identity, NodeId] = field(default_factory=dict)
     bindings: dict[bytes, Binding] = field(default_factory=dict)
     history: list[Event] = field(default_factory=list)
+    signals: dict[tuple[NodeId, MaarId], Signal] = field(default_factory=dict)
 
     def copy(self) -> Tables:
         return Tables(
-            dict(self.nodes), dict(self.identities), dict(self.bindings), list(self.history)
+            dict(self.nodes),
+            dict(self.identities),
+            dict(self.bindings),
+            list(self.history),
+            dict(self.signals),
         )
 
 
@@ -109,6 +118,11 @@ class MemoryTransaction:
         for pool, slot in need.gaps:
             snapshot.gaps[pool, slot] = self._gap(pools[pool], slot)
 
+    def signals(self, snapshot: Snapshot) -> None:
+        for signal in self._tables.signals.values():
+            if signal.node in snapshot.bindings:
+                snapshot.signals.setdefault(signal.node, {})[signal.maar] = signal
+
     def due(self, now: Micros, limit: int) -> list[Binding]:
         over = [
             (end_of(b)[0], b) for b in self._tables.bindings.values() if b.state is not State.ENDED
@@ -147,6 +161,10 @@ class MemoryTransaction:
                     gone = self._tables.bindings.pop(prefix.address, None)
                     if gone is None or gone.node != node_id or gone.prefix != prefix:
                         raise StoreError(f"no binding {prefix} of node {node_id}")
+                case PutSignal(signal):
+                    self._put_signal(signal)
+                case DropSignal(node_id, maar):
+                    self._tables.signals.pop((node_id, maar), None)
                 case Record(event):
                     self._tables.history.append(event)
 
@@ -203,6 +221,15 @@ class MemoryTransaction:
             raise StoreError(f"node {node_id} still holds something")
         for identity in tables.nodes.pop(node_id).identities:
             del tables.identities[identity]
+        tables.signals = {key: each for key, each in tables.signals.items() if key[0] != node_id}
+
+    def _put_signal(self, signal: Signal) -> None:
+        key = (signal.node, signal.maar)
+        if signal.node not in self._tables.nodes or signal.maar not in self._store.domain.maars:
+            raise StoreError(f"a signal of nobody, or to nobody: {signal}")
+        before = self._tables.signals.get(key)
+        visit = signal.visit or (before is not None and before.visit)
+        self._tables.signals[key] = signal._replace(visit=visit)
 
     def _put_binding(self, binding: Binding, new: bool) -> None:
         tables, key = self._tables, binding.prefix.address
