@@ -15,12 +15,17 @@ from dhcp_cmd.core.model import (
     Change,
     DropBinding,
     DropIdentity,
+    DropNode,
+    DropSignal,
     Event,
+    MaarId,
     Node,
     NodeId,
     PutBinding,
     PutNode,
+    PutSignal,
     Record,
+    Signal,
 )
 from dmm_wire.identity import Identity
 
@@ -76,6 +81,8 @@ class Grouped:
     bindings: Rows[bytes, Binding] = field(default_factory=Rows)
     dropped_from: dict[bytes, NodeId] = field(default_factory=dict)
     """Whose a deleted binding was, by first address; not where the batch had changed it before."""
+    signals: dict[tuple[NodeId, MaarId], Signal | None] = field(default_factory=dict)
+    """What is owed to MAARs; None: nothing any more."""
     events: list[Event] = field(default_factory=list)
 
 
@@ -99,7 +106,17 @@ def group(changes: Sequence[Change]) -> Grouped:
             bindings.drop(key)
         elif isinstance(change, DropIdentity):
             grouped.freed.add(change.identity)
-        else:
+        elif isinstance(change, PutSignal):
+            signal = change.signal
+            before = grouped.signals.get((signal.node, signal.maar))
+            if before is not None and before.visit:
+                signal = signal._replace(visit=True)
+            grouped.signals[signal.node, signal.maar] = signal
+        elif isinstance(change, DropSignal):
+            grouped.signals[change.node, change.maar] = None
+        elif isinstance(change, DropNode):
             gone = change.node
+            for owed in [key for key in grouped.signals if key[0] == gone]:
+                del grouped.signals[owed]
             grouped.dropped_nodes[gone] = nodes.inserted.get(gone) or nodes.updated.get(gone)
     return grouped

@@ -35,6 +35,7 @@ def check(store: SqlStore) -> list[str]:
         problems += _pools(connection)
         problems += _bindings(connection)
         problems += _idle(connection)
+        problems += _signals(connection)
         problems += _replay(connection)
     return problems
 
@@ -96,6 +97,14 @@ def _idle(connection: Connection) -> Iterator[str]:
     wrong = or_(and_(node.idle == 1, holds), and_(node.idle == 0, ~holds))
     for number, idle in connection.execute(select(node.id, node.idle).where(wrong)):
         yield f"nodes: {number} has idle = {idle}, but {'holds something' if idle else 'holds nothing'}"
+
+
+def _signals(connection: Connection) -> Iterator[str]:
+    """The MAAR where a node is knows of it, and is owed nothing."""
+    node, signal = t.mobile_node.c, t.signal.c
+    query = select(signal.node_id, signal.maar_id).join(t.mobile_node, node.id == signal.node_id)
+    for number, maar in connection.execute(query.where(node.serving_id == signal.maar_id)):
+        yield f"signals: MAAR {maar} is owed a signal about node {number}, which is there"
 
 
 def _replay(connection: Connection) -> Iterator[str]:

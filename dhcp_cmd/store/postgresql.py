@@ -179,6 +179,8 @@ _REFERENCES = (
     ("mobile_node", "serving_id", "maar"),
     ("mobile_node", "previous_id", "maar"),
     ("mobile_node", "merged_into_id", "mobile_node"),
+    ("signal", "node_id", "mobile_node"),
+    ("signal", "maar_id", "maar"),
 )
 _SWITCHED_OFF = f"""
     SELECT 'index ' || indexrelid::regclass || ' is not valid' FROM pg_index JOIN pg_class ON pg_class.oid = indrelid

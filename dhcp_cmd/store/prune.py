@@ -174,6 +174,7 @@ class _Pruning:
         nodes = list(still)
         events = _delete(connection, t.history.c.node_id, nodes)
         _delete(connection, t.node_identity.c.node_id, nodes)
+        _delete(connection, t.signal.c.node_id, nodes)
         return Pruned(events, _delete(connection, t.mobile_node.c.id, nodes))
 
 

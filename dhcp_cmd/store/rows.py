@@ -19,8 +19,10 @@ from dhcp_cmd.core.model import (
     Maar,
     MaarId,
     MaarState,
+    Micros,
     Node,
     Pool,
+    Signal,
     State,
 )
 from dmm_wire.address import Prefix
@@ -282,6 +284,26 @@ def is_same_holding(before: Binding, after: Binding) -> bool:
 def is_extension(before: Binding, after: Binding) -> bool:
     """Whether nothing but the lifetimes changed: most writes are Renews."""
     return before[:_PREFERRED] == after[:_PREFERRED] and before[_VALID + 1 :] == after[_VALID + 1 :]
+
+
+SIGNAL = ("node_id", "maar_id", "serial", "visit", "put_at", "owner", "claimed_until")
+CLAIM: Micros = 10_000_000
+"""For how long a signal is its sender's, unless that one says so again."""
+
+
+def signal_of(row: Sequence[Any]) -> Signal:
+    """A signal from the columns node_id, maar_id, visit, put_at."""
+    node, maar, visit, put_at = row
+    return Signal(node, maar, bool(visit), put_at)
+
+
+def signal_values(signal: Signal, owner: str | None) -> Values:
+    """The columns SIGNAL of a signal that `owner` is going to send; None: whoever comes first."""
+    until = signal.put_at + (CLAIM if owner else 0)
+    # A row that comes after another one has not been in the table has a serial that that one never had.
+    serial = signal.put_at
+    visit = int(signal.visit)
+    return signal.node, signal.maar, serial, visit, signal.put_at, owner, until
 
 
 EVENT = (

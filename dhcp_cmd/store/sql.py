@@ -16,6 +16,7 @@ from dhcp_cmd.core.model import (
     Lookup,
     Micros,
     Need,
+    Node,
     NodeId,
     Pool,
     PoolId,
@@ -43,6 +44,8 @@ from dhcp_cmd.store.rows import (
     node_of,
     node_values,
     pool_of,
+    signal_of,
+    signal_values,
 )
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
@@ -118,6 +121,21 @@ class SqlTransaction:
             for identity in identities:
                 snapshot.nodes[identity] = node
                 self._owners[identity] = number
+
+    def rows(self, listed: q.Listed, values: Sequence[object]) -> Sequence[Any]:
+        """The rows of a statement for all of its `values`."""
+        with self._errors():
+            return self._in(listed, values)
+
+    def nodes(self, numbers: Sequence[NodeId]) -> dict[NodeId, tuple[Node, tuple[Binding, ...]]]:
+        """These nodes, each with all its bindings; those that are known by nothing any more are left out."""
+        snapshot = Snapshot(self.domain())
+        with self._errors():
+            self._keep_nodes(self._in(q.NODES_BY_ID, numbers), snapshot)
+            self._keep_bindings(self._in(q.BINDINGS, list(snapshot.bindings)), snapshot)
+        nodes = {node.id: node for node in snapshot.nodes.values()}
+        held = snapshot.bindings
+        return {number: (node, tuple(held[number].values())) for number, node in nodes.items()}
 
     def supply(self, snapshot: Snapshot, need: Need) -> None:
         """Add to `snapshot` what a decision asked for."""
@@ -198,6 +216,13 @@ class SqlTransaction:
     def _holds_any(self, pool: Pool, batch: set[bytes]) -> bool:
         return any(0 <= pool.slot_of(address) < pool.size for address in batch)
 
+    def signals(self, snapshot: Snapshot) -> None:
+        """Add to `snapshot` what is owed to MAARs about its nodes."""
+        with self._errors():
+            for row in self._in(q.SIGNALS, list(snapshot.bindings)):
+                signal = signal_of(row)
+                snapshot.signals.setdefault(signal.node, {})[signal.maar] = signal
+
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """At most `limit` bindings to reap: those whose lifetime, or whose time anchored away (`hold_until`), ran out,
         then those that may be reclaimed.
@@ -227,6 +252,7 @@ class SqlTransaction:
             heirs = self._free_identities(grouped)
             self._write_nodes(grouped)
             self._write_bindings(grouped)
+            self._write_signals(grouped)
             self._many(q.INSERT_EVENT, [event_values(event) for event in grouped.events])
             self._each_found(
                 q.BURY_NODE,
@@ -311,6 +337,16 @@ class SqlTransaction:
         self._stored.update(bindings.updated)
         self._stored.update(bindings.inserted)
 
+    def _write_signals(self, grouped: Grouped) -> None:
+        signals = sorted(grouped.signals.items())
+        self._many(q.DELETE_SIGNAL, [key for key, signal in signals if signal is None])
+        sender = self._store.sender
+        self._many(
+            q.PUT_SIGNAL,
+            [signal_values(signal, sender) for _, signal in signals if signal is not None],
+        )
+        self._in(q.FORGET_SIGNALS, list(grouped.dropped_nodes))
+
     def commit(self) -> None:
         """Make it durable. Raises StoreError (or Collision): then nothing was written."""
         if self._failed:
@@ -377,6 +413,8 @@ class SqlStore:
         self._beside = beside
         self.errors = errors_of(engine)
         """What a statement may raise."""
+        self.sender: str | None = None
+        """Who sends the signals that are put (`outbox`); None: another process does."""
         self.cached_domain: Domain | None = None
         self.full_pools: dict[PoolId, int] = {}
         """Pools seen full, with what their counter `reclaimed` was then."""

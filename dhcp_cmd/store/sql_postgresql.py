@@ -264,7 +264,7 @@ def _many_text(many: q.Many) -> tuple[str, Sequence[str | None]]:
     values = f"unnest({', '.join(f'%s::{kind}[]' for kind in kinds if kind)})"
     names = ", ".join(name for _, name in here)
     if isinstance(many.statement, Insert):
-        return f"INSERT INTO {table} ({names}) SELECT * FROM {values}", kinds
+        return f"INSERT INTO {table} ({names}) SELECT * FROM {values}{many.conflict}", kinds
     given, keys = here[: len(here) - many.keys], here[len(here) - many.keys :]
     where = " AND ".join(f"{table}.{column.name} = given.{name}" for column, name in keys)
     if isinstance(many.statement, Delete):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from dhcp_cmd.store import tables as t
-from dhcp_cmd.store.rows import BINDING, EVENT, IDENTITY, LIFE, NEW_NODE, NODE
+from dhcp_cmd.store.rows import BINDING, EVENT, IDENTITY, LIFE, NEW_NODE, NODE, SIGNAL
 
 # Literals, not parameters: SQLite uses a partial index only where it can see that its condition holds.
 _ENDED: ColumnElement[str] = literal_column("'ended'")
@@ -75,6 +75,33 @@ NODES = Listed(
 )
 _binding = select(*t.columns(t.binding))
 BINDINGS = Listed(lambda among: _binding.where(among(t.binding.c.node_id)))
+SIGNALS = Listed(
+    lambda among: select(
+        t.signal.c.node_id, t.signal.c.maar_id, t.signal.c.visit, t.signal.c.put_at
+    ).where(among(t.signal.c.node_id))
+)
+OWED = Listed(
+    lambda among: select(
+        t.signal.c.node_id,
+        t.signal.c.maar_id,
+        t.signal.c.serial,
+        t.signal.c.visit,
+        t.signal.c.owner,
+    ).where(among(t.signal.c.node_id))
+)
+NODES_BY_ID = Listed(
+    lambda among: (
+        select(
+            t.node_identity.c.subtype,
+            t.node_identity.c.value,
+            *(t.mobile_node.c[name] for name in NODE),
+        )
+        .join(t.node_identity, t.node_identity.c.node_id == t.mobile_node.c.id)
+        .where(among(t.mobile_node.c.id))
+        .order_by(t.mobile_node.c.id, t.node_identity.c.id)
+    )
+)
+FORGET_SIGNALS = Listed(lambda among: delete(t.signal).where(among(t.signal.c.node_id)))
 TAKEN = Listed(
     lambda among: select(t.binding.c.prefix, t.binding.c.node_id).where(among(t.binding.c.prefix))
 )
@@ -174,6 +201,8 @@ class Many:
     columns: tuple[Column[Any], ...]
     keys: int = 0
     sort: int | None = None
+    conflict: str = ""
+    """What follows an INSERT: ON CONFLICT, as both engines know it."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -190,7 +219,7 @@ class Many:
         compiled = self.statement.compile(dialect=dialect)
         if compiled.positiontup is None or tuple(compiled.positiontup) != self.parameters:
             raise ValueError(f"{compiled} takes {compiled.positiontup}, not {self.parameters}")
-        return str(compiled)
+        return f"{compiled}{self.conflict}"
 
 
 def _insert(table: Table, names: Sequence[str], unique: str | None = None) -> Many:
@@ -212,6 +241,13 @@ INSERT_NODE = _insert(t.mobile_node, NEW_NODE)
 INSERT_IDENTITY = _insert(t.node_identity, IDENTITY, unique="text")
 INSERT_BINDING = _insert(t.binding, BINDING, unique="prefix")
 INSERT_EVENT = _insert(t.history, EVENT)
+PUT_SIGNAL = replace(
+    _insert(t.signal, SIGNAL),
+    conflict=" ON CONFLICT (node_id, maar_id) DO UPDATE SET serial = signal.serial + 1,"
+    " visit = signal.visit | excluded.visit, put_at = excluded.put_at, owner = excluded.owner,"
+    " claimed_until = excluded.claimed_until",
+)
+"""Owed anew. A MAAR that has not acknowledged where the node is still has not, whatever else it is told."""
 
 UPDATE_NODE = _update(t.mobile_node, ("id",), NODE[1:])
 BURY_NODE = _update(t.mobile_node, ("id",), ("serving_id", "previous_id", "idle", "merged_into_id"))
@@ -221,6 +257,14 @@ _KEY = ("node_id", "prefix")
 EXTEND_BINDING = _update(t.binding, _KEY, ("preferred_until", "valid_until"))
 CHANGE_BINDING = _update(t.binding, _KEY, LIFE)
 UPDATE_BINDING = _update(t.binding, ("prefix",), BINDING[1:])
+
+DELETE_SIGNAL = Many(
+    delete(t.signal).where(
+        t.signal.c.node_id == bindparam("node_id_"), t.signal.c.maar_id == bindparam("maar_id_")
+    ),
+    (t.signal.c.node_id, t.signal.c.maar_id),
+    2,
+)
 
 # Whose it is need not be said.
 DELETE_BINDING = Many(

@@ -122,6 +122,18 @@ binding = Table(
     Column("reusable_at", Time),
 )
 
+signal = Table(
+    "signal",
+    metadata,
+    Column("node_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("maar_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("serial", BigInteger),
+    Column("visit", SmallInteger),
+    Column("put_at", Time),
+    Column("owner", Text),
+    Column("claimed_until", Time),
+)
+
 history = Table(
     "history",
     metadata,

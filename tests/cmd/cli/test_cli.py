@@ -273,7 +273,7 @@ def test_trace_anchors_handovers(lived: Shell) -> None:
 
 def test_status(lived: Shell) -> None:
     found = json.loads(lived.ok("status", "--json"))
-    assert found["schema_version"] == "0002"
+    assert found["schema_version"] == "0003"
     assert found["nodes"] == 3
     assert found["bindings"] == {"active": 4, "deprecated": 1, "ended": 0}
     assert found["maars"][0] == {

@@ -7,16 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from dhcp_cmd.core.model import Lookup
+from dhcp_cmd.core.model import EventType, Lookup, PutBinding, PutNode, PutSignal, Record, Signal
 from dhcp_cmd.store import (
     SCHEMA_VERSION,
+    StoreError,
     create_database,
     maintenance,
     migrate,
     open_store,
     upgrade,
 )
-from tests.cmd.store.domain import T0, duid
+from dhcp_cmd.store.admin import read_domain
+from tests.cmd.store.domain import (
+    ENGINES,
+    T0,
+    a_binding,
+    a_node,
+    duid,
+    event,
+    opened,
+    the_pool,
+    url_of,
+)
 
 LINK, LAST = "20010db8010000010000000000000000", "20010db801000001ffffffffffffffff"
 ADDRESS = "20010db8010000010000000000000007"
@@ -64,3 +76,33 @@ def test_what_was_there_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         named = connection.exec_driver_sql("SELECT node_id, retired FROM node_identity").all()
     assert sorted(map(tuple, named)) == [(7, 0), (8, 8)]
     store.close()
+
+
+OF_TODAY_BUT_FOR_THE_OUTBOX = (
+    "DROP VIEW signals; DROP TABLE signal; UPDATE alembic_version SET version_num = '0002'"
+)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_database_gets_its_outbox(engine: str, tmp_path: Path) -> None:
+    with opened(engine, tmp_path) as store:
+        url = url_of(store, tmp_path)
+        pool = the_pool(read_domain(store))
+        with store.transaction() as transaction:
+            binding = a_binding(pool, 1, 7)
+            transaction.write([PutNode(a_node(7), True), PutBinding(binding, True)])
+            transaction.write([Record(event(EventType.ASSIGNED, binding))])
+            transaction.commit()
+        with store.administration() as connection:
+            for statement in OF_TODAY_BUT_FOR_THE_OUTBOX.split(";"):
+                connection.exec_driver_sql(statement)
+        with pytest.raises(StoreError, match="run `dhcp-cmd db upgrade`"):
+            open_store(url)
+        assert upgrade(url) == ("0002", SCHEMA_VERSION)
+        assert maintenance.check(store) == []
+        with store.transaction() as transaction:
+            transaction.write([PutSignal(Signal(7, 2, True, T0))])
+            snapshot = transaction.read([Lookup((duid(7),))])
+            transaction.signals(snapshot)
+        assert snapshot.signals == {7: {2: Signal(7, 2, True, T0)}}
+        assert list(snapshot.bindings[7].values()) == [binding]

@@ -1,0 +1,94 @@
+"""Answers that wait for the P-MAARs to acknowledge (mode relay, RFC 8885 section 3.2). No clock, no sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from dhcp_cmd.core.model import Hold, MaarId, NodeId
+
+Answer = TypeVar("Answer")
+
+MOST_HELD = 4096
+"""Answers held at a time. What comes beyond makes the oldest go, with what it has."""
+
+
+class Released(NamedTuple, Generic[Answer]):
+    """An answer that goes now, and the endpoints of those that have not acknowledged."""
+
+    answer: Answer
+    unheard: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class _Held(Generic[Answer]):
+    answer: Answer
+    node: NodeId
+    waiting: dict[MaarId, bytes]
+    until: float
+
+
+class Holding(Generic[Answer]):
+    """Answers by what tells a message from others; the answer to one that was sent again takes the place of the first,
+    and is no later. Times are seconds."""
+
+    def __init__(self, most: int = MOST_HELD) -> None:
+        self._most = most
+        self._held: dict[Hashable, _Held[Answer]] = {}
+        self._by_node: dict[NodeId, dict[Hashable, None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def hold(
+        self, message: Hashable, answer: Answer, hold: Hold, until: float
+    ) -> list[Released[Answer]]:
+        """Keep this answer until then at most; what has to go for it."""
+        before = self._pop(message)
+        if before is not None:
+            until = min(until, before.until)
+        held = _Held(answer, hold.node, dict(hold.anchors), until)
+        self._held[message] = held
+        self._by_node.setdefault(hold.node, {})[message] = None
+        released = []
+        while len(self._held) > self._most:
+            released.append(self._release(next(iter(self._held))))
+        return released
+
+    def is_waited_for(self, node: NodeId, maar: MaarId) -> bool:
+        """Whether an answer waits for this MAAR to acknowledge where this node is."""
+        return any(maar in self._held[m].waiting for m in self._by_node.get(node, ()))
+
+    def acknowledged(self, node: NodeId, maar: MaarId) -> list[Released[Answer]]:
+        """It has; the answers that wait for nothing more."""
+        released = []
+        for message in list(self._by_node.get(node, ())):
+            held = self._held[message]
+            held.waiting.pop(maar, None)
+            if not held.waiting:
+                released.append(self._release(message))
+        return released
+
+    def deadline(self) -> float | None:
+        """When the time of one is over. (All wait for the same time, so the first is the oldest, or nearly.)"""
+        return min((held.until for held in self._held.values()), default=None)
+
+    def due(self, now: float) -> list[Released[Answer]]:
+        """Those whose time is over."""
+        over = [message for message, held in self._held.items() if held.until <= now]
+        return [self._release(message) for message in over]
+
+    def _release(self, message: Hashable) -> Released[Answer]:
+        held = self._pop(message)
+        assert held is not None
+        return Released(held.answer, tuple(held.waiting.values()))
+
+    def _pop(self, message: Hashable) -> _Held[Answer] | None:
+        held = self._held.pop(message, None)
+        if held is not None:
+            messages = self._by_node[held.node]
+            del messages[message]
+            if not messages:
+                del self._by_node[held.node]
+        return held

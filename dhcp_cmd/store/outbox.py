@@ -1,0 +1,113 @@
+"""The outbox as its sender sees it: signals to claim, what they are about, and their end. See the table `signal`.
+
+Several senders may share a database. A signal is sent by the CMD that wrote it, and by another one when that one has
+not said for a while that it still does; where nobody was named, by whoever comes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from sqlalchemy import and_, bindparam, delete, or_, select, tuple_, update
+
+from dhcp_cmd.core.model import Binding, Domain, MaarId, Micros, Node, NodeId
+from dhcp_cmd.store import statements as q
+from dhcp_cmd.store import tables as t
+from dhcp_cmd.store.engine import Mode, reading
+from dhcp_cmd.store.rows import CLAIM
+from dhcp_cmd.store.sql import SqlStore
+
+Key: TypeAlias = tuple[NodeId, MaarId]
+
+MOST_CLAIMED = 1_000
+"""Signals claimed at a time."""
+
+_signal = t.signal.c
+_KEY = tuple_(_signal.node_id, _signal.maar_id)
+
+
+class Owed(NamedTuple):
+    """A signal, and all that its PBU is made of. `serial` tells whether the row is still the one that was read."""
+
+    maar: MaarId
+    serial: int
+    visit: bool
+    node: Node
+    bindings: tuple[Binding, ...]
+
+
+class SqlOutbox:
+    """The signals of one sender, `owner`. All methods raise StoreError.
+
+    A sender that is started again under the same name goes on with what it had; so no two that run may share one.
+    """
+
+    def __init__(self, store: SqlStore, owner: str) -> None:
+        self._store = store
+        self._owner = owner
+
+    def claim(self, now: Micros, *, own: bool = False) -> list[Key]:
+        """Signals that are now this sender's and were nobody's, or no longer somebody's; with `own` also those that
+        were its own before, which an earlier process has left. The oldest first, MOST_CLAIMED at most."""
+        free = _signal.claimed_until <= now
+        if own:
+            free = or_(free, _signal.owner == self._owner)
+        wanted = (
+            select(_signal.node_id, _signal.maar_id)
+            .where(free)
+            .order_by(_signal.put_at, _signal.node_id, _signal.maar_id)
+            .limit(MOST_CLAIMED)
+        )
+        with reading(self._store.engine) as connection:
+            if connection.execute(wanted.limit(1)).first() is None:
+                return []  # nearly always, and nobody had to wait for it
+        with self._store.administration() as connection:
+            rows = connection.execute(wanted.with_for_update(skip_locked=True)).all()
+            keys: list[Key] = [(row[0], row[1]) for row in rows]
+            claimed = {"owner": self._owner, "claimed_until": now + CLAIM}
+            connection.execute(update(t.signal).where(_KEY.in_(keys)).values(claimed))
+        return keys
+
+    def keep(self, now: Micros) -> None:
+        """Say that this sender still sends what is its own."""
+        values = {"claimed_until": now + CLAIM}
+        with self._store.administration() as connection:
+            connection.execute(update(t.signal).where(_signal.owner == self._owner).values(values))
+
+    def look(self, keys: Sequence[Key]) -> tuple[Domain, dict[Key, Owed]]:
+        """The domain, and what is owed now of `keys`; what is no longer this sender's is not among it."""
+        nodes = list({node for node, _ in keys})
+        asked = set(keys)
+        with self._store.transaction(Mode.READ) as transaction:
+            domain = transaction.domain()
+            signals = [
+                row
+                for row in transaction.rows(q.OWED, nodes)
+                if (row[0], row[1]) in asked and row[4] == self._owner
+            ]
+            found = transaction.nodes(list({row[0] for row in signals}))
+        return domain, {
+            (node, maar): Owed(maar, serial, bool(visit), *found[node])
+            for node, maar, serial, visit, _ in signals
+            if node in found
+        }
+
+    def finish(self, done: Iterable[tuple[Key, int]]) -> None:
+        """These signals, each with the serial it had when it was sent, have been acknowledged, or cannot be. One that
+        was put anew meanwhile stays."""
+        rows = [
+            {"node": node, "maar": maar, "was": serial} for (node, maar), serial in sorted(done)
+        ]
+        if rows:
+            with self._store.administration() as connection:
+                connection.execute(_FINISH, rows)
+
+
+_FINISH: Any = delete(t.signal).where(
+    and_(
+        _signal.node_id == bindparam("node"),
+        _signal.maar_id == bindparam("maar"),
+        _signal.serial == bindparam("was"),
+    )
+)
