@@ -159,10 +159,10 @@ class Config(_Table):
     endpoint: Unicast
     core_interface: Interface
     servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(_not_empty)]
+    cmds: Annotated[tuple[Unicast, ...], Field(strict=False)] = ()
     pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(_not_empty)]
     access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(_not_empty)]
     driver: Annotated[str, AfterValidator(_driver)] = AUTO
-    mode: Literal["direct"] = "direct"
     enterprise_number: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 32473
     relay_id: Duid | None = None
     access_technology: Annotated[int, Field(ge=0, le=255)] = 4
@@ -184,6 +184,8 @@ class Config(_Table):
             for other in self.pools[:index]:
                 if pool.contains(other) or other.contains(pool):
                     raise ValueError(f"pools: {pool} overlaps {other}")
+        if self.endpoint in self.cmds:
+            raise ValueError(f"cmds: {format_address(self.endpoint)} is this MAAR's endpoint")
         seen: set[str] = set()
         for link in self.access:
             if link.interface in seen or link.interface == self.core_interface:
@@ -227,6 +229,7 @@ class Config(_Table):
                 for link in self.access
             ),
             servers=self.servers,
+            cmds=self.cmds,
             enterprise=self.enterprise_number,
             access_technology=self.access_technology,
             domain_refresh=self.domain_refresh,

@@ -11,11 +11,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from dmm_wire import dmm
 from dmm_wire.address import format_address, is_link_local, is_routable
 from dmm_wire.errors import WireError
+from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingError,
@@ -44,6 +46,7 @@ from relay_maar.core.session import Attachment, Session
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import session_status
 from relay_maar.core.transactions import Transactions
+from relay_maar.core.unsolicited import Unsolicited
 from relay_maar.core.visits import Visits
 
 _ERROR_PAUSE: Final = 1.0
@@ -52,6 +55,8 @@ _ERROR_PAUSE: Final = 1.0
 _DOMAIN: Final = "domain"
 _TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "dhcpv6"})
 _CMD_STATUS: Final = {each.value: each.name.lower().replace("_", "-") for each in dmm.DmmStatus}
+
+_MODES: Final = {each.value: each.name.lower() for each in dmm.SignallingMode}
 
 _Sub = TypeVar("_Sub", bound=dmm.SubOption)
 
@@ -70,10 +75,13 @@ class Agent:
         self._cache = BindingCache(settings.endpoint, settings.access_technology, self._counters)
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
-        self._domain = Domain(settings.endpoint, settings.domain_refresh, self._relay.query, jitter)
+        self._domain = Domain(
+            settings.endpoint, settings.domain_refresh, self._relay.query, jitter, self._awaits
+        )
         self._transactions = Transactions()
         self._visits = Visits(settings.endpoint, self._cache, self._counters)
         self._registrations = Registrations(settings, self._cache, self._domain, self._counters)
+        self._unsolicited = Unsolicited(settings, self._cache, self._domain, self._counters)
         self._error_sent = -math.inf
         self._stopped = False
 
@@ -96,6 +104,8 @@ class Agent:
         cache.expect(_DOMAIN, map(AcceptFrom, sorted(self._domain.peers)))
         actions += cache.reconcile(found)
         self._domain.start(now)
+        for session in cache:
+            self._wait_for_anchors(session, now)
         self._router.start(now)
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
@@ -103,7 +113,7 @@ class Agent:
 
     def _restore(self, record: Mapping[str, Any], now: float) -> None:
         if record.get("kind") == "domain":
-            self._domain.restore(read_domain(record))
+            self._domain.restore(*read_domain(record))
         else:
             self._cache.restore(record, self._links.keys(), now)
 
@@ -194,10 +204,7 @@ class Agent:
         items = () if session is None else desired(session)
 
         def confirmed(now: float) -> list[Action]:
-            if session is None or (at := session.attachment) is None:
-                return [deliver]
-            news = self._router.changed(at.interface, at.link_local, now, self._prefixes)
-            return [*news, deliver]
+            return [*(self._advertised(session, now) if session is not None else ()), deliver]
 
         actions += self._cache.after(items, confirmed, now)
         return actions + self._flush(now)
@@ -213,11 +220,49 @@ class Agent:
         node, visit = _first(suboptions, dmm.MobileNode), _first(suboptions, dmm.Visit)
         session = self._cache.get(node.identity) if node is not None else None
         if visit is not None and session is not None and session.attachment is not None:
-            learned, _ = self._visits.accept(
+            learned, told = self._visit(
                 session.identity, session.attachment, visit, suboptions, now
             )
             actions += learned
+            if told is not None:
+                actions += self._cache.after(desired(told), partial(self._advertised, told), now)
         return actions
+
+    def _visit(
+        self,
+        identity: Identity,
+        attachment: Attachment,
+        visit: dmm.Visit,
+        suboptions: tuple[dmm.SubOption, ...],
+        now: float,
+    ) -> tuple[list[Action], Session | None]:
+        actions, session = self._visits.accept(identity, attachment, visit, suboptions, now)
+        if session is None or session.signalled is None:
+            return actions, session
+        confirmed = self._unsolicited.visited(session, now)
+        if confirmed != session:
+            actions += self._cache.change(confirmed, now)
+        self._wait_for_anchors(confirmed, now)
+        return actions, confirmed
+
+    def _awaits(self, identity: Identity) -> bool:
+        """Whether anchors of this node have still to be heard of."""
+        session = self._cache.get(identity)
+        if session is None or not session.here or session.signalled is None:
+            return False
+        return session.signalled.missing > 0
+
+    def _wait_for_anchors(self, session: Session, now: float) -> None:
+        # In mode proxy the CMD has named them all, and expects nothing of us.
+        if self._awaits(session.identity):
+            self._domain.wait_for(session.identity, session.generation, now)
+
+    def _advertised(self, session: Session, now: float) -> list[Action]:
+        """What the node is told of its prefixes, where they are others now."""
+        at = session.attachment
+        if at is None:
+            return []
+        return [*self._router.changed(at.interface, at.link_local, now, self._prefixes)]
 
     def _refused(self, suboptions: Iterable[dmm.SubOption]) -> list[Action]:
         """Count and tell what the CMD refuses us. Nothing else in such a reply is believed."""
@@ -231,12 +276,16 @@ class Agent:
 
     def _learn_domain(self, suboptions: Iterable[dmm.SubOption]) -> list[Action]:
         domain = _first(suboptions, dmm.Domain)
-        if domain is None or not self._domain.learn(filter(is_routable, domain.endpoints)):
+        if domain is None:
+            return []
+        signalling = _first(suboptions, dmm.Signalling)
+        mode = int(dmm.SignallingMode.DIRECT) if signalling is None else signalling.mode
+        if not self._domain.learn(filter(is_routable, domain.endpoints), mode):
             return []
         peers = self._domain.peers
         names = ", ".join(format_address(each) for each in sorted(peers)[:16]) or "nobody else"
         return [
-            SaveSession(DOMAIN_NAME, domain_record(peers)),
+            SaveSession(DOMAIN_NAME, domain_record(peers, mode)),
             Log("info", f"the domain's other MAARs ({len(peers)}): {names}"),
             *self._cache.claim(_DOMAIN, map(AcceptFrom, sorted(peers))),
         ]
@@ -260,7 +309,7 @@ class Agent:
         interface = reply.link.interface
         heard = self._transactions.find(interface, reply.node, reply.transaction_id)
         attachment = Attachment(interface, reply.node, heard.link_layer, heard.number)
-        learned, session = self._visits.accept(identity, attachment, visit, suboptions, now)
+        learned, session = self._visit(identity, attachment, visit, suboptions, now)
         return actions + learned, session
 
     # --- mobility ---
@@ -289,7 +338,7 @@ class Agent:
     ) -> list[Action]:
         matched = self._cache.acknowledged(source, answer, now) if answer.proxy else None
         if matched is None:
-            return self._drop("pba.unmatched")
+            return self._unsolicited_acknowledgement(source, answer, now)
         outcome, actions = matched
         if outcome.accepted:
             return self._drop("pba.accepted") + actions
@@ -299,6 +348,18 @@ class Agent:
                 self._domain.report(Report(outcome.identity, prefix, source), now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]
+
+    def _unsolicited_acknowledgement(
+        self, source: bytes, answer: BindingAcknowledgement, now: float
+    ) -> list[Action]:
+        session = self._unsolicited.received(source, answer, now)
+        if session is None or session == self._cache.get(session.identity):
+            return []
+        actions = self._cache.change(session, now)
+        self._wait_for_anchors(session, now)
+        return actions + self._cache.after(
+            desired(session), partial(self._advertised, session), now
+        )
 
     # --- the access links ---
 
@@ -375,6 +436,7 @@ class Agent:
             "pools": [str(pool) for pool in settings.pools],
             "domain": {
                 "known": self._domain.known,
+                "mode": _MODES.get(self._domain.mode, "other"),
                 "peers": sorted(map(format_address, self._domain.peers)),
             },
             "sessions": [session_status(self._cache.record(e, now), e) for e in self._cache],

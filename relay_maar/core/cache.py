@@ -26,12 +26,9 @@ from relay_maar.core.actions import (
 )
 from relay_maar.core.desired import Wanted, desired, through
 from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
-from relay_maar.core.session import HOLD, Session, expire, withdraw
+from relay_maar.core.session import HOLD, MAX_SESSIONS, Session, expire, withdraw
 from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
 from relay_maar.core.telling import named
-
-MAX_SESSIONS: Final = 65536
-"""Mobile nodes at one MAAR; what comes beyond is refused."""
 
 _FIRST_RETRY: Final = 1.0
 _LONGEST_RETRY: Final = 32.0
@@ -158,8 +155,11 @@ class BindingCache:
         """As :meth:`change`, for a node that is here: its P-MAARs and the MAAR just left are told,
         once the kernel has what their packets need here. `moved`: it is a new visit."""
         identity = session.identity
-        owed = self._signalling.unfinished(identity)
-        self._signalling.announce(identity, bindings(session, owed, self._endpoint), moved)
+        wanted: dict[bytes, Binding] = {}
+        if session.signalled is None:
+            owed = self._signalling.unfinished(identity)
+            wanted = bindings(session, owed, self._endpoint)
+        self._signalling.announce(identity, wanted, moved)
         self._unsaid[identity] = None
         return self.change(session, now)
 

@@ -1,5 +1,5 @@
-"""What a MAAR asks the CMD for itself: who belongs to the domain, and that an anchor refused
-(DESIGN 3.1).
+"""What a MAAR asks the CMD for itself: who belongs to the domain; which anchors of a node have
+acknowledged; and, telling it, that an anchor refused (DESIGN 3.1).
 
 Each question is an Information-request of our own, repeated with a growing interval until the CMD
 answers it.
@@ -15,6 +15,7 @@ from dmm_wire import dmm
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 from dmm_wire.timers import Timers
+from relay_maar.core.session import MAX_SESSIONS
 
 FIRST_WAIT: Final = 1.0
 LONGEST_WAIT: Final = 30.0
@@ -23,6 +24,11 @@ soon after it is back."""
 
 REFRESH_PAUSE: Final = 5.0
 """Seconds between two questions that strangers' PBUs make us ask."""
+
+_PATIENCE: Final = 1.0
+_LONGEST_PATIENCE: Final = 32.0
+"""Seconds until the CMD is asked about anchors that have not been heard of, doubling (as PBUs are
+sent again, RFC 8885 section 3.6)."""
 
 _MAX_REPORTS: Final = 256
 _REPORT_PATIENCE: Final = 8
@@ -49,7 +55,8 @@ class _Question:
 class Domain:
     """The endpoints of the domain's other MAARs, and the questions to the CMD that are open.
 
-    `ask(transaction_id, suboptions)` makes the datagram; `jitter` gives numbers from 0 to 1.
+    `ask(transaction_id, suboptions)` makes the datagram; `jitter` gives numbers from 0 to 1;
+    `awaits` says whether anchors of a node have still to be heard of.
     """
 
     def __init__(
@@ -58,16 +65,21 @@ class Domain:
         refresh: float,
         ask: Callable[[bytes, tuple[dmm.SubOption, ...]], bytes],
         jitter: Callable[[], float],
+        awaits: Callable[[Identity], bool] = lambda identity: True,
     ) -> None:
         self._endpoint = endpoint
         self._refresh = refresh
         self._ask = ask
         self._jitter = jitter
-        self._timers: Timers[Report | None] = Timers()
-        self._questions: dict[Report | None, _Question] = {}
+        self._awaits = awaits
+        self._timers: Timers[Report | Identity | None] = Timers()
+        self._questions: dict[Report | Identity | None, _Question] = {}
+        self._patience: dict[Identity, tuple[int, float]] = {}
+        """Of nodes whose anchors are waited for: the visit, and how long the CMD was not asked."""
         self._asked = float("-inf")
         self._last_id = int(jitter() * 0xFFFFFF)
         self.peers: frozenset[bytes] = frozenset()
+        self.mode = int(dmm.SignallingMode.DIRECT)
         self.known = False
         """Whether the CMD has answered since the start."""
 
@@ -89,16 +101,25 @@ class Domain:
         if report not in self._questions and len(self._questions) <= _MAX_REPORTS:
             self._timers.set(report, now)
 
-    def learn(self, endpoints: Iterable[bytes]) -> bool:
-        """Take a DOMAIN. Returns whether it differs from what was known."""
+    def wait_for(self, identity: Identity, generation: int, now: float) -> None:
+        """Some anchors of this node are to be heard of on this visit: ask for them if they are not,
+        1 s from now; later each time that the answer leaves some open."""
+        known, _ = self._patience.get(identity, (None, 0.0))
+        if known != generation and len(self._patience) < MAX_SESSIONS:
+            self._questions.pop(identity, None)
+            self._patience[identity] = (generation, _PATIENCE)
+            self._timers.set(identity, now + _PATIENCE)
+
+    def learn(self, endpoints: Iterable[bytes], mode: int = int(dmm.SignallingMode.DIRECT)) -> bool:
+        """Take a DOMAIN and the domain's mode. Returns whether they differ from what was known."""
         peers = frozenset(endpoints) - {self._endpoint}
-        changed = peers != self.peers
-        self.peers, self.known = peers, True
+        changed = (peers, mode) != (self.peers, self.mode)
+        self.peers, self.mode, self.known = peers, mode, True
         return changed
 
-    def restore(self, peers: frozenset[bytes]) -> None:
+    def restore(self, peers: frozenset[bytes], mode: int) -> None:
         """Believe what an earlier process knew, until the CMD answers."""
-        self.peers = peers - {self._endpoint}
+        self.peers, self.mode = peers - {self._endpoint}, mode
 
     def deadline(self) -> float | None:
         """When :meth:`due` has something to send."""
@@ -108,13 +129,17 @@ class Domain:
         """The datagrams to send to the servers now."""
         datagrams: list[bytes] = []
         for name in self._timers.due(now):
+            if isinstance(name, Identity) and not self._awaits(name):
+                self._questions.pop(name, None)
+                self._patience.pop(name, None)
+                continue
             question = self._questions.get(name)
             if question is None:
                 question = _Question(self._transaction_id(), FIRST_WAIT, 0)
                 self._questions[name] = question
             if name is None:
                 self._asked = now
-            elif question.times == _REPORT_PATIENCE:
+            elif isinstance(name, Report) and question.times == _REPORT_PATIENCE:
                 del self._questions[name]
                 continue
             question.times += 1
@@ -132,6 +157,11 @@ class Domain:
                 self._timers.cancel(name)
                 if name is None:
                     self._timers.set(None, now + self._refresh)
+                elif isinstance(name, Identity):
+                    generation, wait = self._patience[name]
+                    wait = min(2 * wait, _LONGEST_PATIENCE)
+                    self._patience[name] = (generation, wait)
+                    self._timers.set(name, now + wait)
                 return True
         return False
 
@@ -140,7 +170,9 @@ class Domain:
         return self._last_id.to_bytes(3, "big")
 
 
-def _suboptions(report: Report | None) -> tuple[dmm.SubOption, ...]:
-    if report is None:
+def _suboptions(name: Report | Identity | None) -> tuple[dmm.SubOption, ...]:
+    if name is None:
         return ()
-    return (dmm.MobileNode(report.identity), dmm.AnchorFailed(report.prefix, report.anchor))
+    if isinstance(name, Identity):
+        return (dmm.MobileNode(name),)
+    return (dmm.MobileNode(name.identity), dmm.AnchorFailed(name.prefix, name.anchor))

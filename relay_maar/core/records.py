@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from dmm_wire.address import Prefix, format_address, parse_address
 from dmm_wire.identity import Identity
-from relay_maar.core.session import Attachment, Entry, Role, Session, remaining
+from relay_maar.core.session import Attachment, Entry, Role, Session, Signalled, remaining
 from relay_maar.core.signalling import Binding, Exchange
 
 DOMAIN_NAME: Final = Identity(0, b"domain")
@@ -30,15 +30,16 @@ class Told(NamedTuple):
     granted: float | None
 
 
-def domain_record(peers: frozenset[bytes]) -> dict[str, Any]:
-    """The record of the domain's other MAARs."""
-    return {"kind": "domain", "endpoints": sorted(map(format_address, peers))}
+def domain_record(peers: frozenset[bytes], mode: int) -> dict[str, Any]:
+    """The record of the domain's other MAARs, and of its mode (`dmm.SignallingMode`)."""
+    return {"kind": "domain", "endpoints": sorted(map(format_address, peers)), "mode": mode}
 
 
-def read_domain(record: Mapping[str, Any]) -> frozenset[bytes]:
-    """The endpoints in a record of kind `domain`."""
+def read_domain(record: Mapping[str, Any]) -> tuple[frozenset[bytes], int]:
+    """The endpoints, and the mode, in a record of kind `domain`."""
     with _Reading():
-        return frozenset(parse_address(each) for each in record["endpoints"])
+        peers = frozenset(parse_address(each) for each in record["endpoints"])
+        return peers, int(record.get("mode", 0))
 
 
 def session_record(
@@ -63,6 +64,12 @@ def session_record(
         ],
         "peers": [_told(peer, each, now) for peer, each in exchanges.items() if not each.over],
     }
+    if session.signalled is not None:
+        record["signalled"] = {
+            "expected": session.signalled.expected,
+            "heard": sorted(map(format_address, session.signalled.heard)),
+            "kept": sorted(map(str, session.signalled.kept)),
+        }
     if session.attachment is not None:
         interface, link_layer = session.attachment.interface, session.attachment.link_layer
         record["attachment"] = {
@@ -118,9 +125,20 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
             parse_address(record["previous"]),
             attachment,
             entries,
-            touched=saved,
+            saved,
+            _read_signalled(record.get("signalled")),
         )
         return session, tuple(_read_told(each, saved) for each in record["peers"])
+
+
+def _read_signalled(record: Mapping[str, Any] | None) -> Signalled | None:
+    if record is None:
+        return None
+    return Signalled(
+        int(record["expected"]),
+        frozenset(parse_address(each) for each in record["heard"]),
+        frozenset(Prefix.parse(each) for each in record["kept"]),
+    )
 
 
 def _read_told(record: Mapping[str, Any], saved: float) -> Told:

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from dmm_wire.address import Prefix
+from dmm_wire.dmm import SignallingMode
 from dmm_wire.errors import WireError
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
@@ -89,7 +90,8 @@ class Registrations:
             if self._cache.refused(session):
                 self._counters["pbu.refused-by-kernel"] += 1
                 return self._answer(source, acknowledge(latest, Status.INSUFFICIENT_RESOURCES))
-            return self._answer(source, acknowledge(latest, Status.ACCEPTED, latest.lifetime))
+            answer = acknowledge(latest, Status.ACCEPTED, latest.lifetime)
+            return [*self._answer(source, answer), *self._copy(source, session, answer)]
 
         return actions + self._cache.after(desired(session), confirmed, now)
 
@@ -124,6 +126,16 @@ class Registrations:
         pools = self._settings.pools
         inside = any(pool != prefix and pool.contains(prefix) for pool in pools)
         return inside and self._cache.is_free(prefix)
+
+    def _copy(
+        self, source: bytes, session: Session, answer: BindingAcknowledgement
+    ) -> list[Action]:
+        """The same answer to the S-MAAR, where the CMD only located us (RFC 8885 section 3.3)."""
+        is_cmd = source in self._settings.cmds and source != session.serving
+        if not is_cmd or self._domain.mode != SignallingMode.LOCATOR:
+            return []
+        self._counters["pba.copied"] += 1
+        return self._answer(session.serving, answer)
 
     def _answer(self, peer: bytes, answer: BindingAcknowledgement) -> list[Action]:
         try:

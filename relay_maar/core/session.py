@@ -30,6 +30,9 @@ HOLD: Final = 64.0
 on the wire. Twice MAX_BINDACK_TIMEOUT (RFC 6275 section 12), so that the last retransmission of an
 overtaken PBU meets it."""
 
+MAX_SESSIONS: Final = 65536
+"""Mobile nodes at one MAAR; what comes beyond is refused."""
+
 MAX_PREFIXES: Final = 32
 """Prefixes of one mobile node (RFC 8987 G-5, G-7: at least 8). What names 32 still fits one
 Mobility Header."""
@@ -125,12 +128,32 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Signalled:
+    """The CMD tells the P-MAARs of this visit (a mode other than direct), and had not heard from
+    `expected` of them when it last spoke of it.
+
+    `heard` are those that have spoken to us since. `kept` are prefixes of which nobody has spoken
+    yet: they are served as before, until their anchor or the CMD does.
+    """
+
+    expected: int = 0
+    heard: frozenset[bytes] = frozenset()
+    kept: frozenset[Prefix] = frozenset()
+
+    @property
+    def missing(self) -> int:
+        """How many P-MAARs are still to be heard of."""
+        return max(0, self.expected - len(self.heard))
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """What this MAAR knows of one mobile node.
 
     `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
     which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
-    `touched` is when anybody last told us something about the node.
+    `touched` is when anybody last told us something about the node. `signalled` is None where it is
+    for us to tell the P-MAARs (mode direct).
     """
 
     identity: Identity
@@ -140,6 +163,7 @@ class Session:
     attachment: Attachment | None = None
     entries: tuple[Entry, ...] = ()
     touched: float = 0.0
+    signalled: Signalled | None = None
 
     @property
     def here(self) -> bool:
@@ -171,9 +195,10 @@ def arrive(
     named: Iterable[Named],
     endpoint: bytes,
     now: float,
+    signalled: Signalled | None = None,
 ) -> Session:
-    """The session after a VISIT: the node is here, and `named` is the full set of its prefixes.
-    `endpoint` is ours."""
+    """The session after a VISIT: the node is here, and `named` is the full set of its prefixes, but
+    for those of P-MAARs that the CMD still expects to hear from. `endpoint` is ours."""
     before = {entry.prefix: entry for entry in session.entries} if session is not None else {}
     after: list[Entry] = []
     for name in named:
@@ -181,9 +206,70 @@ def arrive(
         event = Event.HERE_LOCAL if name.anchor == endpoint else Event.HERE_SERVED
         entry = Entry(name.prefix, _S, name.anchor, now + name.lifetime, name.delegated)
         after += _after(entry, event, known.role if known else None)
+    spoken = {endpoint, *(entry.anchor for entry in after)}
+    kept: set[Prefix] = set()
     for entry in before.values():
-        after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
-    return Session(identity, generation, endpoint, previous, attachment, _limited(after), now)
+        is_open = signalled is not None and signalled.missing and entry.anchor not in spoken
+        if is_open and entry.role in (_S, _F):
+            kept.add(entry.prefix)
+            after += _after(entry, Event.HERE_SERVED, entry.role)
+        else:
+            after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+    if signalled is not None:
+        signalled = replace(signalled, kept=frozenset(kept))
+    entries = _limited(after)
+    return Session(identity, generation, endpoint, previous, attachment, entries, now, signalled)
+
+
+def confirm(
+    session: Session,
+    anchor: bytes,
+    named: Iterable[tuple[Prefix, bool]],
+    lifetime: float,
+    now: float,
+) -> Session:
+    """The session after `anchor` said, itself or through the CMD, that it sends us `named`, each with
+    whether it is delegated, for `lifetime` seconds, and nothing else of the node."""
+    if session.signalled is None:
+        return session
+    before = {entry.prefix: entry for entry in session.entries}
+    after: list[Entry] = []
+    for prefix, delegated in named:
+        known = before.pop(prefix, None)
+        expires = now + lifetime
+        if known is not None and known.role is _S and known.prefix not in session.signalled.kept:
+            expires = max(expires, known.expires)  # the CMD said it to the second
+        entry = Entry(prefix, _S, anchor, expires, delegated)
+        after += _after(entry, Event.HERE_SERVED, known.role if known else None)
+    has_spoken = bool(after)
+    kept = set(session.signalled.kept) - {entry.prefix for entry in after}
+    for entry in before.values():
+        if entry.anchor == anchor and entry.prefix in kept:
+            has_spoken = True
+            kept.discard(entry.prefix)
+            after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+        elif entry.anchor == anchor and entry.role is _E:
+            after += _after(entry, Event.WITHDRAWN, entry.role)
+        else:
+            after.append(entry)
+    # Who anchors nothing is not among the expected.
+    heard = session.signalled.heard | {anchor} if has_spoken else session.signalled.heard
+    signalled = replace(session.signalled, heard=heard, kept=frozenset(kept))
+    if not signalled.missing and kept:
+        ends = [entry for entry in after if entry.prefix in kept]
+        after = [entry for entry in after if entry.prefix not in kept]
+        for entry in ends:
+            after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+        signalled = replace(signalled, kept=frozenset())
+    return replace(session, entries=_limited(after), signalled=signalled)
+
+
+def doubt(session: Session) -> Session:
+    """The session of which the CMD has to be asked, because an anchor that it named has refused."""
+    if session.signalled is None:
+        return session
+    expected = len(session.signalled.heard) + 1
+    return replace(session, signalled=replace(session.signalled, expected=expected))
 
 
 def depart(

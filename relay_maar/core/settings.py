@@ -42,7 +42,7 @@ class AgentSettings:
     access: tuple[AccessLink, ...]
     servers: tuple[bytes, ...]
     cmds: tuple[bytes, ...] = ()
-    """Addresses that may send PBUs as the CMD (modes other than `direct`)."""
+    """The CMDs' addresses for PMIPv6: they may send PBUs (modes other than `direct`)."""
     enterprise: int = 32473
     capabilities: int = 0xC000
     access_technology: int = 4

@@ -14,12 +14,14 @@ from relay_maar.core.session import Attachment, Role, Session
 def came(session: Session, peers: int) -> str:
     """The log line of a node's arrival here; `peers` are told."""
     place = session.attachment.interface if session.attachment is not None else "nowhere"
+    told = f"PBU to {peers} {'peer' if peers == 1 else 'peers'}"
+    if session.signalled is not None:
+        told = f"the CMD signals, {session.signalled.missing} anchors to come"
     previous = f" from maar {format_address(session.previous)}" if any(session.previous) else ""
     return (
         f"{session.identity} came{previous} to {place}: "
         f"{len(session.having(Role.LOCAL))} local, {len(session.having(Role.SERVED))} served "
-        f"prefixes, generation {session.generation}, "
-        f"PBU to {peers} {'peer' if peers == 1 else 'peers'}"
+        f"prefixes, generation {session.generation}, {told}"
     )
 
 

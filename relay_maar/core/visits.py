@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +14,15 @@ from dmm_wire.dhcpv6.codes import INFINITY
 from dmm_wire.identity import Identity
 from relay_maar.core.actions import Action, Log
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.session import MAX_PREFIXES, Attachment, Named, Role, Session, arrive
+from relay_maar.core.session import (
+    MAX_PREFIXES,
+    Attachment,
+    Named,
+    Role,
+    Session,
+    Signalled,
+    arrive,
+)
 from relay_maar.core.telling import came, changed_place, conflict
 
 _LOG_PAUSE: Final = 10.0
@@ -35,7 +43,7 @@ class Visits:
         identity: Identity,
         told: Attachment,
         visit: dmm.Visit,
-        suboptions: Iterable[dmm.SubOption],
+        suboptions: Collection[dmm.SubOption],
         now: float,
     ) -> tuple[list[Action], Session | None]:
         """The node is at `told` and has the prefixes that `suboptions` name, all of them. The
@@ -62,6 +70,7 @@ class Visits:
             full_set(suboptions, self._endpoint, self._counters),
             self._endpoint,
             now,
+            signalled(suboptions),
         )
         moved = before is None or before.generation != visit.generation
         actions = self._cache.serve(session, moved=moved, now=now)
@@ -120,7 +129,7 @@ def full_set(
         if not isinstance(each, dmm.AnchoredPrefix | dmm.PreviousMaar) or not each.valid:
             continue
         anchor = each.endpoint if isinstance(each, dmm.PreviousMaar) else endpoint
-        if not _routable(each.prefix) or not is_routable(anchor):
+        if not may_be_had(each.prefix) or not is_routable(anchor):
             counters["visit.bad-prefix"] += 1
         elif len(found) == MAX_PREFIXES:
             counters["visit.prefix-limit"] += 1
@@ -130,6 +139,14 @@ def full_set(
     return list(found.values())
 
 
-def _routable(prefix: Prefix) -> bool:
+def signalled(suboptions: Iterable[dmm.SubOption]) -> Signalled | None:
+    """How the CMD signals a visit, None where it does not."""
+    for each in suboptions:
+        if isinstance(each, dmm.Signalling) and each.mode != dmm.SignallingMode.DIRECT:
+            return Signalled(each.expected)
+    return None
+
+
+def may_be_had(prefix: Prefix) -> bool:
     """Whether a node could have this prefix: a unicast one, and not half of the Internet."""
     return prefix.length >= 16 and is_routable(prefix.address)

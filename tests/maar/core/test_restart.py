@@ -133,6 +133,7 @@ def test_the_domain_is_known_while_the_cmd_is_down() -> None:
     world.restart(1)
     assert world.maars[1].agent.status(world.now)["domain"] == {
         "known": False,
+        "mode": "direct",
         "peers": ["2001:db8:2::1", "2001:db8:3::1"],
     }
     world.settle()

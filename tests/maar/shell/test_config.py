@@ -120,7 +120,12 @@ FAULTS = [
     (
         'name = "maar1"',
         'name = "maar1"\nmode = "proxy"',
-        "maar.toml:2: mode: Input should be 'direct'",
+        "maar.toml:2: mode: is not a key of this file",
+    ),
+    (
+        'name = "maar1"',
+        'name = "maar1"\ncmds = ["ff02::1"]',
+        "maar.toml:2: cmds[0]: must be a global unicast address, not ff02::1",
     ),
     (
         'name = "maar1"',

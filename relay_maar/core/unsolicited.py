@@ -1,0 +1,159 @@
+"""Acknowledgements that answer no PBU of ours: where the CMD signals, P-MAARs tell the S-MAAR what they send it, by a
+copy of their PBA (mode locator, RFC 8885 section 3.3) or through the CMD (what is late in mode relay, section 3.2).
+
+They are believed from MAARs of the domain and from its CMDs, about a node that is here, of its present visit. One can
+overtake the Relay-reply that says that the node is here; so what is of a later visit is kept for a moment.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from typing import Final, NamedTuple
+
+from dmm_wire.address import Prefix
+from dmm_wire.identity import Identity
+from dmm_wire.mobility import (
+    LIFETIME_INFINITY,
+    BindingAcknowledgement,
+    DelegatedPrefix,
+    HomeNetworkPrefix,
+    MobileNodeIdentifier,
+    PreviousMaarOption,
+    Status,
+    Timestamp,
+)
+from relay_maar.core.cache import BindingCache
+from relay_maar.core.domain import Domain
+from relay_maar.core.session import MAX_PREFIXES, Session, confirm, doubt
+from relay_maar.core.settings import AgentSettings
+from relay_maar.core.visits import may_be_had
+
+EARLY: Final = 5.0
+"""Seconds for which one that overtook its VISIT is kept."""
+
+MOST_EARLY: Final = 256
+"""How many of these are kept; the oldest goes first."""
+
+_Named = tuple[tuple[Prefix, bool], ...]
+
+
+class _Told(NamedTuple):
+    """What was said at `at`: of each anchor, the prefixes that it sends us for `lifetime` seconds."""
+
+    generation: int
+    anchors: tuple[tuple[bytes, _Named], ...]
+    lifetime: float
+    at: float
+
+
+class Unsolicited:
+    """Takes them in. What becomes of each is counted in `counters`."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        cache: BindingCache,
+        domain: Domain,
+        counters: Counter[str],
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._domain = domain
+        self._counters = counters
+        self._early: OrderedDict[tuple[Identity, bytes], _Told] = OrderedDict()
+
+    def received(self, source: bytes, answer: BindingAcknowledgement, now: float) -> Session | None:
+        """A PBA from `source`. The session as it is to be from now on; None where nothing changes, and that is
+        counted."""
+        is_cmd = source in self._settings.cmds
+        if not (is_cmd or source in self._domain.peers):
+            return self._passed_over("unmatched")
+        names = [o for o in answer.options if isinstance(o, MobileNodeIdentifier)]
+        times = [o for o in answer.options if isinstance(o, Timestamp)]
+        if not (answer.proxy and answer.dmm and names and times):
+            return self._passed_over("unmatched")
+        identity, generation = names[0].identity, times[0].value
+        session = self._cache.get(identity)
+        if session is not None and session.generation > generation:
+            return self._passed_over("unmatched" if session.signalled is None else "stale")
+        if not answer.accepted:
+            if not is_cmd:
+                return self._passed_over("unmatched")
+            return self._refused(session, generation, answer.status)
+        told = self._read(source, answer, is_cmd, now)
+        if session is None or not session.here or session.generation < generation:
+            self._early[identity, source] = told
+            self._early.move_to_end((identity, source))
+            if len(self._early) > MOST_EARLY:
+                self._early.popitem(last=False)
+            return self._passed_over("early")
+        if session.signalled is None:
+            return self._passed_over("unmatched")  # it is for us to signal
+        self._counters["pba.unsolicited"] += 1
+        return self._confirmed(session, told, now)
+
+    def visited(self, session: Session, now: float) -> Session:
+        """The session with what came before its VISIT."""
+        for key in [key for key in self._early if key[0] == session.identity]:
+            told = self._early.pop(key)
+            if told.generation == session.generation and now < told.at + EARLY:
+                session = self._confirmed(session, told, now)
+        return session
+
+    def _refused(self, session: Session | None, generation: int, status: int) -> Session | None:
+        """An anchor does not serve what the CMD said that it does. What is the node's now, the CMD is asked."""
+        if session is None or not session.here or session.generation != generation:
+            return self._passed_over("stale")
+        self._counters[f"pba.refused-{status}"] += 1
+        return doubt(session) if status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX else None
+
+    def _read(
+        self, source: bytes, answer: BindingAcknowledgement, is_cmd: bool, now: float
+    ) -> _Told:
+        delegated = {o.prefix for o in answer.options if isinstance(o, DelegatedPrefix)}
+        anchors: dict[bytes, dict[Prefix, bool]] = {}
+        if is_cmd:
+            for option in answer.options:
+                if isinstance(option, PreviousMaarOption) and option.endpoint in self._domain.peers:
+                    named = anchors.setdefault(option.endpoint, {})
+                    named[option.prefix] = option.prefix in delegated
+        else:
+            anchors[source] = {
+                o.prefix: o.prefix in delegated
+                for o in answer.options
+                if isinstance(o, HomeNetworkPrefix | DelegatedPrefix) and o.prefix.length
+            }
+        infinite = answer.lifetime >= LIFETIME_INFINITY
+        generation = next(o.value for o in answer.options if isinstance(o, Timestamp))
+        return _Told(
+            generation,
+            tuple((anchor, tuple(named.items())) for anchor, named in anchors.items()),
+            math.inf if infinite else float(answer.lifetime),
+            now,
+        )
+
+    def _confirmed(self, session: Session, told: _Told, now: float) -> Session:
+        for anchor, named in told.anchors:
+            believed = tuple(each for each in named if self._may_be(session, anchor, each[0]))
+            if len(believed) < len(named):
+                self._counters["pba.bad-prefix"] += len(named) - len(believed)
+            named_here = {prefix for prefix, _ in believed}
+            room = MAX_PREFIXES - sum(e.prefix not in named_here for e in session.entries)
+            session = confirm(session, anchor, believed[: max(0, room)], told.lifetime, now)
+        return session
+
+    def _may_be(self, session: Session, anchor: bytes, prefix: Prefix) -> bool:
+        """Whether a prefix can be this node's, anchored there: it is none of ours, and nobody else's here."""
+        if not may_be_had(prefix) or any(_overlap(pool, prefix) for pool in self._settings.pools):
+            return False
+        known = session.find(prefix)
+        return known.anchor == anchor if known is not None else self._cache.is_free(prefix)
+
+    def _passed_over(self, reason: str) -> Session | None:
+        self._counters[f"pba.{reason}"] += 1
+        return None
+
+
+def _overlap(one: Prefix, other: Prefix) -> bool:
+    return one.contains(other) or other.contains(one)
