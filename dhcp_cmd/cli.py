@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dhcp_cmd.commands import audit, db, maar, running, serve
+from dhcp_cmd.commands import audit, db, maar, running, serve, signal
 from dhcp_cmd.commands.context import ENVIRONMENT, FAILURE, OPERATOR_MISTAKE, Chosen, Mistake
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.store.admin import AdminError
@@ -32,6 +32,7 @@ app.add_typer(audit.app, name="audit")
 app.command()(running.status)
 app.command()(running.reap)
 app.command()(serve.serve)
+app.command()(signal.signal)
 
 
 def _version(asked: bool) -> None:

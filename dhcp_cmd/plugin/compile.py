@@ -86,7 +86,7 @@ def read_plan(path: str, *, starting: bool) -> Plan:
             raise ValueError("there is no listener, such as <listen-unicast 2001:db8::1/>")
         if compiler.mobility is None:
             raise ValueError(f"<{config.SECTION}>: missing")
-        config.accept(main, path, starting=starting)
+        config.accept(main, path, starting=starting, holds=True)
     except (ZConfig.ConfigurationError, ValueError, OSError) as error:
         raise ConfigError(config.one_line(error, path)) from error
     configuration = compiler.mobility.configuration
@@ -95,6 +95,7 @@ def read_plan(path: str, *, starting: bool) -> Plan:
         database=configuration.database,
         status_directory=configuration.status_directory,
         settings=configuration.settings,
+        pmip=configuration.pmip,
         listeners=listeners,
         rules=compiler.rules(),
         account=Account(main.user.pw_name, main.user.pw_uid, main.group.gr_gid),

@@ -24,9 +24,11 @@ from ZConfig.datatypes import SuffixMultiplier
 from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.plugin import counters, mends
+from dhcp_cmd.pmip.settings import PACING, PmipSettings
 from dhcp_cmd.store import open_store
 from dhcp_cmd.store.engine import parse_url
-from dmm_wire.address import Prefix
+from dmm_wire.address import Prefix, format_address, is_routable, parse_address
+from dmm_wire.dmm import SignallingMode
 from dmm_wire.errors import WireError
 
 SECTION = "central-mobility-database"
@@ -51,6 +53,8 @@ class Configuration:
     """SQLAlchemy URL."""
     status_directory: str
     settings: Settings
+    pmip: PmipSettings | None = None
+    """None in mode direct."""
 
 
 # --- Datatypes of the keys: component.xml names them ---
@@ -98,6 +102,8 @@ quarantine = _seconds("quarantine", 0, 10 * _YEAR)
 flap_interval = _seconds("flap-interval", 0, _HOUR)
 flap_limit = _integer("flap-limit", 1, 1000)
 max_ias = _integer("max-ias", 1, 32)
+relay_timeout = _integer("relay-timeout", 1, 5000)
+pacing = _integer("pacing", 1, 1_000_000)
 node_retention = _seconds("node-retention", 0, 10 * _YEAR)
 conflict_policy = _choice("conflict-policy", ConflictPolicy)
 confirm_policy = _choice("confirm-policy", ConfirmPolicy)
@@ -119,6 +125,8 @@ _SETTINGS = (
     "anchor_hold",
     "max_anchors",
     "max_ias",
+    "mode",
+    "relay_timeout",
     "reuse_margin",
     "quarantine",
     "node_retention",
@@ -138,18 +146,23 @@ _LOOKED_UP = {
 }
 
 
-def mode(text: str) -> str:
-    """Only `direct`: in the other modes of RFC 8885 the CMD itself sends Proxy Binding Updates."""
-    match text.lower():
-        case "direct":
-            return "direct"
-        case "relay" | "locator" | "proxy":
-            raise ValueError(
-                f"mode: {text!r} needs a CMD that sends Proxy Binding Updates (RFC 8885 section 3),"
-                " which this server does not; use direct"
-            )
-        case _:
-            raise ValueError(f"mode: {text!r} is not direct")
+def mode(text: str) -> SignallingMode:
+    """Who tells the P-MAARs where a node is (RFC 8885 sections 3.2 to 3.4)."""
+    names = [each.name.lower() for each in SignallingMode]
+    if text.lower() not in names:
+        raise ValueError(f"mode: {text!r} is not one of {', '.join(names)}")
+    return SignallingMode[text.upper()]
+
+
+def endpoint(text: str) -> bytes:
+    """An address that others can send to."""
+    try:
+        address = parse_address(text)
+    except WireError:
+        address = b""
+    if not address or not is_routable(address):
+        raise ValueError(f"endpoint: {text!r} is not a global unicast address")
+    return address
 
 
 # --- The section in the server ---
@@ -267,7 +280,18 @@ def _configuration(top: Any, directory: str) -> Configuration:
             rapid_commit=top.allow_rapid_commit,
             **chosen,
         ),
+        pmip=_pmip(section),
     )
+
+
+def _pmip(section: Any) -> PmipSettings | None:
+    if section.mode in (None, SignallingMode.DIRECT):
+        return None
+    if section.endpoint is None:
+        name = section.mode.name.lower()
+        raise ValueError(f"endpoint: missing in <{SECTION}>, mode {name} needs it")
+    owner = format_address(section.endpoint)
+    return PmipSettings(section.endpoint, owner, section.pacing or PACING)
 
 
 def _absolute(text: str, directory: str) -> str:
@@ -283,17 +307,22 @@ def _absolute(text: str, directory: str) -> str:
 # --- The server's start ---
 
 
-def accept(main: Any, path: str, *, starting: bool) -> None:
+def accept(main: Any, path: str, *, starting: bool, holds: bool = False) -> None:
     """Hand the configuration to the section in `main`, dhcpkit's MainConfig read from `path`.
 
     Before, check what the server needs: the status directory and a database with the current schema,
-    both as the user it will run as. Does nothing for a file without our section. Raises ConfigError;
+    both as the user it will run as; and that it can do the mode: `holds` says whether the server can
+    hold its answers. Does nothing for a file without our section. Raises ConfigError;
     nothing was started then.
     """
     factories = [f for f in _walk(main) if isinstance(f, MobilityHandlerFactory)]
     if not factories:
         return
     configuration = read(path)
+    if configuration.settings.mode is SignallingMode.RELAY and not holds:
+        raise ConfigError(
+            f"{path}: mode: relay needs a server that holds its answers: use dhcp-cmd serve, or proxy"
+        )
     directory = configuration.status_directory
     was_root = os.geteuid() == 0
     try:

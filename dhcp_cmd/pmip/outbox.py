@@ -1,7 +1,8 @@
 """When which PBU goes out: at once, after 1 s doubling to 32 s, and on at that rate (RFC 8885 section 3.6).
 
-The database says that a MAAR is owed a PBU about a node; this is the memory of one process about the exchanges that come
-of it. Losing it loses nothing: backoff and sequence numbers begin anew, and a PBU that repeats another one is a refresh.
+The database says that a MAAR is owed a PBU about a node; this is the memory of one process about the exchanges that
+come of it. Losing it loses nothing: backoff and sequence numbers begin anew, and a PBU that repeats another one is a
+refresh.
 Times are seconds.
 """
 
@@ -42,9 +43,11 @@ class Sent(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A PBA that answers one. `is_over`: the peer has said its last word on it."""
+    """A PBA that answers one. `is_latest`: nothing newer was sent, or is to be; `is_over`: the peer has said its last
+    word on it."""
 
     sent: Sent
+    is_latest: bool
     accepted: bool
     status: int
     lifetime: int
@@ -78,8 +81,8 @@ class Outbox:
         return len(self._exchanges)
 
     def put(self, key: Key, now: float, *, news: bool = True) -> None:
-        """A MAAR is owed a PBU: it is due, no more than MAX_UPDATE_RATE in a second. Where an exchange goes on about it,
-        `news` begins its waits anew; else nothing changes."""
+        """A MAAR is owed a PBU: it is due, no more than MAX_UPDATE_RATE in a second. Where an exchange goes on about
+        it, `news` begins its waits anew; else nothing changes."""
         exchange = self._exchanges.get(key)
         if exchange is not None and not news:
             return
@@ -108,7 +111,8 @@ class Outbox:
         for key in self._timers.due(now):
             self._ready[key] = None
         self._fill(now)
-        taken = list(self._ready)[: int(self._tokens)]
+        # What is missing of a token by rounding is not waited for.
+        taken = list(self._ready)[: int(self._tokens + 1e-6)]
         for key in taken:
             del self._ready[key]
         self._tokens -= len(taken)
@@ -146,15 +150,14 @@ class Outbox:
             return None
         if not echoes(answer, sent.notice.identity, sent.notice.generation):
             return None
+        latest = self._matches[self._exchanges[sent.key].sequences[-1]]
+        due = self._timers.when(sent.key)
+        is_put_anew = sent.key in self._ready or (due is not None and due <= now)
+        is_latest = latest.serial == sent.serial and not is_put_anew
         is_over = answer.accepted or answer.status in FINAL
-        if is_over:
-            exchange = self._exchanges[sent.key]
-            latest = self._matches[exchange.sequences[-1]]
-            due = self._timers.when(sent.key)
-            is_put_anew = sent.key in self._ready or (due is not None and due <= now)
-            if latest.serial == sent.serial and not is_put_anew:
-                self.drop(sent.key)
-        return Outcome(sent, answer.accepted, answer.status, answer.lifetime, is_over)
+        if is_over and is_latest:
+            self.drop(sent.key)
+        return Outcome(sent, is_latest, answer.accepted, answer.status, answer.lifetime, is_over)
 
     def _fill(self, now: float) -> None:
         if now > self._filled:

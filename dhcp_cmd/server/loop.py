@@ -14,7 +14,8 @@ from typing import Final
 from dhcp_cmd.core.model import Micros
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.server.datagrams import Address
-from dhcp_cmd.server.responder import Responder
+from dhcp_cmd.server.responder import Later, Responder
+from dhcp_cmd.server.signalling import Signalling
 from dhcp_cmd.server.sockets import Listener, Waiting
 from dhcp_cmd.server.waiting import WaitingRoom
 from dmm_wire.dhcpv6.codes import MessageType
@@ -58,8 +59,10 @@ class Loop:
         limits: Limits,
         count: Callable[[Counter[str]], None],
         monotonic: Callable[[], float] = time.monotonic,
+        signalling: Signalling | None = None,
     ) -> None:
         self.responder = responder
+        self.signalling = signalling
         self.listeners: list[Listener] = []
         self.limits = limits
         self.stopping = False
@@ -70,6 +73,8 @@ class Loop:
         self._next_reap = self._time()
         self._outage: tuple[float, int] | None = None
         self.listen(listeners)
+        if signalling is not None:
+            self.wake_on(signalling.fileno(), signalling.receive)
 
     def listen(self, listeners: Iterable[Listener]) -> None:
         """Serve these listeners from now on; the caller closes those that are no longer among them."""
@@ -96,7 +101,10 @@ class Loop:
     def turn(self) -> None:
         """One round: wait for something to do, and do it."""
         busy = len(self._room) > 0
-        idle = max(0.0, self._next_reap - self._time())
+        wake = self._next_reap
+        if self.signalling is not None:
+            wake = min(wake, self.signalling.deadline())
+        idle = max(0.0, wake - self._time())
         for key, _ in self._selector.select(0 if busy else idle):
             if isinstance(key.fileobj, Listener):
                 found = key.fileobj.drain(MOST_DRAINED)
@@ -113,11 +121,15 @@ class Loop:
             self._answer(batch)
         if self._time() >= self._next_reap and not self.stopping:
             self._reap()
+        if self.signalling is not None:
+            self.signalling.work(self.responder)
         self._report()
 
     def close(self) -> None:
         """Close selector and listeners."""
         self._selector.close()
+        if self.signalling is not None:
+            self.signalling.close()
         for listener in self.listeners:
             listener.close()
 
@@ -131,7 +143,10 @@ class Loop:
         self._works(before)
         outgoing: dict[Listener, list[tuple[bytes, Address]]] = {}
         for (listener, (_, address)), answer in zip(batch, answers, strict=True):
-            if answer is not None:
+            if isinstance(answer, Later):
+                if self.signalling is not None:
+                    self.signalling.hold(answer, listener, address)
+            elif answer is not None:
                 outgoing.setdefault(listener, []).append((answer, address))
         for listener, ready in outgoing.items():
             self._dropped("send-error", listener.send(ready))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from dhcp_cmd.core.model import Settings
+from dhcp_cmd.pmip.settings import PmipSettings
 from dhcp_cmd.server.filters import Condition, StaticOption
 
 
@@ -76,3 +77,5 @@ class Plan:
     account: Account
     configure_logging: Callable[[int | None], None]
     """Takes the lowest level to log at, None for the file's own."""
+    pmip: PmipSettings | None = None
+    """None where the S-MAARs signal."""

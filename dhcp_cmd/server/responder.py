@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from dhcp_cmd.core.errors import Rejected
-from dhcp_cmd.core.model import BindingRequest, Decision
+from dhcp_cmd.core.model import BindingRequest, Decision, Hold
+from dhcp_cmd.core.relay_options import acknowledged
 from dhcp_cmd.core.request import request_of
 from dhcp_cmd.server.filters import Facts, StaticOptions, hold
 from dhcp_cmd.server.plan import ListenerPlan, Plan
@@ -50,6 +51,33 @@ class _Message(NamedTuple):
     holding: tuple[bool, ...]
 
 
+class Later:
+    """An answer that waits for acknowledgements (`dhcp_cmd.core.model.Hold`); `message` tells it from others."""
+
+    __slots__ = ("_responder", "_waiting", "hold", "message")
+
+    def __init__(
+        self, responder: Responder, waiting: _Message, decision: Decision, hold: Hold
+    ) -> None:
+        request = waiting.request
+        self.message = (
+            request.source,
+            request.relays,
+            request.type,
+            request.transaction_id,
+            request.client_id,
+        )
+        self.hold = hold
+        self._responder = responder
+        self._waiting = (waiting, decision)
+
+    def answer(self, unheard: Sequence[bytes]) -> bytes | None:
+        """The octets, without what is anchored at these endpoints, which have not acknowledged."""
+        message, decision = self._waiting
+        relay = acknowledged(decision.relay, unheard)
+        return self._responder.encoded(message, decision._replace(relay=relay))
+
+
 class Responder:
     """Answers for a CMD by a plan's rules.
 
@@ -67,14 +95,14 @@ class Responder:
         )
         self._logged: set[str] = set()
 
-    def answer(self, arrivals: Sequence[Arrival], clock: Clock) -> list[bytes | None]:
+    def answer(self, arrivals: Sequence[Arrival], clock: Clock) -> list[bytes | Later | None]:
         """The answers to a batch, in its order; None where nothing is to be sent. All of them are durable.
 
         A datagram that cannot be read or answered costs only itself. Equal datagrams of one sender at one listener
         are decided once, and all answered. Raises StoreError when the database did not do it: then nothing may be
         sent. `clock` is for `Cmd.handle`.
         """
-        answers: list[bytes | None] = [None] * len(arrivals)
+        answers: list[bytes | Later | None] = [None] * len(arrivals)
         seen: dict[Arrival, int] = {}
         repeated: list[tuple[int, int]] = []
         messages: list[_Message] = []
@@ -89,9 +117,13 @@ class Responder:
         decisions = self.cmd.handle([message.request for message in messages], clock)
         for message, decision in zip(messages, decisions, strict=True):
             self.outcomes[decision.outcome] += 1
-            answers[message.place] = self._encoded(message, decision)
+            if decision.hold is None:
+                answers[message.place] = self.encoded(message, decision)
+            else:
+                answers[message.place] = Later(self, message, decision, decision.hold)
         for place, before in repeated:
-            answers[place] = answers[before]
+            answer = answers[before]
+            answers[place] = None if isinstance(answer, Later) else answer
         if repeated:
             self.outcomes["duplicate"] += len(repeated)
         return answers
@@ -144,7 +176,8 @@ class Responder:
             return "unicast"
         return None
 
-    def _encoded(self, message: _Message, decision: Decision) -> bytes | None:
+    def encoded(self, message: _Message, decision: Decision) -> bytes | None:
+        """The octets of an answer; None where there is none to be sent."""
         if decision.reply is None:
             return None
         try:

@@ -16,10 +16,12 @@ from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.plugin import counters
 from dhcp_cmd.plugin.compile import read_plan
 from dhcp_cmd.plugin.config import ConfigError
+from dhcp_cmd.pmip.sockets import MobilitySocket
 from dhcp_cmd.server.loop import Limits, Loop, drain_pipe
 from dhcp_cmd.server.notify import notify, reloading
 from dhcp_cmd.server.plan import Account, Plan
 from dhcp_cmd.server.responder import Responder
+from dhcp_cmd.server.signalling import Signalling
 from dhcp_cmd.server.sockets import ListenerError, open_listeners
 from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import SqlStore, open_store
@@ -42,14 +44,17 @@ class Server:
         )  # as ipv6-dhcpd does: paths in the file may be relative
         self.plan = read_plan(self.path, starting=True)
         listeners, _ = open_listeners(self.plan.listeners)
+        socket = mobility_socket(self.plan)
         become(self.plan.account)
         self.plan.configure_logging(log_level)
         self.store: SqlStore = open_store(self.plan.database, serving=True)
+        cmd = Cmd(self.store, self.plan.settings, self.lane)
+        signalling = None
+        if socket is not None and self.plan.pmip is not None:
+            mode = self.plan.settings.mode
+            signalling = Signalling(socket, self.plan.pmip, mode, cmd, self.store)
         self.loop = Loop(
-            Responder(Cmd(self.store, self.plan.settings, self.lane), self.plan),
-            listeners,
-            limits,
-            counters.count_all,
+            Responder(cmd, self.plan), listeners, limits, counters.count_all, signalling=signalling
         )
 
     def run(self) -> None:
@@ -83,6 +88,8 @@ class Server:
             raise ConfigError(f"{self.path}: status-directory: a new one needs a restart")
         if plan.account != before.account:
             raise ConfigError(f"{self.path}: user, group: new ones need a restart")
+        if (plan.settings.mode, plan.pmip) != (before.settings.mode, before.pmip):
+            raise ConfigError(f"{self.path}: mode, endpoint, pacing: new ones need a restart")
         listeners, unused = open_listeners(plan.listeners, self.loop.listeners)
         try:
             store = self.store
@@ -97,7 +104,11 @@ class Server:
         for listener in unused:
             listener.close()
         outcomes = self.loop.responder.outcomes
-        self.loop.responder = Responder(Cmd(store, plan.settings, self.lane), plan)
+        cmd = Cmd(store, plan.settings, self.lane)
+        cmd.signalled.update(self.loop.responder.cmd.signalled)
+        self.loop.responder = Responder(cmd, plan)
+        if self.loop.signalling is not None:
+            self.loop.signalling.take_over(cmd, store)
         self.loop.responder.outcomes.update(outcomes)
         if store is not self.store:
             self.store.close()
@@ -108,6 +119,17 @@ class Server:
         """Close sockets and database."""
         self.loop.close()
         self.store.close()
+
+
+def mobility_socket(plan: Plan) -> MobilitySocket | None:
+    """The socket for PMIPv6 where the CMD signals. Raises ListenerError: it takes CAP_NET_RAW and an address that is
+    there."""
+    if plan.pmip is None:
+        return None
+    try:
+        return MobilitySocket(plan.pmip.endpoint)
+    except OSError as error:
+        raise ListenerError(f"endpoint {plan.pmip.owner}: {error.strerror or error}") from error
 
 
 def become(account: Account) -> None:

@@ -47,12 +47,14 @@ class SqlOutbox:
         self._store = store
         self._owner = owner
 
-    def claim(self, now: Micros, *, own: bool = False) -> list[Key]:
-        """Signals that are now this sender's and were nobody's, or no longer somebody's; with `own` also those that
-        were its own before, which an earlier process has left. The oldest first, MOST_CLAIMED at most."""
+    def claim(self, now: Micros, *, left_before: Micros | None = None) -> list[Key]:
+        """Signals that are now this sender's and were nobody's, or no longer somebody's; also those that an earlier
+        process of its name has left before a time. The oldest first, MOST_CLAIMED at most."""
         free = _signal.claimed_until <= now
-        if own:
-            free = or_(free, _signal.owner == self._owner)
+        if left_before is not None:
+            # Whoever wrote or kept one at a time has it until CLAIM after that.
+            left = and_(_signal.owner == self._owner, _signal.claimed_until < left_before + CLAIM)
+            free = or_(free, left)
         wanted = (
             select(_signal.node_id, _signal.maar_id)
             .where(free)
@@ -111,3 +113,45 @@ _FINISH: Any = delete(t.signal).where(
         _signal.serial == bindparam("was"),
     )
 )
+
+
+class Watch:
+    """When to look for signals that others have put: at each `interval`, in seconds."""
+
+    interval = 0.02
+
+    def may_have_news(self) -> bool:
+        """Whether somebody else may have put signals since the last question."""
+        return True
+
+    def close(self) -> None:
+        """Stop looking."""
+
+
+class SqliteWatch(Watch):
+    """On SQLite it costs next to nothing to see whether anybody has committed."""
+
+    interval = 0.005
+
+    def __init__(self, store: SqlStore) -> None:
+        self._connection: Any = store.engine.raw_connection()
+        self._version: object = None
+
+    def may_have_news(self) -> bool:
+        """Whether another connection has committed since the last question."""
+        try:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        except Exception:  # it will be heard of by who looks
+            return True
+        changed = bool(version != self._version)
+        self._version = version
+        return changed
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._connection.close()
+
+
+def watch(store: SqlStore) -> Watch:
+    """What its engine offers."""
+    return SqliteWatch(store) if store.engine.dialect.name == "sqlite" else Watch()

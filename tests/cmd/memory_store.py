@@ -5,7 +5,7 @@ It is strict: a broken reference, a second owner, a row inserted twice or update
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -36,6 +36,7 @@ from dhcp_cmd.core.model import (
     State,
 )
 from dhcp_cmd.core.ports import Collision, StoreError
+from dhcp_cmd.store.outbox import Key, Owed
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity
 
@@ -64,6 +65,8 @@ class MemoryStore:
     def __init__(self, domain: Domain) -> None:
         self.domain = domain
         self.tables = Tables()
+        self.serials: dict[tuple[NodeId, MaarId], int] = {}
+        """Of each signal that was ever put; they only grow."""
         self.commits = 0
         self.reads = 0
         self.before_write: Callable[[Sequence[Change]], None] | None = None
@@ -229,6 +232,7 @@ class MemoryTransaction:
             raise StoreError(f"a signal of nobody, or to nobody: {signal}")
         before = self._tables.signals.get(key)
         visit = signal.visit or (before is not None and before.visit)
+        self._store.serials[key] = self._store.serials.get(key, 0) + 1
         self._tables.signals[key] = signal._replace(visit=visit)
 
     def _put_binding(self, binding: Binding, new: bool) -> None:
@@ -240,3 +244,47 @@ class MemoryTransaction:
         if binding.node not in tables.nodes:
             raise StoreError(f"no node {binding.node}")
         tables.bindings[key] = binding
+
+
+class MemoryOutbox:
+    """The signals of a store as its one sender sees them; see `dhcp_cmd.store.outbox.SqlOutbox`. With `failing` it does
+    nothing but that."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._claimed: set[Key] = set()
+        self.failing = False
+
+    def claim(self, now: Micros, *, left_before: Micros | None = None) -> list[Key]:
+        self._works()
+        if left_before is None:
+            return []
+        left = [key for key in self._store.tables.signals if key not in self._claimed]
+        self._claimed.update(left)
+        return left
+
+    def keep(self, now: Micros) -> None:
+        self._works()
+
+    def look(self, keys: Sequence[Key]) -> tuple[Domain, dict[Key, Owed]]:
+        self._works()
+        tables = self._store.tables
+        found = {}
+        for key in keys:
+            signal = tables.signals.get(key)
+            if signal is not None:
+                held = tuple(b for b in tables.bindings.values() if b.node == signal.node)
+                serial = self._store.serials[key]
+                node = tables.nodes[signal.node]
+                found[key] = Owed(signal.maar, serial, signal.visit, node, held)
+        return self._store.domain, found
+
+    def finish(self, done: Iterable[tuple[Key, int]]) -> None:
+        self._works()
+        for key, serial in done:
+            if self._store.serials.get(key) == serial:
+                self._store.tables.signals.pop(key, None)
+
+    def _works(self) -> None:
+        if self.failing:
+            raise StoreError("the database is away")

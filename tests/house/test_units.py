@@ -61,6 +61,7 @@ def test_no_unit_runs_as_root_or_with_more_than_it_needs(unit: Path) -> None:
         "relay-maar": {"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_NET_BIND_SERVICE"},
         "dhcp-cmd": {"CAP_NET_BIND_SERVICE"},
         "dhcp-cmd-serve": {"CAP_NET_BIND_SERVICE"},
+        "dhcp-cmd-signal": {"CAP_NET_RAW"},
     }.get(unit.stem, set())
     assert "\nNoNewPrivileges=yes\n" in text
 

@@ -75,8 +75,8 @@ def lived(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def test_upgrade_makes_and_says_so(shell: Shell) -> None:
-    assert shell.ok("db", "upgrade") == "made, schema version 0002\n"
-    assert shell.ok("db", "upgrade") == "schema version 0002 already\n"
+    assert shell.ok("db", "upgrade") == "made, schema version 0003\n"
+    assert shell.ok("db", "upgrade") == "schema version 0003 already\n"
     assert shell.ok("db", "check") == "sound\n"
 
 
@@ -400,10 +400,10 @@ def test_a_failure_is_one_line_and_1(shell: Shell, tmp_path: Path) -> None:
 def test_another_schema_version(shell: Shell) -> None:
     shell.ok("db", "upgrade")
     connection = sqlite3.connect(shell.file)
-    connection.execute("UPDATE alembic_version SET version_num = '0003'")
+    connection.execute("UPDATE alembic_version SET version_num = '0004'")
     connection.commit()
     connection.close()
-    newer = "schema version 0003 is newer than this program's 0002; upgrade the program"
+    newer = "schema version 0004 is newer than this program's 0003; upgrade the program"
     for command in (("status",), ("db", "upgrade"), ("db", "check")):
         assert shell(*command) == (1, "", f"dhcp-cmd: {shell.file}: {newer}\n")
 
@@ -433,3 +433,23 @@ def test_a_reader_that_leaves_early(lived: Shell) -> None:
     )
     assert done.stdout.startswith("at ")
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("mode", "complaint"),
+    [
+        ("mode direct", "mode: direct: the MAARs signal themselves"),
+        ("mode relay\n    endpoint 2001:db8::135", "dhcp-cmd serve signals by itself"),
+        ("mode proxy", "endpoint: missing"),
+    ],
+)
+def test_signal_says_why_it_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: str, complaint: str
+) -> None:
+    example = (Path(__file__).parents[3] / "configs" / "cmd.conf").read_text()
+    path = tmp_path / "cmd.conf"
+    path.write_text(example.replace("# mode direct", mode))
+    assert cli.run(["signal", str(path)]) == context.OPERATOR_MISTAKE
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dhcp-cmd: {path}")
+    assert complaint in line

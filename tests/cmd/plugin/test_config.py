@@ -11,7 +11,9 @@ import pytest
 
 from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
 from dhcp_cmd.plugin import config
-from dmm_wire.address import Prefix
+from dhcp_cmd.pmip.settings import PACING, PmipSettings
+from dmm_wire.address import Prefix, parse_address
+from dmm_wire.dmm import SignallingMode
 from tests.cmd.plugin import messages as m
 
 ROOT = Path(__file__).parents[3]
@@ -52,7 +54,10 @@ def test_database_path_starts_at_the_file(tmp_path: Path) -> None:
 def test_every_key(tmp_path: Path) -> None:
     path = write(
         tmp_path,
-        "mode direct",
+        "mode Relay",
+        "endpoint 2001:db8::135",
+        "relay-timeout 50",
+        "pacing 9",
         "enterprise-number 4294967295",
         "anchor-hold 2h",
         "trusted-relays 2001:db8::53 2001:db8:5::/64",
@@ -74,6 +79,8 @@ def test_every_key(tmp_path: Path) -> None:
         settings=Settings(
             server_duid=m.SERVER_DUID,
             enterprise=0xFFFFFFFF,
+            mode=SignallingMode.RELAY,
+            relay_timeout=50,
             anchor_hold=7200,
             trusted_relays=(Prefix.parse("2001:db8::53/128"), Prefix.parse("2001:db8:5::/64")),
             max_anchors=3,
@@ -87,6 +94,7 @@ def test_every_key(tmp_path: Path) -> None:
             confirm_policy=ConfirmPolicy.NOT_ON_LINK,
             rapid_commit=True,
         ),
+        pmip=PmipSettings(parse_address("2001:db8::135"), "2001:db8::135", 9),
     )
 
 
@@ -118,10 +126,12 @@ def test_inside_a_filter(tmp_path: Path) -> None:
         ("flap-limit 0", "flap-limit: "),
         ("conflict-policy maybe", "conflict-policy: 'maybe' is not one of deny, accept"),
         ("confirm-policy maybe", "confirm-policy: 'maybe' is not one of success, not-on-link"),
-        ("mode relay", "mode: 'relay' needs a CMD that sends Proxy Binding Updates"),
-        ("mode locator", "mode: 'locator' needs"),
-        ("mode proxy", "mode: 'proxy' needs"),
-        ("mode central", "mode: 'central' is not direct"),
+        ("mode central", "mode: 'central' is not one of direct, relay, locator, proxy"),
+        ("endpoint 2001:db8::/64", "endpoint: '2001:db8::/64' is not a global unicast address"),
+        ("endpoint fe80::1", "endpoint: 'fe80::1' is not a global"),
+        ("endpoint ::", "endpoint: '::' is not"),
+        ("relay-timeout 0", "relay-timeout: '0' is not a number from 1 to 5000"),
+        ("pacing 0", "pacing: '0' is not a number from 1 to 1000000"),
         ("colour blue", "'colour' is not a known key name"),
         ("max-anchors 1\nmax-anchors 2", "max-anchors"),
     ],
@@ -147,6 +157,15 @@ def test_errors_name_key_and_place(tmp_path: Path, line: str, complaint: str) ->
 def test_database_errors(tmp_path: Path, database: str, complaint: str) -> None:
     with pytest.raises(config.ConfigError, match=complaint):
         config.read(write(tmp_path, database=database))
+
+
+@pytest.mark.parametrize("mode", ["proxy", "locator", "relay"])
+def test_a_mode_in_which_the_cmd_signals_needs_its_address(tmp_path: Path, mode: str) -> None:
+    with pytest.raises(config.ConfigError, match=f"endpoint: missing .* mode {mode} needs it"):
+        config.read(write(tmp_path, f"mode {mode}"))
+    found = config.read(write(tmp_path, f"mode {mode}", "endpoint 2001:db8::135"))
+    assert found.settings.mode.name == mode.upper()
+    assert found.pmip == PmipSettings(parse_address("2001:db8::135"), "2001:db8::135", PACING)
 
 
 def test_what_has_to_be_there(tmp_path: Path) -> None:
@@ -185,7 +204,8 @@ def test_documented_defaults_are_the_defaults() -> None:
         if field.name in documented:
             convert = getattr(config, field.name, config.enterprise_number)
             assert convert(documented.pop(field.name)) == field.default
-    assert documented.keys() == {"database", "mode"}
+    assert config.pacing(documented.pop("pacing")) == PACING
+    assert documented.keys() == {"database", "endpoint"}
 
 
 def test_every_key_is_described() -> None:

@@ -74,7 +74,12 @@ def refused(configuration: Path) -> str:
     [
         ("anchor-hold 1d", "anchor-hold 0", "anchor-hold: '0' is not between"),
         ("max-anchors 8", "max-anchors eight", "max-anchors: 'eight' is not a number"),
-        ("max-anchors 8", "mode proxy", "mode: 'proxy' needs a CMD that sends"),
+        ("max-anchors 8", "mode proxy", "mode proxy needs it"),
+        (
+            "max-anchors 8",
+            "mode relay\nendpoint 2001:db8:ffff::1",
+            "mode: relay needs a server that holds its answers: use dhcp-cmd serve, or proxy",
+        ),
         ("max-anchors 8", "max-anker 8", "'max-anker' is not a known key name"),
         ("cmd.sqlite", "none.sqlite", "database: "),
         ("/status\n", "/cmd.sqlite/status\n", "status-directory: "),

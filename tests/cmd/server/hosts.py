@@ -21,7 +21,7 @@ from dhcp_cmd.plugin import counters, handler, mends
 from dhcp_cmd.plugin.compile import read_plan
 from dhcp_cmd.plugin.handler import MobilityHandler
 from dhcp_cmd.server.plan import ListenerPlan, Plan
-from dhcp_cmd.server.responder import Arrival, Responder
+from dhcp_cmd.server.responder import Arrival, Later, Responder
 from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import SqlStore
 from dmm_wire.address import format_address, parse_address
@@ -96,7 +96,9 @@ class FastHost:
         self.responder = Responder(Cmd(store, plan.settings), plan)
 
     def answer(self, arrivals: Sequence[Arrival]) -> list[bytes | None]:
-        return self.responder.answer(arrivals, self.clock)
+        answers = self.responder.answer(arrivals, self.clock)
+        assert not any(isinstance(answer, Later) for answer in answers)
+        return [answer for answer in answers if not isinstance(answer, Later)]
 
     @property
     def outcomes(self) -> Counter[str]:

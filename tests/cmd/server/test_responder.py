@@ -81,7 +81,7 @@ def test_a_batch_is_decided_at_once_and_answered_in_its_order(cmd: Recorder) -> 
     answers = responder.answer(batch, clock)
     assert cmd.batches == [5]
     for number, answer in enumerate(answers):
-        assert answer is not None
+        assert isinstance(answer, bytes)
         relays, client, _ = unwrap(answer)
         assert client.transaction_id == bytes((0, 0, number))
         assert every(relays[0].options, OptionCode.INTERFACE_ID) == [b"eth%d" % number]
@@ -160,7 +160,7 @@ def test_every_level_is_mirrored_and_the_option_is_at_the_level_of_the_maar() ->
     )
     outer = m.forward(inner, link="2001:db8:9::1", hop_count=2)
     [answer] = responder.answer([Arrival(outer, MAAR, UNICAST)], clock)
-    assert answer is not None
+    assert isinstance(answer, bytes)
     relays, client, _ = unwrap(answer)
     asked = unwrap(outer).relays
     assert [(r.hop_count, r.link_address, r.peer_address) for r in relays] == [
@@ -229,7 +229,7 @@ def test_what_a_relay_agent_asks_back_it_gets_once() -> None:
         link="2001:db8:aaaa:1::1",
     )
     [answer] = responder.answer([Arrival(request, MAAR, UNICAST)], clock)
-    assert answer is not None
+    assert isinstance(answer, bytes)
     [relay] = unwrap(answer).relays
     assert isinstance(relay, RelayMessage)
     assert [code for code, _ in relay.options] == [18, 65_000, 65_000, 9]

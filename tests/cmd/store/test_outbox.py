@@ -119,8 +119,12 @@ def test_what_it_does_not_keep_another_one_takes_over(store: SqlStore) -> None:
     assert there.claim(T0 + CLAIM + MICROS) == [(7, 1), (7, 2)]
     assert here.look([(7, 1)])[1] == {}
     assert set(there.look([(7, 1), (7, 2)])[1]) == {(7, 1), (7, 2)}
-    # ...and who is started again under its name goes on at once.
-    assert SqlOutbox(store, "there").claim(T0, own=True) == [(7, 1), (7, 2)]
+    # ...and who is started again under its name goes on at once, and takes it up once.
+    now = T0 + CLAIM + 2 * MICROS
+    again = SqlOutbox(store, "there")
+    assert again.claim(now) == []
+    assert again.claim(now, left_before=now) == [(7, 1), (7, 2)]
+    assert again.claim(now + 1, left_before=now) == []
 
 
 def test_what_nobody_was_named_for_is_there_at_once(store: SqlStore) -> None:

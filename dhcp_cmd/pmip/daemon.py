@@ -1,0 +1,105 @@
+"""`dhcp-cmd signal`: the sender of Proxy Binding Updates beside `ipv6-dhcpd`, whose workers only write what is owed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import selectors
+import signal
+import time
+from collections import Counter
+
+from dhcp_cmd.plugin import config, counters
+from dhcp_cmd.plugin.config import ConfigError
+from dhcp_cmd.pmip.signaller import Signaller
+from dhcp_cmd.pmip.sockets import MobilitySocket
+from dhcp_cmd.server.notify import notify
+from dhcp_cmd.service import Cmd
+from dhcp_cmd.store import open_store
+from dhcp_cmd.store.outbox import SqlOutbox, watch
+from dmm_wire.dmm import SignallingMode
+
+_log = logging.getLogger(__name__)
+
+
+class Daemon:
+    """A sender on its own. Raises ConfigError, StoreError, or OSError where it gets no socket."""
+
+    def __init__(self, path: str) -> None:
+        configuration = config.read(path)
+        mode, pmip = configuration.settings.mode, configuration.pmip
+        if pmip is None:
+            raise ConfigError(f"{path}: mode: direct: the MAARs signal themselves")
+        if mode is SignallingMode.RELAY:
+            raise ConfigError(f"{path}: mode: relay: dhcp-cmd serve signals by itself")
+        self._socket = MobilitySocket(pmip.endpoint)
+        try:
+            self._store = open_store(configuration.database, serving=True)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._watch = watch(self._store)
+        self._name = pmip.owner
+        self._stopping = False
+        self._is_out = False
+        self._counts = os.access(configuration.status_directory, os.W_OK | os.X_OK)
+        if self._counts:
+            counters.start(configuration.status_directory, os.getpid())
+        cmd = Cmd(self._store, configuration.settings)
+        self._signaller = Signaller(
+            SqlOutbox(self._store, pmip.owner),
+            self._socket,
+            pmip,
+            mode,
+            refused=cmd.anchor_refused,
+            clock=lambda: time.time_ns() // 1000,
+            monotonic=time.monotonic,
+            sequence=secrets.randbelow(1 << 16),
+        )
+
+    def run(self) -> None:
+        """Send until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._socket, selectors.EVENT_READ)
+            _log.info("dhcp-cmd signal is ready, as %s", self._name)
+            notify("READY=1")
+            while not self._stopping:
+                self._turn(selector)
+        notify("STOPPING=1")
+
+    def _turn(self, selector: selectors.BaseSelector) -> None:
+        wake = self._signaller.deadline()
+        idle = self._watch.interval if wake is None else wake - time.monotonic()
+        if selector.select(max(0.0, min(idle, self._watch.interval))):
+            self._signaller.receive()
+        if self._watch.may_have_news():
+            self._signaller.look_now()
+        self._signaller.work()
+        self._tell_outage()
+        self._count(self._signaller.outcomes)
+
+    def _tell_outage(self) -> None:
+        """An outage of the database, once when it begins and once when it is over."""
+        failure = self._signaller.failure
+        if failure is not None and not self._is_out:
+            _log.error("the database does not answer, so nothing is signalled: %s", failure)
+        elif failure is None and self._is_out:
+            _log.warning("the database is back")
+        self._is_out = failure is not None
+
+    def _count(self, outcomes: Counter[str]) -> None:
+        if outcomes and self._counts:
+            counters.count_all(outcomes)
+        outcomes.clear()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def close(self) -> None:
+        """Close socket and database."""
+        self._watch.close()
+        self._socket.close()
+        self._store.close()

@@ -1,0 +1,317 @@
+"""The sender of Proxy Binding Updates: signals out of the database, messages to the wire, acknowledgements back."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from dhcp_cmd.core.model import Domain, MaarId, Micros
+from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.pmip.compose import compose
+from dhcp_cmd.pmip.outbox import Key, Outbox, Outcome, Sent
+from dhcp_cmd.pmip.settings import PmipSettings
+from dhcp_cmd.store.outbox import Owed
+from dmm_wire.address import Prefix, format_address, is_routable
+from dmm_wire.dmm import SignallingMode
+from dmm_wire.errors import WireError
+from dmm_wire.identity import Identity
+from dmm_wire.mobility import (
+    AccessTechnology,
+    BindingAcknowledgement,
+    BindingUpdate,
+    HandoffIndicator,
+    MobileNodeIdentifier,
+    MobilityOption,
+    PreviousMaarOption,
+    Status,
+    Timestamp,
+    decode,
+    encode,
+)
+from dmm_wire.mobility.serving import prefix_options
+from dmm_wire.timers import Timers
+
+LOOK_INTERVAL: Final = 1.0
+"""Seconds between looks for signals that nobody else sends."""
+KEEP_INTERVAL: Final = 3.0
+"""Seconds between two times that this sender says what it still sends."""
+PATIENCE: Final = 1.0
+"""Seconds until what the database did not do is tried again."""
+
+_REFUSED: Final = Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+_LOOK, _KEEP, _FINISH = "look", "keep", "finish"
+
+_log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """Mobility Headers to and from MAARs."""
+
+    def send(self, destination: bytes, data: bytes) -> None:
+        """Send one. Raises OSError."""
+        ...
+
+    def receive(self) -> Iterable[tuple[bytes, bytes]]:
+        """What has arrived, each with where it came from."""
+        ...
+
+
+class Signals(Protocol):
+    """See `dhcp_cmd.store.outbox.SqlOutbox`. All may raise StoreError."""
+
+    def claim(self, now: Micros, *, left_before: Micros | None = None) -> list[Key]:
+        """Signals that are this sender's from now on."""
+        ...
+
+    def keep(self, now: Micros) -> None:
+        """Say that this sender still sends what is its own."""
+        ...
+
+    def look(self, keys: Sequence[Key]) -> tuple[Domain, dict[Key, Owed]]:
+        """What is owed now of `keys`."""
+        ...
+
+    def finish(self, done: Iterable[tuple[Key, int]]) -> None:
+        """These signals are over, each with its serial."""
+        ...
+
+
+class Refused(Protocol):
+    """See `dhcp_cmd.service.Cmd.anchor_refused`."""
+
+    def __call__(
+        self, identity: Identity, anchor: MaarId, prefixes: Iterable[Prefix], now: Micros
+    ) -> None:
+        """The anchor does not serve these prefixes."""
+        ...
+
+
+class Signaller:
+    """Sends what is owed, until it is acknowledged.
+
+    `heard` is told of each acknowledgement of where a node is, and says whether an answer to the S-MAAR waited for it;
+    if not, in mode RELAY, the S-MAAR is told by a PBA. `clock` is in microseconds since the epoch, `monotonic` in
+    seconds. `outcomes` counts what became of messages; whoever reads it may clear it.
+    """
+
+    def __init__(
+        self,
+        signals: Signals,
+        wire: Wire,
+        settings: PmipSettings,
+        mode: SignallingMode,
+        *,
+        refused: Refused,
+        clock: Callable[[], Micros],
+        monotonic: Callable[[], float],
+        sequence: int = 0,
+        heard: Callable[[Key], bool] = lambda key: False,
+    ) -> None:
+        self.signals = signals
+        self.refused = refused
+        self.heard = heard
+        self.outcomes: Counter[str] = Counter()
+        self.failure: StoreError | None = None
+        """Why the database did not do it the last time; None: it did."""
+        self._wire = wire
+        self._endpoint = settings.endpoint
+        self._mode = mode
+        self._outbox = Outbox(settings.pacing, sequence)
+        self._clock = clock
+        self._time = monotonic
+        self._timers: Timers[str] = Timers()
+        self._done: dict[Key, int] = {}
+        """What is over and not yet finished in the database, with its serial."""
+        self._left_before: Micros | None = clock()
+        """What an earlier process of this name has left is still to be taken up; None: it is."""
+        self._logged: set[tuple[bytes, int]] = set()
+        self._timers.set(_LOOK, monotonic())
+
+    # --- time ---
+
+    def deadline(self) -> float | None:
+        """When :meth:`work` has something to do."""
+        parts = (self._timers.deadline(), self._outbox.deadline(self._time()))
+        return min((each for each in parts if each is not None), default=None)
+
+    def put(self, keys: Iterable[Key]) -> None:
+        """Signals of this sender were committed: they are due at once."""
+        now = self._time()
+        for key in keys:
+            self._outbox.put(key, now)
+
+    def look_now(self) -> None:
+        """Somebody else may have committed signals."""
+        self._timers.set(_LOOK, self._time())
+
+    def work(self) -> None:
+        """Do what is due."""
+        now = self._time()
+        for name in self._timers.due(now):
+            with self._patience(name):
+                if name == _LOOK:
+                    self._look(now)
+                elif name == _KEEP:
+                    self._keep(now)
+                else:
+                    self._finish()
+        self._send()
+
+    def _look(self, now: float) -> None:
+        claimed = self.signals.claim(self._clock(), left_before=self._left_before)
+        for key in claimed:
+            self._outbox.put(key, now, news=False)
+        if not claimed:
+            self._left_before = None
+        # Where there is more than is taken at a time, the rest comes at once.
+        self._timers.set(_LOOK, now if claimed else now + LOOK_INTERVAL)
+
+    def _keep(self, now: float) -> None:
+        if len(self._outbox):
+            self.signals.keep(self._clock())
+            self._timers.set(_KEEP, now + KEEP_INTERVAL)
+
+    def _finish(self) -> None:
+        if self._done:
+            self.signals.finish(self._done.items())
+            self._done.clear()
+
+    @contextmanager
+    def _patience(self, name: str) -> Iterator[None]:
+        """What the database did not do is tried again."""
+        try:
+            yield
+        except StoreError as error:
+            self._fails(error)
+            self._timers.set(name, self._time() + PATIENCE)
+        else:
+            self.failure = None
+
+    def _fails(self, error: StoreError) -> None:
+        self.outcomes["signal-store-error"] += 1
+        self.failure = error
+
+    # --- out ---
+
+    def _send(self) -> None:
+        while keys := self._outbox.due(self._time()):
+            try:
+                domain, owed = self.signals.look(keys)
+            except StoreError as error:
+                self._fails(error)
+                for key in keys:
+                    self._outbox.put_off(key, self._time() + PATIENCE)
+                return
+            for key in keys:
+                if key in owed:
+                    self._send_one(key, owed[key], domain)
+                else:
+                    self._outbox.drop(key)  # it is another sender's by now, or over
+        if len(self._outbox) and self._timers.when(_KEEP) is None:
+            self._timers.set(_KEEP, self._time() + KEEP_INTERVAL)
+
+    def _send_one(self, key: Key, owed: Owed, domain: Domain) -> None:
+        letter = compose(
+            owed.maar, owed.node, owed.bindings, domain, self._clock(), moved=owed.visit
+        )
+        if letter is None:
+            self.outcomes["pbu-needless"] += 1
+            self._outbox.drop(key)
+            self._over(key, owed.serial)
+            return
+        update = self._outbox.send(key, letter.peer, owed.serial, letter.notice, self._time())
+        self._emit(letter.peer, update, "pbu-sent")
+
+    def _emit(
+        self, peer: bytes, message: BindingUpdate | BindingAcknowledgement, outcome: str
+    ) -> None:
+        try:
+            self._wire.send(peer, encode(message, self._endpoint, peer))
+        except WireError as error:
+            self.outcomes[f"{outcome}-{error.reason}"] += 1
+        except OSError:
+            self.outcomes[f"{outcome}-error"] += 1  # as if it were lost: it will be sent again
+        else:
+            self.outcomes[outcome] += 1
+
+    def _over(self, key: Key, serial: int) -> None:
+        self._done[key] = serial
+        if self._timers.when(_FINISH) is None:
+            self._timers.set(_FINISH, self._time())
+
+    # --- in ---
+
+    def receive(self) -> None:
+        """Take in what has arrived."""
+        for source, data in self._wire.receive():
+            try:
+                message = decode(data, source, self._endpoint)
+            except WireError as error:
+                self.outcomes[f"mobility-{error.reason}"] += 1
+                continue
+            if isinstance(message, BindingUpdate) or not is_routable(source):
+                self.outcomes["mobility-unexpected"] += 1
+                continue
+            outcome = self._outbox.answered(source, message, self._time())
+            if outcome is None:
+                self.outcomes["pba-unmatched"] += 1
+            else:
+                self._answered(outcome)
+        self.work()
+
+    def _answered(self, outcome: Outcome) -> None:
+        sent = outcome.sent
+        if outcome.accepted:
+            self.outcomes["pba-accepted"] += 1
+            if sent.notice.moved and outcome.is_latest:
+                is_waited_for = self.heard(sent.key)
+                if self._mode is SignallingMode.RELAY and not is_waited_for:
+                    self._tell(sent, Status.ACCEPTED, outcome.lifetime)
+        else:
+            self.outcomes[f"pba-refused-{outcome.status}"] += 1
+            self._log_refusal(sent, outcome.status)
+            if outcome.status == _REFUSED and not self._end(sent):
+                return  # nothing is finished: it will be sent, and refused, again
+        if outcome.is_over:
+            self._over(sent.key, sent.serial)
+
+    def _end(self, sent: Sent) -> bool:
+        """The anchor does not know these prefixes: they end, and the S-MAAR hears of it."""
+        prefixes = [prefix for prefix, _ in sent.notice.named]
+        try:
+            self.refused(sent.notice.identity, sent.key[1], prefixes, self._clock())
+        except StoreError as error:
+            self._fails(error)
+            self._outbox.put(sent.key, self._time() + PATIENCE)
+            return False
+        self._tell(sent, _REFUSED, 0)
+        return True
+
+    def _tell(self, sent: Sent, status: Status, lifetime: int) -> None:
+        """Tell the S-MAAR what a P-MAAR said, by a PBA with its prefixes in Previous MAAR options (RFC 8885 section
+        3.2: those that come late are sent on as they come)."""
+        notice = sent.notice
+        if not notice.named:
+            return
+        options: list[MobilityOption] = [
+            MobileNodeIdentifier(notice.identity),
+            *prefix_options(notice.named),
+            HandoffIndicator(0),
+            AccessTechnology(notice.access_technology),
+            Timestamp(notice.generation),
+            *(PreviousMaarOption(sent.peer, prefix) for prefix, _ in notice.named),
+        ]
+        answer = BindingAcknowledgement(status, 0, lifetime, tuple(options))
+        self._emit(notice.serving, answer, "pba-sent")
+
+    def _log_refusal(self, sent: Sent, status: int) -> None:
+        """Told once for each MAAR and status; the counters have the rest."""
+        if (sent.peer, status) not in self._logged and len(self._logged) < 10_000:
+            self._logged.add((sent.peer, status))
+            at = format_address(sent.peer)
+            _log.warning(
+                "maar %s refused a PBU about %s with status %d", at, sent.notice.identity, status
+            )

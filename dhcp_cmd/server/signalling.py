@@ -1,0 +1,116 @@
+"""What the server's loop has to do in the modes in which the CMD signals: send PBUs right after the commit, and hold
+answers until they are acknowledged (mode relay).
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import NamedTuple
+
+from dhcp_cmd.core.model import Micros
+from dhcp_cmd.pmip.holding import Holding, Released
+from dhcp_cmd.pmip.outbox import Key
+from dhcp_cmd.pmip.settings import PmipSettings
+from dhcp_cmd.pmip.signaller import Signaller
+from dhcp_cmd.pmip.sockets import MobilitySocket
+from dhcp_cmd.server.datagrams import Address
+from dhcp_cmd.server.responder import Later, Responder
+from dhcp_cmd.server.sockets import Listener
+from dhcp_cmd.service import Cmd
+from dhcp_cmd.store import SqlStore
+from dhcp_cmd.store.outbox import SqlOutbox
+from dmm_wire.dmm import SignallingMode
+
+
+class _Held(NamedTuple):
+    later: Later
+    listener: Listener
+    address: Address
+
+
+class Signalling:
+    """The sender of a server, and the answers that it holds."""
+
+    def __init__(
+        self,
+        socket: MobilitySocket,
+        settings: PmipSettings,
+        mode: SignallingMode,
+        cmd: Cmd,
+        store: SqlStore,
+    ) -> None:
+        self._socket = socket
+        self._owner = settings.owner
+        self._holding: Holding[_Held] = Holding()
+        self._late = 0
+        store.sender = self._owner
+        self._signaller = Signaller(
+            SqlOutbox(store, self._owner),
+            socket,
+            settings,
+            mode,
+            refused=cmd.anchor_refused,
+            clock=_now,
+            monotonic=time.monotonic,
+            sequence=secrets.randbelow(1 << 16),
+            heard=self._heard,
+        )
+
+    def take_over(self, cmd: Cmd, store: SqlStore) -> None:
+        """Go on with these, after the configuration was read again."""
+        store.sender = self._owner
+        self._signaller.signals = SqlOutbox(store, self._owner)
+        self._signaller.refused = cmd.anchor_refused
+
+    def fileno(self) -> int:
+        """What to wait for."""
+        return self._socket.fileno()
+
+    def deadline(self) -> float:
+        """When :meth:`work` has something to do, in seconds of the monotonic clock."""
+        parts = (self._signaller.deadline(), self._holding.deadline())
+        return min((each for each in parts if each is not None), default=float("inf"))
+
+    def hold(self, later: Later, listener: Listener, address: Address) -> None:
+        """Keep an answer until its anchors have acknowledged, or its time is over."""
+        until = time.monotonic() + (later.hold.until - _now()) / 1e6
+        held = _Held(later, listener, address)
+        self._send(self._holding.hold(later.message, held, later.hold, until))
+
+    def work(self, responder: Responder) -> None:
+        """Send what was committed, and what else is due."""
+        signalled = responder.cmd.signalled
+        if signalled:
+            self._signaller.put(signalled)
+            signalled.clear()
+        self._signaller.work()
+        over = self._holding.due(time.monotonic())
+        self._signaller.outcomes["relay-timeout"] += len(over)
+        self._send(over)
+        responder.outcomes.update(+self._signaller.outcomes)
+        self._signaller.outcomes.clear()
+
+    def receive(self) -> None:
+        """Take in acknowledgements."""
+        self._signaller.receive()
+
+    def close(self) -> None:
+        """Close the socket. What is held is not answered: its senders will ask again."""
+        self._socket.close()
+
+    def _heard(self, key: Key) -> bool:
+        if not self._holding.is_waited_for(*key):
+            return False
+        self._send(self._holding.acknowledged(*key))
+        return True
+
+    def _send(self, released: list[Released[_Held]]) -> None:
+        for (later, listener, address), unheard in released:
+            answer = later.answer(unheard)
+            if answer is not None:
+                self._signaller.outcomes["send-error"] += listener.send([(answer, address)])
+
+
+def _now() -> Micros:
+    return time.time_ns() // 1000

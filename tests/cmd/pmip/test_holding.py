@@ -1,0 +1,55 @@
+"""Answers that wait for acknowledgements."""
+
+from __future__ import annotations
+
+from dhcp_cmd.core.model import Hold
+from dhcp_cmd.pmip.holding import Holding
+
+ONE, TWO = b"one", b"two"
+BOTH = Hold(7, ((1, ONE), (2, TWO)), 0)
+
+
+def test_it_goes_when_all_have_acknowledged() -> None:
+    holding: Holding[str] = Holding()
+    assert holding.hold("m", "answer", BOTH, 1.0) == []
+    assert holding.is_waited_for(7, 1)
+    assert not holding.is_waited_for(8, 1)
+    assert holding.acknowledged(7, 1) == []
+    assert not holding.is_waited_for(7, 1)
+    assert holding.acknowledged(8, 2) == []
+    assert holding.acknowledged(7, 2) == [("answer", ())]
+    assert (len(holding), holding.deadline()) == (0, None)
+
+
+def test_it_goes_when_its_time_is_over_with_what_it_has() -> None:
+    holding: Holding[str] = Holding()
+    holding.hold("m", "answer", BOTH, 1.0)
+    holding.acknowledged(7, 1)
+    assert holding.deadline() == 1.0
+    assert holding.due(0.9) == []
+    assert holding.due(1.0) == [("answer", (TWO,))]
+    assert holding.acknowledged(7, 2) == []
+
+
+def test_a_message_sent_again_is_answered_once_and_no_later() -> None:
+    holding: Holding[str] = Holding()
+    holding.hold("m", "first", BOTH, 1.0)
+    holding.hold("m", "second", BOTH, 1.5)
+    assert len(holding) == 1
+    assert holding.due(1.0) == [("second", (ONE, TWO))]
+
+
+def test_several_messages_of_one_node() -> None:
+    holding: Holding[str] = Holding()
+    holding.hold("m", "first", BOTH, 1.0)
+    holding.hold("n", "second", Hold(7, ((2, TWO),), 0), 1.1)
+    assert holding.acknowledged(7, 2) == [("second", ())]
+    assert holding.acknowledged(7, 1) == [("first", ())]
+
+
+def test_what_comes_beyond_the_most_makes_the_oldest_go() -> None:
+    holding: Holding[int] = Holding(most=2)
+    holding.hold(1, 1, BOTH, 1.0)
+    holding.hold(2, 2, BOTH, 1.0)
+    assert holding.hold(3, 3, BOTH, 1.0) == [(1, (ONE, TWO))]
+    assert len(holding) == 2
