@@ -1,0 +1,256 @@
+"""The modes in which the CMD signals, message by message: recorded with 1, 2 and 8 P-MAARs, with losses and overtaking.
+
+What is recorded is in `recorded_modes.txt`. After a change that is meant:
+
+    python -m tests.maar.core.test_modes
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dmm import SignallingMode
+from tests.maar.core.modes_world import Loses, ModesWorld
+
+RECORDED = Path(__file__).with_name("recorded_modes.txt")
+MODES = (SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY)
+COUNTS = (1, 2, 8)
+TIME = 9
+"""Columns of the time in a line of the record."""
+
+
+def never(what: str, before: int) -> bool:
+    """Nothing is lost."""
+    return False
+
+
+def first_pbu(what: str, before: int) -> bool:
+    """The first PBU to each MAAR is lost."""
+    return "PBU" in what and before == 0
+
+
+def first_pba(what: str, before: int) -> bool:
+    """The first PBA from each MAAR to each is lost."""
+    return "PBA" in what and before == 0
+
+
+def copies(what: str, before: int) -> bool:
+    """Every PBA to the S-MAAR is lost, and the first to the CMD from MAAR 1."""
+    return "PBA" in what and ("cmd" not in what or ("maar1 > cmd" in what and before == 0))
+
+
+CASES: dict[str, tuple[Loses, bool]] = {
+    "clean": (never, False),
+    "the first PBUs are lost": (first_pbu, False),
+    "the first PBAs are lost": (first_pba, False),
+    "PBAs to the S-MAAR are lost": (copies, False),
+    "everything overtakes": (never, True),
+}
+
+
+def story(mode: SignallingMode, count: int, loses: Loses, reorders: bool) -> ModesWorld:
+    """A node that has been at `count` MAARs comes to another one, and all is said that is to be said about it."""
+    on = False
+    world = ModesWorld(mode, count + 1, lambda what, before: on and loses(what, before))
+    for number in range(1, count + 1):
+        world.attach(number)
+        world.go_on(60.0)
+    world.mark()
+    world.forget_what_was_said()
+    on, world.reorders = True, reorders
+    world.attach(count + 1)
+    world.go_on(20.0)
+    return world
+
+
+def stories() -> Iterator[tuple[str, SignallingMode, int, Loses, bool]]:
+    for mode in MODES:
+        for count in COUNTS:
+            for name, (loses, reorders) in CASES.items():
+                title = f"{mode.name.lower()}, {count} P-MAARs, {name}"
+                yield title, mode, count, loses, reorders
+
+
+def recorded() -> dict[str, str]:
+    parts = re.split(r"^== (.*) ==\n", RECORDED.read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("title", "mode", "count", "loses", "reorders"), list(stories()), ids=[s[0] for s in stories()]
+)
+def test_as_recorded(
+    title: str, mode: SignallingMode, count: int, loses: Loses, reorders: bool
+) -> None:
+    world = story(mode, count, loses, reorders)
+    world.check()
+    assert "\n".join(world.record) == recorded()[title].strip("\n")
+
+
+def test_every_recorded_case_is_run() -> None:
+    assert set(recorded()) == {title for title, *_ in stories()}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_three_moves_and_back(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 3)
+    for number in (1, 2, 3, 1, 2, 1):
+        world.attach(number)
+        world.go_on(12.0)
+        world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_moves_faster_than_signals(mode: SignallingMode) -> None:
+    """Each move comes while the PBUs of the one before are lost; then they are not lost any more."""
+    silent = False
+    world = ModesWorld(mode, 4, lambda what, before: silent and "PB" in what)
+    world.attach(1)
+    world.go_on(5.0)
+    silent = True
+    for number in (2, 3, 2, 4):
+        world.attach(number)
+        world.go_on(2.5)
+    silent = False
+    world.go_on(40.0)
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_cmd_that_dies_between_commit_and_pbu(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 3)
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(30.0)
+    world.dies_after_commit = True
+    world.attach(3)
+    world.settle()
+    assert not [line for line in world.record if "PBU" in line and "at maar3" in line]
+    assert len(world.store.tables.signals) == 2
+    world.start_cmd()
+    world.go_on(3.0)
+    # In mode relay the answer died, too: the client asks again.
+    world.say(MessageType.REBIND)
+    world.go_on(10.0)
+    world.check()
+    sent = [line[TIME:] for line in world.record if "PBU: at maar3" in line]
+    assert len(sent) == len(set(sent)) == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_maars_that_are_started_again_know_what_they_knew(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 3)
+    for number in (1, 2, 3):
+        world.attach(number)
+        world.go_on(30.0)
+    world.mark()
+    for number in (1, 2, 3):
+        world.restart(number)
+    world.go_on(30.0)
+    world.check()
+    assert not [line for line in world.record if "PBU" in line], "nothing has changed"
+
+
+def test_an_s_maar_started_again_still_asks_for_what_is_missing() -> None:
+    world = ModesWorld(SignallingMode.LOCATOR, 2, lambda what, before: "maar1 > maar2" in what)
+    world.attach(1)
+    world.go_on(30.0)
+    world.attach(2)
+    world.go_on(0.5)
+    assert "served" not in world.roles(2).values()
+    world.restart(2)
+    world.go_on(3.0)
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_end_of_a_prefix_is_told(mode: SignallingMode) -> None:
+    """A Release at the S-MAAR of what is anchored elsewhere."""
+    world = ModesWorld(mode, 2)
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(30.0)
+    world.mark()
+    world.release(anchored_at=1)
+    world.go_on(10.0)
+    world.check()
+    assert "anchored" not in world.roles(1).values()
+    assert len([line for line in world.record if "PBU" in line]) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_longer_lifetimes_are_told_and_small_changes_are_not(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 2)
+    world.attach(1)
+    world.go_on(20.0)
+    world.attach(2)
+    world.go_on(5.0)
+    for seconds, expected in ((3.0, 0), (1000.0, 1), (4.0, 0)):
+        world.go_on(seconds)
+        world.mark()
+        world.say(MessageType.RENEW)
+        world.go_on(5.0)
+        assert len([line for line in world.record if "PBU" in line]) == expected
+        world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_lifetimes_that_end_end_everywhere(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 2)
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(5.0)
+    for _ in range(5000):
+        world.go_on(1.0)
+        world.reap()
+    for number in (1, 2):
+        assert world.roles(number) == {}
+    assert world.store.tables.signals == {}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_anchor_that_knows_nothing_ends_its_prefixes(mode: SignallingMode) -> None:
+    """MAAR 1 has lost its session, and somebody else has the prefix there: status 155."""
+    world = ModesWorld(mode, 2)
+    world.attach(1)
+    world.go_on(5.0)
+    world.refuses.add(1)
+    world.attach(2)
+    world.go_on(10.0)
+    world.refuses.clear()
+    world.check()
+    assert "served" not in world.roles(2).values()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_database_that_is_away_for_a_while(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 2)
+    world.attach(1)
+    world.go_on(5.0)
+    world.outbox.failing = True
+    world.attach(2)
+    world.go_on(3.5)
+    assert len(world.store.tables.signals) == 1
+    world.outbox.failing = False
+    world.go_on(5.0)
+    world.check()
+
+
+def write_recorded(path: Path, tell: Callable[[str], None]) -> None:
+    """Record all stories anew."""
+    texts = []
+    for title, mode, count, loses, reorders in stories():
+        world = story(mode, count, loses, reorders)
+        world.check()
+        texts.append(f"== {title} ==\n" + "\n".join(world.record) + "\n")
+        tell(title)
+    path.write_text("\n".join(texts))
+
+
+if __name__ == "__main__":
+    write_recorded(RECORDED, print)
