@@ -58,14 +58,16 @@ allow-rapid-commit yes
 <central-mobility-database>
     database {database}
     status-directory {directory}/status
-</central-mobility-database>
+{mode}</central-mobility-database>
 """
+
+DIRECT = "direct"
 
 _MAAR_CONFIGURATION = """\
 name = "{plan.name}"
 endpoint = "{endpoint}"
 servers = ["{server}"]
-core-interface = "{plan.core_interface}"
+{cmds}core-interface = "{plan.core_interface}"
 driver = "{driver}"
 pools = ["{plan.link_pool}", "{plan.delegated_pool}"]
 state-directory = "{directory}/state"
@@ -154,26 +156,29 @@ class Daemon:
 
 
 class Cmd(Daemon):
-    """The CMD with its SQLite database."""
+    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`."""
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, mode: str = DIRECT, *, stock: bool = True) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
         self.database = directory / "cmd.sqlite"
         self.url = f"sqlite:///{self.database}"
-        configuration = directory / "cmd.conf"
+        configuration = self.configuration = directory / "cmd.conf"
+        lines = f"    mode {mode}\n    endpoint {CMD.address}\n" if mode != DIRECT else ""
         configuration.write_text(
             _CMD_CONFIGURATION.format(
                 directory=directory,
                 identifier=b"lab".hex(":"),
                 address=CMD.address,
                 database=self.url,
+                mode=lines,
             )
         )
+        serve = [sys.executable, "-m", "dhcp_cmd.cli", "serve"]
         super().__init__(
             "CMD",
             topology.namespace("cmd"),
-            [*SERVER_COMMAND, str(configuration)],
+            [*(SERVER_COMMAND if stock else serve), str(configuration)],
             directory / "cmd.log",
         )
 
@@ -216,10 +221,22 @@ class Cmd(Daemon):
         netns.wait_for(listens, timeout=_PATIENCE, what=f"{self.name} to listen", interval=0.05)
 
 
-class Maar(Daemon):
-    """One MAAR's `relay-maar`."""
+class Signaller(Daemon):
+    """`dhcp-cmd signal` beside a stock CMD."""
 
-    def __init__(self, topology: Topology, plan: MaarPlan, driver: str) -> None:
+    def __init__(self, topology: Topology, cmd: Cmd) -> None:
+        super().__init__(
+            "signal",
+            topology.namespace("cmd"),
+            [sys.executable, "-m", "dhcp_cmd.cli", "signal", str(cmd.configuration)],
+            cmd.log.parent / "signal.log",
+        )
+
+
+class Maar(Daemon):
+    """One MAAR's `relay-maar`. `mode` is the CMD's."""
+
+    def __init__(self, topology: Topology, plan: MaarPlan, driver: str, mode: str = DIRECT) -> None:
         self.plan = plan
         directory = topology.directory / plan.name
         directory.mkdir()
@@ -233,6 +250,7 @@ class Maar(Daemon):
                 endpoint=format_address(plan.endpoint),
                 link_address=format_address(plan.link_address),
                 server=CMD.address,
+                cmds=f'cmds = ["{CMD.address}"]\n' if mode != DIRECT else "",
                 driver=driver,
                 directory=directory,
             )
@@ -266,11 +284,15 @@ class Maar(Daemon):
 
 
 class Daemons:
-    """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver."""
+    """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
+    `stock` as of Cmd."""
 
-    def __init__(self, topology: Topology, driver: str = "auto") -> None:
-        self.cmd = Cmd(topology)
-        self._maars = {plan: Maar(topology, plan, driver) for plan in MAAR_PLANS}
+    def __init__(
+        self, topology: Topology, driver: str = "auto", mode: str = DIRECT, *, stock: bool = True
+    ) -> None:
+        self.cmd = Cmd(topology, mode, stock=stock)
+        self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
+        self._maars = {plan: Maar(topology, plan, driver, mode) for plan in MAAR_PLANS}
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -294,7 +316,8 @@ class Daemons:
         self._undo.close()
 
     def __iter__(self) -> Iterator[Daemon]:
-        return iter((self.cmd, *self._maars.values()))
+        beside = () if self.signaller is None else (self.signaller,)
+        return iter((self.cmd, *beside, *self._maars.values()))
 
     @property
     def maars(self) -> Mapping[MaarPlan, Maar]:

@@ -104,6 +104,16 @@ def _relay_options(job: MainJob, seen: Step) -> None:
     expected = {
         (prefix, plan.endpoint) for plan in anchors(job, seen.plan) for prefix in job.prefixes[plan]
     }
+    if job.lab.mode == "locator":
+        # The anchors that are still expected tell the S-MAAR themselves.
+        told = [s.expected for s in suboptions if isinstance(s, dmm.Signalling)]
+        named = {endpoint for _, endpoint in previous}
+        job.checks.equal(
+            "Relay-reply: SIGNALLING says how many anchors are not named",
+            told,
+            [len(anchors(job, seen.plan)) - len(named)],
+        )
+        expected = {(prefix, endpoint) for prefix, endpoint in expected if endpoint in named}
     job.checks.equal(
         "Relay-reply: PREVIOUS_MAAR for each prefix anchored elsewhere, and no other",
         {(job.names.prefix(p), job.names.address(e)) for p, e in previous},
@@ -125,8 +135,9 @@ def _binding_updates(job: MainJob, seen: Step) -> None:
     updates = [m for m in seen.messages if isinstance(m.mobility, mh.BindingUpdate)]
     answers = [m for m in seen.messages if isinstance(m.mobility, mh.BindingAcknowledgement)]
     serving = seen.plan.name.upper()
+    sender = serving if job.lab.mode == "direct" else CMD_NAME
     expected = {
-        (serving, plan.name.upper()): _named(job.prefixes[plan], job.names)
+        (sender, plan.name.upper()): _named(job.prefixes[plan], job.names)
         for plan in anchors(job, seen.plan)
     }
     found = {
@@ -137,7 +148,7 @@ def _binding_updates(job: MainJob, seen: Step) -> None:
     count = len(expected)
     peers = " and ".join(receiver for _, receiver in expected)
     job.checks.that(
-        f"exactly {count} PBU, from {serving} to {peers}, naming what each anchors"
+        f"exactly {count} PBU, from {sender} to {peers}, naming what each anchors"
         if count
         else "no PBU: nothing is anchored elsewhere",
         found == expected and len(updates) == count,
@@ -145,10 +156,13 @@ def _binding_updates(job: MainJob, seen: Step) -> None:
     )
     pairs = {(m.receiver, m.sender, _sequence(m)): _status(m) for m in answers}
     wanted = {(m.sender, m.receiver, _sequence(m)): _ACCEPTED for m in updates}
+    if job.lab.mode == "locator":
+        wanted |= {(serving, m.receiver, _sequence(m)): _ACCEPTED for m in updates}
     if count:
+        copies = f", and a copy of each to {serving}" if job.lab.mode == "locator" else ""
         job.checks.that(
-            f"exactly {count} PBA, status 0, each for its PBU",
-            pairs == wanted and len(answers) == count,
+            f"exactly {count} PBA, status 0, each for its PBU{copies}",
+            pairs == wanted and len(answers) == len(wanted),
             [f"{m.sender}→{m.receiver} {', '.join(m.details)}" for m in answers],
         )
     generations = {

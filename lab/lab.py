@@ -9,21 +9,30 @@ from typing import Self
 
 from lab import kernel
 from lab.capture import Capture
-from lab.daemons import Daemons
+from lab.daemons import DIRECT, Daemons
 from lab.host import MobileNode
 from lab.signals import uninterrupted
 from lab.topology import MAAR_PLANS, MaarPlan, Topology
 
 
 class Lab:
-    """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver.
+    """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
+    `mode` and `stock` the CMD's (see `Cmd`).
 
     Raises LabError when something cannot be made or does not get ready.
     """
 
     def __init__(
-        self, prefix: str = "dmm", *, pcap: Path | None = None, driver: str = "auto"
+        self,
+        prefix: str = "dmm",
+        *,
+        pcap: Path | None = None,
+        driver: str = "auto",
+        mode: str = DIRECT,
+        stock: bool = True,
     ) -> None:
+        self.mode = mode
+        self._stock = stock
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
@@ -39,7 +48,9 @@ class Lab:
             undo.enter_context(self.topology)
             self.capture = undo.enter_context(Capture(self.topology, self._pcap))
             self.kernels = {plan: kernel.snapshot(self.topology, plan) for plan in MAAR_PLANS}
-            self.daemons = undo.enter_context(Daemons(self.topology, self._driver))
+            self.daemons = undo.enter_context(
+                Daemons(self.topology, self._driver, self.mode, stock=self._stock)
+            )
             self.mn = undo.enter_context(MobileNode(self.topology))
             self._undo = undo.pop_all()
         return self

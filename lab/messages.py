@@ -75,9 +75,9 @@ def _read(packet: Packet, names: Names) -> Message | None:
         if on_access_link or packet.link == CMD.node:
             return _dhcpv6(packet, names)
     elif packet.protocol == MOBILITY:
-        # Counted where it arrives: at the MAAR it is addressed to.
-        plan = next((plan for plan in MAAR_PLANS if plan.node == packet.link), None)
-        if plan is not None and packet.destination == plan.endpoint:
+        # Counted where it arrives: at the MAAR, or the CMD, that it is addressed to.
+        ends = {CMD.node: CMD.packed, **{plan.node: plan.endpoint for plan in MAAR_PLANS}}
+        if packet.destination == ends.get(packet.link):
             return _mobility(packet, names)
     elif packet.icmp_type in _ICMPV6_NAMES and on_access_link:
         # A MAAR is a listener of its own; the node's reports are what shows that it is there.
@@ -198,6 +198,10 @@ def _suboption_text(suboption: dmm.SubOption, names: Names) -> str:
             return f"DOMAIN {' '.join(names.address(endpoint) for endpoint in endpoints)}"
         case dmm.AnchorFailed(prefix=prefix):
             return f"ANCHOR_FAILED {names.prefix(prefix)}"
+        case dmm.Signalling(mode=mode, expected=expected):
+            known = {each.value: each.name.lower() for each in dmm.SignallingMode}
+            awaited = f", {expected} to come" if expected else ""
+            return f"SIGNALLING {known.get(mode, mode)}{awaited}"
     return type(suboption).__name__
 
 
