@@ -76,7 +76,7 @@ class Agent:
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
         self._domain = Domain(
-            settings.endpoint, settings.domain_refresh, self._relay.query, jitter, self._awaits
+            settings.endpoint, settings.domain_refresh, self._relay.query, jitter, self._cache.awaits_anchors
         )
         self._transactions = Transactions()
         self._visits = Visits(settings.endpoint, self._cache, self._counters)
@@ -105,7 +105,7 @@ class Agent:
         actions += cache.reconcile(found)
         self._domain.start(now)
         for session in cache:
-            self._wait_for_anchors(session, now)
+            self._unsolicited.wait_for_anchors(session, now)
         self._router.start(now)
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
@@ -239,23 +239,8 @@ class Agent:
         actions, session = self._visits.accept(identity, attachment, visit, suboptions, now)
         if session is None or session.signalled is None:
             return actions, session
-        confirmed = self._unsolicited.visited(session, now)
-        if confirmed != session:
-            actions += self._cache.change(confirmed, now)
-        self._wait_for_anchors(confirmed, now)
-        return actions, confirmed
-
-    def _awaits(self, identity: Identity) -> bool:
-        """Whether anchors of this node have still to be heard of."""
-        session = self._cache.get(identity)
-        if session is None or not session.here or session.signalled is None:
-            return False
-        return session.signalled.missing > 0
-
-    def _wait_for_anchors(self, session: Session, now: float) -> None:
-        # In mode proxy the CMD has named them all, and expects nothing of us.
-        if self._awaits(session.identity):
-            self._domain.wait_for(session.identity, session.generation, now)
+        more, session = self._unsolicited.visited(session, now)
+        return actions + more, session
 
     def _advertised(self, session: Session, now: float) -> list[Action]:
         """What the node is told of its prefixes, where they are others now."""
@@ -352,11 +337,9 @@ class Agent:
     def _unsolicited_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
     ) -> list[Action]:
-        session = self._unsolicited.received(source, answer, now)
-        if session is None or session == self._cache.get(session.identity):
-            return []
-        actions = self._cache.change(session, now)
-        self._wait_for_anchors(session, now)
+        actions, session = self._unsolicited.received(source, answer, now)
+        if session is None:
+            return actions
         return actions + self._cache.after(
             desired(session), partial(self._advertised, session), now
         )

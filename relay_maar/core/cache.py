@@ -86,6 +86,13 @@ class BindingCache:
         """Whether no node has a prefix that overlaps this one."""
         return not self._wanted.overlapped(prefix, POOLS)
 
+    def awaits_anchors(self, identity: Identity) -> bool:
+        """Whether the node is here and anchors of it have still to be heard of. (In mode proxy the CMD has named all.)"""
+        session = self._sessions.get(identity)
+        if session is None or not session.here or session.signalled is None:
+            return False
+        return session.signalled.missing > 0
+
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
         return self._wanted.refused(desired(session))

@@ -23,6 +23,7 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
 )
+from relay_maar.core.actions import Action
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
 from relay_maar.core.session import MAX_PREFIXES, Session, confirm, doubt
@@ -63,9 +64,36 @@ class Unsolicited:
         self._counters = counters
         self._early: OrderedDict[tuple[Identity, bytes], _Told] = OrderedDict()
 
-    def received(self, source: bytes, answer: BindingAcknowledgement, now: float) -> Session | None:
-        """A PBA from `source`. The session as it is to be from now on; None where nothing changes, and that is
-        counted."""
+    def received(
+        self, source: bytes, answer: BindingAcknowledgement, now: float
+    ) -> tuple[list[Action], Session | None]:
+        """A PBA from `source`. The session is None where it changes nothing, and that is counted."""
+        session = self._judged(source, answer, now)
+        if session is None or session == self._cache.get(session.identity):
+            return [], None
+        self.wait_for_anchors(session, now)
+        return self._cache.change(session, now), session
+
+    def visited(self, session: Session, now: float) -> tuple[list[Action], Session]:
+        """The node came here: what came before its VISIT counts now, and what is missing is waited for."""
+        confirmed = session
+        for key in [key for key in self._early if key[0] == session.identity]:
+            told = self._early.pop(key)
+            if told.generation == session.generation and now < told.at + EARLY:
+                confirmed = self._confirmed(confirmed, told, now)
+        actions = self._cache.change(confirmed, now) if confirmed != session else []
+        self.wait_for_anchors(confirmed, now)
+        return actions, confirmed
+
+    def wait_for_anchors(self, session: Session, now: float) -> None:
+        """Have the CMD asked if those that are missing stay so."""
+        if session.here and session.signalled is not None and session.signalled.missing:
+            self._domain.wait_for(session.identity, session.generation, now)
+
+    def _judged(
+        self, source: bytes, answer: BindingAcknowledgement, now: float
+    ) -> Session | None:
+        """The session as it is to be from now on."""
         is_cmd = source in self._settings.cmds
         if not (is_cmd or source in self._domain.peers):
             return self._passed_over("unmatched")
@@ -92,14 +120,6 @@ class Unsolicited:
             return self._passed_over("unmatched")  # it is for us to signal
         self._counters["pba.unsolicited"] += 1
         return self._confirmed(session, told, now)
-
-    def visited(self, session: Session, now: float) -> Session:
-        """The session with what came before its VISIT."""
-        for key in [key for key in self._early if key[0] == session.identity]:
-            told = self._early.pop(key)
-            if told.generation == session.generation and now < told.at + EARLY:
-                session = self._confirmed(session, told, now)
-        return session
 
     def _refused(self, session: Session | None, generation: int, status: int) -> Session | None:
         """An anchor does not serve what the CMD said that it does. What is the node's now, the CMD is asked."""
