@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from dhcp_cmd.commands import audit, db, maar, running, serve, signal
+from dhcp_cmd.commands import audit, db, maar, node, running, serve, signal
 from dhcp_cmd.commands.context import ENVIRONMENT, FAILURE, OPERATOR_MISTAKE, Chosen, Mistake
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.store.admin import AdminError
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(db.app, name="db")
 app.add_typer(maar.app, name="maar")
+app.add_typer(node.app, name="node")
 app.add_typer(audit.app, name="audit")
 app.command()(running.status)
 app.command()(running.reap)

@@ -10,7 +10,8 @@ from typing import Final, TypeAlias, TypeVar
 from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
 from dhcp_cmd.core.errors import Undecidable
-from dhcp_cmd.core.inquire import Inquiry, foresee, inquire, window_at
+from dhcp_cmd.core.inquire import Inquiry, foresee, inquire, inquire_registration, window_at
+from dhcp_cmd.core.link import link
 from dhcp_cmd.core.model import (
     MICROS,
     BindingRequest,
@@ -24,6 +25,7 @@ from dhcp_cmd.core.model import (
     Need,
     NodeId,
     PutSignal,
+    Registration,
     Settings,
     Snapshot,
 )
@@ -65,7 +67,9 @@ class Cmd:
         self.signalled: dict[tuple[NodeId, MaarId], None] = {}
         self._logged: set[str] = set()
 
-    def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
+    def handle(
+        self, requests: Sequence[BindingRequest | Registration], clock: Clock
+    ) -> list[Decision]:
         """Decide `requests` in order, each seeing what those before it did, and commit; one decision for each.
 
         `clock` is read after any wait for others who write about the same nodes: what is committed later is later. What
@@ -131,6 +135,23 @@ class Cmd:
 
         self._retried(once)
 
+    def link(self, first: Identity, second: Identity, now: Micros) -> bool:
+        """The operator says that both are one node's; whether that is news. Raises StoreError, `core.link.Unknown`."""
+
+        def once(_salt: int) -> bool:
+            with self.store.transaction() as transaction:
+                snapshot = transaction.read([Lookup((first, second))])
+                if self.settings.mode is not _DIRECT:
+                    transaction.signals(snapshot)
+                changes = link(first, second, snapshot, self.settings, now)
+                if changes:
+                    transaction.write(changes)
+                    transaction.commit()
+                    self._committed(changes)
+                return bool(changes)
+
+        return self._retried(once)
+
     def _committed(self, changes: Sequence[Change]) -> None:
         self.commits += 1
         if self.settings.mode is _DIRECT:
@@ -148,7 +169,7 @@ class Cmd:
         return work(MAX_TRIES - 1)
 
     def _transact(
-        self, requests: Sequence[BindingRequest], clock: Clock, salt: int
+        self, requests: Sequence[BindingRequest | Registration], clock: Clock, salt: int
     ) -> list[Decision]:
         with self.store.transaction() as transaction:
             domain = transaction.domain()
@@ -185,8 +206,12 @@ class Cmd:
                 self._committed(changes)
         return decisions
 
-    def _inquire(self, request: BindingRequest, domain: Domain, window: int) -> Inquiry | Decision:
+    def _inquire(
+        self, request: BindingRequest | Registration, domain: Domain, window: int
+    ) -> Inquiry | Decision:
         try:
+            if isinstance(request, Registration):
+                return inquire_registration(request, domain, window)
             return inquire(request, domain, self.settings, window)
         except Exception as error:
             return self._spoilt(error)

@@ -66,8 +66,7 @@ DIRECT = "direct"
 _MAAR_CONFIGURATION = """\
 name = "{plan.name}"
 endpoint = "{endpoint}"
-servers = ["{server}"]
-{cmds}core-interface = "{plan.core_interface}"
+{servers}core-interface = "{plan.core_interface}"
 driver = "{driver}"
 pools = ["{plan.link_pool}", "{plan.delegated_pool}"]
 state-directory = "{directory}/state"
@@ -234,10 +233,21 @@ class Signaller(Daemon):
 
 
 class Maar(Daemon):
-    """One MAAR's `relay-maar`. `mode` is the CMD's."""
+    """One MAAR's `relay-maar`. `mode` is the CMD's. `registers`: it speaks only PMIPv6."""
 
-    def __init__(self, topology: Topology, plan: MaarPlan, driver: str, mode: str = DIRECT) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        plan: MaarPlan,
+        driver: str,
+        mode: str = DIRECT,
+        *,
+        registers: bool = False,
+    ) -> None:
         self.plan = plan
+        self._registers = registers
+        lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
+        lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
         directory = topology.directory / plan.name
         directory.mkdir()
         for name in ("state", "run"):
@@ -249,8 +259,7 @@ class Maar(Daemon):
                 plan=plan,
                 endpoint=format_address(plan.endpoint),
                 link_address=format_address(plan.link_address),
-                server=CMD.address,
-                cmds=f'cmds = ["{CMD.address}"]\n' if mode != DIRECT else "",
+                servers="".join(f"{line}\n" for line in lines),
                 driver=driver,
                 directory=directory,
             )
@@ -270,7 +279,8 @@ class Maar(Daemon):
             raise netns.LabError(f"{self.name}: {problem}\n{self.tail()}") from None
 
     def wait_until_ready(self, *, peers: bool = True) -> None:
-        """Until it answers and, with `peers`, has learnt from the CMD which MAARs there are. Raises LabError."""
+        """Until it answers and, with `peers`, has learnt from the CMD which MAARs there are (one that registers nodes
+        learns that from its registrations). Raises LabError."""
 
         def ready() -> bool:
             self.check()
@@ -278,21 +288,33 @@ class Maar(Daemon):
                 status = ask(self._runtime, "status")
             except (NotRunning, OSError):
                 return False
-            return not peers or len(status["domain"]["peers"]) == len(MAAR_PLANS) - 1
+            return (
+                not peers
+                or self._registers
+                or len(status["domain"]["peers"]) == len(MAAR_PLANS) - 1
+            )
 
         netns.wait_for(ready, timeout=_PATIENCE, what=f"{self.name} to be ready", interval=0.05)
 
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd."""
+    `stock` as of Cmd, `registers` as of Maar."""
 
     def __init__(
-        self, topology: Topology, driver: str = "auto", mode: str = DIRECT, *, stock: bool = True
+        self,
+        topology: Topology,
+        driver: str = "auto",
+        mode: str = DIRECT,
+        *,
+        stock: bool = True,
+        registers: bool = False,
     ) -> None:
         self.cmd = Cmd(topology, mode, stock=stock)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
-        self._maars = {plan: Maar(topology, plan, driver, mode) for plan in MAAR_PLANS}
+        self._maars = {
+            plan: Maar(topology, plan, driver, mode, registers=registers) for plan in MAAR_PLANS
+        }
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:

@@ -56,11 +56,64 @@ class HostAddress:
         return format_address(self.address)
 
 
-class MobileNode:
-    """dhcpcd in the mobile node's namespace, between `with` and its end. Needs the program; see `missing`."""
+class SlaacNode:
+    """A mobile node without any client: its kernel makes its addresses (RFC 4862), and nobody tells it anything."""
 
     def __init__(self, topology: Topology) -> None:
         self._namespace = topology.namespace("mn")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def addresses(self) -> list[HostAddress]:
+        """The global addresses it has now, in the order of the MAARs that anchor them."""
+        rows = self._ip("-6", "addr", "show", "dev", MN_INTERFACE, "scope", "global")
+        found = [
+            HostAddress(
+                IPv6Address(entry["local"]).packed,
+                0 if entry.get("deprecated") else entry["preferred_life_time"],
+                entry["valid_life_time"],
+            )
+            for row in rows
+            for entry in row["addr_info"]
+            if "local" in entry and not entry.get("tentative")
+        ]
+        return sorted(found, key=lambda entry: entry.address)
+
+    def address_of(self, plan: MaarPlan) -> HostAddress | None:
+        """Its address that this MAAR anchors."""
+        return next((entry for entry in self.addresses() if entry.anchor == plan), None)
+
+    def is_at(self, plan: MaarPlan) -> bool:
+        """Whether it has a preferred address of this MAAR and all others are deprecated: it knows where it is."""
+        addresses = self.addresses()
+        return any(entry.anchor == plan for entry in addresses) and all(
+            (entry.preferred > 0) == (entry.anchor == plan) for entry in addresses
+        )
+
+    def default_routers(self) -> list[str]:
+        """The next hops of its default routes."""
+        rows = self._ip("-6", "route", "show", "default")
+        hops = [hop for row in rows for hop in row.get("nexthops", [row])]
+        return sorted({str(hop["gateway"]) for hop in hops if "gateway" in hop})
+
+    def _ip(self, *arguments: str) -> list[dict[str, Any]]:
+        return netns.ip_json(*arguments, namespace=self._namespace)
+
+
+class MobileNode(SlaacNode):
+    """dhcpcd in the mobile node's namespace, between `with` and its end. Needs the program; see `missing`."""
+
+    def __init__(self, topology: Topology) -> None:
+        super().__init__(topology)
         self._log = topology.directory / "dhcpcd.log"
         self._configuration = topology.directory / "dhcpcd.conf"
         self._process: subprocess.Popen[bytes] | None = None
@@ -106,38 +159,3 @@ class MobileNode:
     def log(self) -> Path:
         """What dhcpcd said."""
         return self._log
-
-    def addresses(self) -> list[HostAddress]:
-        """The global addresses it has now, in the order of the MAARs that anchor them."""
-        rows = self._ip("-6", "addr", "show", "dev", MN_INTERFACE, "scope", "global")
-        found = [
-            HostAddress(
-                IPv6Address(entry["local"]).packed,
-                0 if entry.get("deprecated") else entry["preferred_life_time"],
-                entry["valid_life_time"],
-            )
-            for row in rows
-            for entry in row["addr_info"]
-            if "local" in entry and not entry.get("tentative")
-        ]
-        return sorted(found, key=lambda entry: entry.address)
-
-    def address_of(self, plan: MaarPlan) -> HostAddress | None:
-        """Its address that this MAAR anchors."""
-        return next((entry for entry in self.addresses() if entry.anchor == plan), None)
-
-    def is_at(self, plan: MaarPlan) -> bool:
-        """Whether it has a preferred address of this MAAR and all others are deprecated: DHCPv6 has done its part."""
-        addresses = self.addresses()
-        return any(entry.anchor == plan for entry in addresses) and all(
-            (entry.preferred > 0) == (entry.anchor == plan) for entry in addresses
-        )
-
-    def default_routers(self) -> list[str]:
-        """The next hops of its default routes."""
-        rows = self._ip("-6", "route", "show", "default")
-        hops = [hop for row in rows for hop in row.get("nexthops", [row])]
-        return sorted({str(hop["gateway"]) for hop in hops if "gateway" in hop})
-
-    def _ip(self, *arguments: str) -> list[dict[str, Any]]:
-        return netns.ip_json(*arguments, namespace=self._namespace)

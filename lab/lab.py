@@ -10,14 +10,14 @@ from typing import Self
 from lab import kernel
 from lab.capture import Capture
 from lab.daemons import DIRECT, Daemons
-from lab.host import MobileNode
+from lab.host import MobileNode, SlaacNode
 from lab.signals import uninterrupted
 from lab.topology import MAAR_PLANS, MaarPlan, Topology
 
 
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
-    `mode` and `stock` the CMD's (see `Cmd`).
+    `mode` and `stock` the CMD's (see `Cmd`). With `registers` the MAARs speak only PMIPv6, and the node has no client.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -30,8 +30,10 @@ class Lab:
         driver: str = "auto",
         mode: str = DIRECT,
         stock: bool = True,
+        registers: bool = False,
     ) -> None:
         self.mode = mode
+        self._registers = registers
         self._stock = stock
         self.topology = Topology(prefix)
         self._pcap = pcap
@@ -39,7 +41,9 @@ class Lab:
         self._undo = ExitStack()
         self.capture: Capture
         self.daemons: Daemons
+        self.node: SlaacNode
         self.mn: MobileNode
+        """The same with its client, unless the MAARs register nodes."""
         self.kernels: dict[MaarPlan, str] = {}
         """What each MAAR's kernel held before its `relay-maar` was started (see `kernel.snapshot`)."""
 
@@ -49,9 +53,18 @@ class Lab:
             self.capture = undo.enter_context(Capture(self.topology, self._pcap))
             self.kernels = {plan: kernel.snapshot(self.topology, plan) for plan in MAAR_PLANS}
             self.daemons = undo.enter_context(
-                Daemons(self.topology, self._driver, self.mode, stock=self._stock)
+                Daemons(
+                    self.topology,
+                    self._driver,
+                    self.mode,
+                    stock=self._stock,
+                    registers=self._registers,
+                )
             )
-            self.mn = undo.enter_context(MobileNode(self.topology))
+            if self._registers:
+                self.node = undo.enter_context(SlaacNode(self.topology))
+            else:
+                self.node = self.mn = undo.enter_context(MobileNode(self.topology))
             self._undo = undo.pop_all()
         return self
 

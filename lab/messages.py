@@ -250,5 +250,5 @@ def named_prefixes(message: mh.BindingUpdate | mh.BindingAcknowledgement) -> lis
     return [
         option.prefix
         for option in message.options
-        if isinstance(option, mh.HomeNetworkPrefix | mh.DelegatedPrefix)
+        if isinstance(option, mh.HomeNetworkPrefix | mh.DelegatedPrefix) and option.prefix.length
     ]

@@ -24,6 +24,7 @@ from pydantic import (
 
 from dmm_wire.address import Prefix, format_address, parse_address
 from dmm_wire.duid import named_duid
+from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
 from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
@@ -158,7 +159,8 @@ class Config(_Table):
     ]
     endpoint: Unicast
     core_interface: Interface
-    servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(_not_empty)]
+    signalling: Literal["dhcp", "pmip"] = "dhcp"
+    servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(_not_empty)] = ()
     cmds: Annotated[tuple[Unicast, ...], Field(strict=False)] = ()
     pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(_not_empty)]
     access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(_not_empty)]
@@ -170,6 +172,7 @@ class Config(_Table):
     runtime_directory: str = "/run/relay-maar"
     route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
     table_base: Annotated[int, Field(ge=256, le=32_761)] = 21300
+    registration_lifetime: Annotated[int, Field(ge=60, le=LIFETIME_INFINITY - LIFETIME_UNIT)] = 3600
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     router_advertisements: RouterTable = RouterTable()
@@ -184,6 +187,12 @@ class Config(_Table):
             for other in self.pools[:index]:
                 if pool.contains(other) or other.contains(pool):
                     raise ValueError(f"pools: {pool} overlaps {other}")
+        if self.signalling == "dhcp" and not self.servers:
+            raise ValueError('servers: at least one is needed, or signalling = "pmip"')
+        if self.signalling == "pmip" and self.servers:
+            raise ValueError('servers: with signalling = "pmip" no DHCPv6 is relayed')
+        if self.signalling == "pmip" and not self.cmds:
+            raise ValueError('cmds: at least one is needed with signalling = "pmip"')
         if self.endpoint in self.cmds:
             raise ValueError(f"cmds: {format_address(self.endpoint)} is this MAAR's endpoint")
         seen: set[str] = set()
@@ -232,11 +241,14 @@ class Config(_Table):
             cmds=self.cmds,
             enterprise=self.enterprise_number,
             access_technology=self.access_technology,
+            registers=self.signalling == "pmip",
+            registration_lifetime=self.registration_lifetime,
             domain_refresh=self.domain_refresh,
             router=RouterSettings(
                 min_interval=self.router_advertisements.min_interval,
                 max_interval=self.router_advertisements.max_interval,
                 router_lifetime=self.router_advertisements.router_lifetime,
+                autonomous=self.signalling == "pmip",
             ),
         )
 

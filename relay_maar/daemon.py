@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dmm_wire.mobility import encode as encode_mobility
+from dmm_wire.timestamp import from_micros
 from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
@@ -52,6 +53,11 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 def now() -> float:
     """Seconds that never jump and count while the machine sleeps: lifetimes do."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def timestamp(_: float) -> int:
+    """The time of day as PMIPv6 has it (RFC 5213 section 8.8)."""
+    return from_micros(time.time_ns() // 1000)
 
 
 class Daemon:
@@ -98,7 +104,7 @@ class Daemon:
                 {device.interface: device.link_layer for device in devices},
                 host.advertised_mtus(self._config),
             )
-            self._agent = Agent(settings, jitter=random.random)
+            self._agent = Agent(settings, jitter=random.random, clock=timestamp)
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
@@ -264,6 +270,10 @@ class Daemon:
             case act.SendRouterAdvertisement(interface, destination, data):
                 self._send(
                     "ra", lambda: self._links.access(interface).router.send(destination, data)
+                )
+            case act.SendNeighborSolicitation(interface, destination, data):
+                self._send(
+                    "ns", lambda: self._links.access(interface).router.send(destination, data)
                 )
             case act.Log(level, line):
                 log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)

@@ -78,17 +78,20 @@ def allocate(
     )
     if found is None:
         return None
-    pool, prefix = found
+    return _assign(draft, node, *found, iaid)
+
+
+def _assign(draft: Draft, node: Node, pool: Pool, prefix: Prefix, iaid: int | None) -> Binding:
     now = draft.now
     valid_until = until(now, pool.valid)
     preferred_until = min(until(now, pool.preferred), valid_until)
     return draft.assign(
         Binding(
             prefix,
-            kind,
+            pool.kind,
             node.id,
             iaid,
-            maar.id,
+            pool.maar,
             pool.id,
             _ACTIVE,
             now,
@@ -96,6 +99,21 @@ def allocate(
             valid_until,
         )
     )
+
+
+def take(draft: Draft, node: Node, maar: Maar, prefix: Prefix) -> Binding | None:
+    """Assign this very LINK prefix, which the MAAR chose out of its own pools; None where that may not be."""
+    if maar.state is not _MAAR_ACTIVE:
+        return None
+    for pool in draft.domain.pools_of(maar.id, _LINK):
+        if pool.slot(prefix) is None:
+            continue
+        own = draft.bindings.get(prefix.address)
+        if own is not None:
+            may = own.pool == pool.id and _revivable(own, maar, _LINK, None)
+            return revive(draft, own, pool) if may else None
+        return _assign(draft, node, pool, prefix, None) if _is_free(draft, prefix) else None
+    return None
 
 
 def _revive(
@@ -140,6 +158,7 @@ def revive(draft: Draft, binding: Binding, pool: Pool) -> Binding:
             hold_until=None,
             ended_at=None,
             reusable_at=max(quarantined) if binding.kind is _LINK and quarantined else None,
+            autoconf=False,
         )
     )
 

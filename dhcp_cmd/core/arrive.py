@@ -105,6 +105,8 @@ def _adopt(draft: Draft, claim: Claim, finding: Finding, salt: int) -> Node:
     if finding.other is not None:
         node = draft.absorb(finding.other)
     link_layer = claim.link_layer or node.link_layer
+    if claim.vouched and node.link_layer is not None:
+        link_layer = node.link_layer  # where it speaks for itself, it does so from there
     if finding.learn or link_layer != node.link_layer:
         identities = known_by(*node.identities, *finding.learn)
         node = draft.node = node._replace(identities=identities, link_layer=link_layer)

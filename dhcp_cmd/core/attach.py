@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dhcp_cmd.core.draft import Draft
-from dhcp_cmd.core.lifetime import end_of
+from dhcp_cmd.core.lifetime import end_of, until
 from dhcp_cmd.core.model import MICROS, Event, EventType, Kind, Maar, MaarId, Micros, Node, State
 from dmm_wire.timestamp import from_micros
 
@@ -69,12 +69,36 @@ def attach(draft: Draft, node: Node, maar: Maar) -> Node:
             heard_before=node.heard,
         )
     node = draft.node = node._replace(heard=draft.message)
-    _sort_out(draft, maar)
-    _limit_anchors(draft, maar)
+    sort_out(draft, maar)
     return node
 
 
-def _sort_out(draft: Draft, maar: Maar) -> None:
+def condemn(draft: Draft, at: Micros) -> None:
+    """Let all that the node has end then, unless it is seen before (RFC 5213 section 5.3.5)."""
+    for binding in draft.live():
+        if binding.hold_until is None or binding.hold_until > at:
+            draft.put(binding._replace(hold_until=at))
+
+
+def _reprieve(draft: Draft) -> None:
+    """It is back. What is active is held only after `condemn`; what is anchored away was, too."""
+    live = draft.live()
+    if not any(b.state is _ACTIVE and b.hold_until is not None for b in live):
+        return
+    again = until(draft.now, draft.settings.anchor_hold)
+    for binding in live:
+        hold = None if binding.state is _ACTIVE else again
+        draft.put(binding._replace(hold_until=hold))
+
+
+def sort_out(draft: Draft, maar: Maar) -> None:
+    """Bring the node's bindings in order for a visit to `maar`."""
+    _reprieve(draft)
+    _place(draft, maar)
+    _limit_anchors(draft, maar)
+
+
+def _place(draft: Draft, maar: Maar) -> None:
     """What is anchored here is local, everything else is anchored away: but for a LINK prefix without an address in
     use, which nothing needs a tunnel for.
     """

@@ -23,6 +23,7 @@ from dhcp_cmd.core.model import (
     Snapshot,
 )
 from dhcp_cmd.core.place import Place
+from dhcp_cmd.core.register import CAUSE, register
 from dhcp_cmd.core.relay_options import fits, hold, peers, signalling, status, visit_options
 from dhcp_cmd.core.reply import reply
 from dmm_wire import dmm
@@ -49,6 +50,12 @@ def decide(
 
     A Need comes back when something must be read first: add it to the snapshot and ask again.
     """
+    if inquiry.registration is not None:
+        draft = Draft(inquiry, snapshot, settings, now, CAUSE)
+        try:
+            return register(draft, inquiry.registration, salt)
+        except Missing as missing:
+            return missing.need
     request, place = inquiry.request, inquiry.place
     if request.server_id is not None and request.server_id != settings.server_duid:
         return Decision(None, None, (), (), "other-server")

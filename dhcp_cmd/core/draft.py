@@ -131,6 +131,7 @@ class Draft:
         node = self.node = node._replace(
             identities=node.identities + other.identities,
             generation=max(node.generation, other.generation),
+            registered=max(node.registered or 0, other.registered or 0) or None,
         )
         self._merged.append(other)
         for address, binding in sorted(self.snapshot.bindings.get(other.id, {}).items()):
@@ -201,8 +202,8 @@ class Draft:
         ]
 
     def is_in_use(self, link: Binding) -> bool:
-        """Whether a LINK prefix has an address that has not ended."""
-        return any(address.state is not _ENDED for address in self.within(link))
+        """Whether a LINK prefix has an address that has not ended, or may have some that we know nothing of."""
+        return link.autoconf or any(address.state is not _ENDED for address in self.within(link))
 
     def pool_of(self, binding: Binding) -> Pool | None:
         """The pool whose lifetimes the binding has; None when it is gone from the domain."""

@@ -34,15 +34,19 @@ _BY_SIZE: Mapping[int, int] = {6: IdentitySubtype.EUI48, 8: IdentitySubtype.EUI6
 
 
 class Claim(NamedTuple):
-    """What a message shows of a node: a `name` (its DUID, or what a MAAR knows it by) and a link-layer address."""
+    """What a message shows of a node: a `name` (its DUID, or what a MAAR knows it by) and a link-layer address.
+
+    `vouched`: it is a MAAR that says so in PMIPv6, having identified the node itself, and not the node.
+    """
 
     name: Identity | None
     link_layer: Identity | None
+    vouched: bool = False
 
     @property
     def identities(self) -> tuple[Identity, ...]:
         """Both, as far as there are."""
-        name, link_layer = self
+        name, link_layer, _ = self
         if name is None:
             return () if link_layer is None else (link_layer,)
         return (name,) if link_layer is None else (name, link_layer)
@@ -66,9 +70,16 @@ def claim_of(request: BindingRequest, place: Place) -> Claim:
     asked = place.first(dmm.MobileNode)
     if asked is None:
         return Claim(None, link_layer)
-    if asked.identity.subtype in _LINK_LAYER:
-        return Claim(None, link_layer or asked.identity)
-    return Claim(asked.identity, link_layer)
+    address = None if link_layer is None else link_layer.value
+    return registered_claim(asked.identity, address, vouched=False)
+
+
+def registered_claim(name: Identity, address: bytes | None, *, vouched: bool = True) -> Claim:
+    """The claim of a Proxy Binding Update: its Mobile Node Identifier, and the link-layer address of its option."""
+    link_layer = None if address is None else link_layer_identity(address)
+    if name.subtype in _LINK_LAYER:
+        return Claim(None, link_layer or name, vouched)
+    return Claim(name, link_layer, vouched)
 
 
 def link_layer_identity(address: bytes) -> Identity | None:
@@ -143,7 +154,9 @@ def _is_another_machine(claim: Claim, named: Node, to: MaarId | None) -> bool:
     if named.link_layer is None:
         return False
     if claim.link_layer is None:
-        return to not in (None, named.serving)
+        return not claim.vouched and to not in (None, named.serving)
+    if claim.vouched and claim.link_layer in named.identities:
+        return False  # the operator said so (`dhcp-cmd node link`), or an earlier message did
     return claim.link_layer != named.link_layer
 
 

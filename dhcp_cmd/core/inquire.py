@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from dhcp_cmd.core.identity import Claim, claim_of
+from dhcp_cmd.core.identity import Claim, claim_of, registered_claim
 from dhcp_cmd.core.model import (
     BindingRequest,
     Domain,
     IaRequest,
     Kind,
+    LeaseHint,
     Lookup,
     Maar,
     MaarState,
@@ -20,6 +21,7 @@ from dhcp_cmd.core.model import (
     NodeId,
     Pool,
     PoolId,
+    Registration,
     Settings,
     Snapshot,
 )
@@ -42,6 +44,9 @@ WINDOW_TIME: Micros = 100_000
 LANES = 64
 """Windows in use at the same time, one for each CMD: those that drew the same lane only meet a little more often."""
 
+REGISTRATION: Final = 0
+"""The type of what is no DHCPv6 message (RFC 9915 section 7.3: reserved)."""
+
 _LEASING = frozenset(
     map(int, (MessageType.SOLICIT, MessageType.REQUEST, MessageType.RENEW, MessageType.REBIND))
 )
@@ -59,6 +64,7 @@ class Inquiry(NamedTuple):
     lookup: Lookup
     units: dict[tuple[PoolId, int | None], tuple[Prefix, ...]]
     window: int
+    registration: Registration | None = None
 
 
 def window_at(now: Micros, lane: int) -> int:
@@ -78,13 +84,41 @@ def inquire(
     if place.maar is None:
         return Inquiry(request, place, Claim(None, None), Lookup(), {}, window)
     claim = claim_of(request, place)
+    return _looked_up(request, place, place.maar, claim, _assigning(request, place), domain, window)
+
+
+def inquire_registration(registration: Registration, domain: Domain, window: int = 0) -> Inquiry:
+    """As `inquire`, for what a MAAR registers."""
+    transaction_id = b"\0" + registration.sequence.to_bytes(2, "big")
+    request = BindingRequest(
+        REGISTRATION, transaction_id, None, None, False, (), (), registration.source
+    )
+    maar = domain.maar_at(registration.source)
+    if maar is None or registration.identity is None or registration.fault is not None:
+        place = NOWHERE if maar is None else Place(maar, 0)
+        return Inquiry(request, place, Claim(None, None), Lookup(), {}, window, registration)
+    claim = registered_claim(registration.identity, registration.link_layer)
+    named = IaRequest(0, False, tuple(LeaseHint(each, 0, 0) for each in registration.prefixes))
+    found = _looked_up(request, Place(maar, 0), maar, claim, [(None, (named,))], domain, window)
+    return found._replace(registration=registration)
+
+
+def _looked_up(
+    request: BindingRequest,
+    place: Place,
+    maar: Maar,
+    claim: Claim,
+    assigning: Iterable[tuple[IaRequest | None, Sequence[IaRequest]]],
+    domain: Domain,
+    window: int,
+) -> Inquiry:
     identities = claim.identities
-    if not identities or place.maar.state is not _ACTIVE:
+    if not identities or maar.state is not _ACTIVE:
         return Inquiry(request, place, claim, Lookup(identities), {}, window)
     units: dict[tuple[PoolId, int | None], tuple[Prefix, ...]] = {}
     candidates: dict[bytes, None] = {}  # in order, each once
-    for ia, naming in _assigning(request, place):
-        pools = pools_for(domain, place.maar, ia)
+    for ia, naming in assigning:
+        pools = pools_for(domain, maar, ia)
         named = [hint.prefix for each in naming for hint in each.hints]
         if named:
             for _, unit in wanted_units(pools, named):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from dhcp_cmd.core.model import MICROS, Binding, Kind, Micros, Settings, State
 from dmm_wire.dhcpv6.codes import INFINITY
+
+_DEPRECATED: Final = State.DEPRECATED
 
 NEVER: Micros = 253_402_300_799 * MICROS
 """The end of an infinite lifetime: the last second that every engine's timestamps can hold (the year 9999)."""
@@ -37,5 +41,5 @@ def ended_binding(binding: Binding, at: Micros, settings: Settings) -> Binding:
 def end_of(binding: Binding) -> tuple[Micros, str]:
     """When a live binding ends by itself, and of what."""
     if binding.hold_until is not None and binding.hold_until <= binding.valid_until:
-        return binding.hold_until, "anchor-hold"
+        return binding.hold_until, "anchor-hold" if binding.state is _DEPRECATED else "deregistered"
     return binding.valid_until, "valid-lifetime"

@@ -126,6 +126,7 @@ class Domain:
     _pools: Mapping[tuple[MaarId, Kind], tuple[Pool, ...]] = field(
         init=False, compare=False, repr=False
     )
+    _endpoints: Mapping[bytes, Maar] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         found: dict[int, dict[int, Link]] = {}
@@ -138,6 +139,12 @@ class Domain:
             for kind in (Kind.LINK, Kind.DELEGATED):
                 by_kind[maar, kind] = tuple(pool for pool in pools if pool.kind is kind)
         object.__setattr__(self, "_pools", by_kind)
+        endpoints = {maar.endpoint: maar for maar in self.maars.values()}
+        object.__setattr__(self, "_endpoints", endpoints)
+
+    def maar_at(self, endpoint: bytes) -> Maar | None:
+        """The MAAR that has this endpoint."""
+        return self._endpoints.get(endpoint)
 
     def pools_of(self, maar: MaarId, kind: Kind) -> tuple[Pool, ...]:
         """The MAAR's pools of that kind, LINK or DELEGATED."""
@@ -166,6 +173,7 @@ class Node(NamedTuple):
     `link_layer` is the link-layer address of its last message that showed one: while the node holds anything, nobody
     speaks for it from another. `heard` is the last message of this visit (its type and transaction id), `heard_before`
     that of the visit before: a repeat of it comes late. `conflict_at` is when a conflict about it was last recorded.
+    `registered` is the timestamp of the last Proxy Binding Update that was accepted for it (RFC 5213 section 5.5).
     """
 
     id: NodeId
@@ -179,6 +187,7 @@ class Node(NamedTuple):
     heard: bytes | None = None
     heard_before: bytes | None = None
     conflict_at: Micros | None = None
+    registered: int | None = None
 
 
 class State(StrEnum):
@@ -196,9 +205,11 @@ class Binding(NamedTuple):
     """One prefix (or IA_NA address) of one node. The key is the first address of `prefix`.
 
     `iaid` is None for Kind.LINK, `pool` for Kind.ADDRESS. `valid_until` is the latest end ever
-    promised to a client or a MAAR; `hold_until` caps it while the prefix is anchored away (`anchor-hold`).
+    promised to a client or a MAAR; `hold_until` caps it while the prefix is anchored away (`anchor-hold`), and where
+    its node was de-registered a moment ago.
     An ended binding with `preferred_until` 0 was declined. A LINK prefix that has not ended has a `reusable_at`
-    where one of its addresses is in quarantine until then.
+    where one of its addresses is in quarantine until then. `autoconf` marks a LINK prefix that a MAAR registered by
+    PMIPv6: the node makes its own addresses out of it, so it is in use though no address has a row.
     """
 
     prefix: Prefix
@@ -214,6 +225,7 @@ class Binding(NamedTuple):
     hold_until: Micros | None = None
     ended_at: Micros | None = None
     reusable_at: Micros | None = None
+    autoconf: bool = False
 
 
 class EventType(StrEnum):
@@ -236,7 +248,7 @@ class EventType(StrEnum):
 
 
 class Event(NamedTuple):
-    """One history row. `cause` says which message or actor: "solicit", "rebind", "query", "reaper", "max-anchors"..."""
+    """One history row. `cause` says which message or actor: "solicit", "rebind", "pbu", "reaper", "max-anchors"..."""
 
     at: Micros
     recorded_at: Micros
@@ -310,6 +322,29 @@ class BindingRequest(NamedTuple):
     source: bytes
     link: bytes = UNSPECIFIED
     """An address of the link where it was heard, for a message that came directly."""
+
+
+class Registration(NamedTuple):
+    """A Proxy Binding Update without Serving MAAR option, as the CMD sees it: a MAAR registers a node (RFC 8885 section
+    3.1).
+
+    `source` is the MAAR's endpoint, `link_layer` the node's address as in its option. `timestamp` has the format of RFC
+    5213 section 8.8, `lifetime` is seconds (0: de-registration), `handoff` the Handoff Indicator. `prefixes` are the
+    home network prefixes that are named, none for all-zero; `delegated` those of RFC 7148. `arrived` is when it came.
+    `fault` is the status for what it lacks.
+    """
+
+    source: bytes
+    sequence: int
+    identity: Identity | None
+    link_layer: bytes | None
+    timestamp: int
+    lifetime: int
+    handoff: int
+    prefixes: tuple[Prefix, ...]
+    delegated: tuple[Prefix, ...]
+    arrived: Micros
+    fault: int | None = None
 
 
 # --- What the store reads for a batch, and what a decision asks back ---
@@ -426,10 +461,19 @@ class Hold(NamedTuple):
     until: Micros
 
 
+class Registered(NamedTuple):
+    """What becomes of a Registration: the status of its PBA (RFC 5213 section 8.9), and the CMD's clock where that is
+    to be told (sections 5.5, 8 and 9)."""
+
+    status: int
+    clock: int | None = None
+
+
 class Decision(NamedTuple):
     """What is to be written, then said. `reply` None: the message is not answered. `level` is the index in
     `BindingRequest.relays` of the MAAR's relay level, where the sub-options `relay` go (None: no MAAR).
     `outcome` is a short slug for the counters: "reply", "advertise", "unknown-maar", "identity-conflict"...
+    `registered` is the answer to a Registration, whose PBA says what `relay` does.
     """
 
     reply: ClientReply | None
@@ -438,6 +482,7 @@ class Decision(NamedTuple):
     changes: tuple[Change, ...]
     outcome: str
     hold: Hold | None = None
+    registered: Registered | None = None
 
 
 # --- How the operator wants it ---
@@ -471,6 +516,12 @@ class Settings:
     """Who tells the P-MAARs where a node is: in DIRECT its S-MAAR, else this CMD."""
     relay_timeout: int = 200
     """Milliseconds for which an answer waits for acknowledgements (mode RELAY)."""
+    timestamp_window: int = 300
+    """Milliseconds by which the clock of a MAAR that registers nodes may differ from ours (RFC 5213 section 9.1,
+    TimestampValidityWindow)."""
+    delete_delay: int = 10_000
+    """Milliseconds for which a node that was de-registered may come back (RFC 5213 section 9.1,
+    MinDelayBeforeBCEDelete)."""
     trusted_relays: tuple[Prefix, ...] = ()
     """Where relays between the MAARs and the CMD send from: what such a relay says of who sent to it is believed."""
     anchor_hold: int = 86_400

@@ -104,6 +104,8 @@ flap_limit = _integer("flap-limit", 1, 1000)
 max_ias = _integer("max-ias", 1, 32)
 relay_timeout = _integer("relay-timeout", 1, 5000)
 pacing = _integer("pacing", 1, 1_000_000)
+timestamp_window = _integer("timestamp-window", 1, 86_400_000)
+delete_delay = _integer("delete-delay", 0, 3_600_000)
 node_retention = _seconds("node-retention", 0, 10 * _YEAR)
 conflict_policy = _choice("conflict-policy", ConflictPolicy)
 confirm_policy = _choice("confirm-policy", ConfirmPolicy)
@@ -127,6 +129,8 @@ _SETTINGS = (
     "max_ias",
     "mode",
     "relay_timeout",
+    "timestamp_window",
+    "delete_delay",
     "reuse_margin",
     "quarantine",
     "node_retention",

@@ -9,9 +9,12 @@ import selectors
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 
+from dhcp_cmd.core.model import Micros
 from dhcp_cmd.plugin import config, counters
 from dhcp_cmd.plugin.config import ConfigError
+from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.signaller import Signaller
 from dhcp_cmd.pmip.sockets import MobilitySocket
 from dhcp_cmd.server.notify import notify
@@ -53,10 +56,12 @@ class Daemon:
             pmip,
             mode,
             refused=cmd.anchor_refused,
-            clock=lambda: time.time_ns() // 1000,
+            clock=_now,
             monotonic=time.monotonic,
             sequence=secrets.randbelow(1 << 16),
+            registers=self._register,
         )
+        self._front = Front(cmd, pmip.endpoint, self._signaller.outcomes)
 
     def run(self) -> None:
         """Send until SIGTERM or SIGINT."""
@@ -81,6 +86,14 @@ class Daemon:
         self._tell_outage()
         self._count(self._signaller.outcomes)
 
+    def _register(self, asked: Sequence[Asked]) -> None:
+        signalled = self._front.cmd.signalled
+        for source, reply in self._front.replies(asked, _now(), _now):
+            if not isinstance(reply, Late):  # nothing waits but in mode relay
+                self._signaller.emit(source, reply, "pba-sent")
+        self._signaller.put(signalled)
+        signalled.clear()
+
     def _tell_outage(self) -> None:
         """An outage of the database, once when it begins and once when it is over."""
         failure = self._signaller.failure
@@ -103,3 +116,7 @@ class Daemon:
         self._watch.close()
         self._socket.close()
         self._store.close()
+
+
+def _now() -> Micros:
+    return time.time_ns() // 1000

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from dhcp_cmd.core.model import Domain, MaarId, Micros
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.pmip.compose import compose
+from dhcp_cmd.pmip.front import Asked
 from dhcp_cmd.pmip.outbox import Key, Outbox, Outcome, Sent
 from dhcp_cmd.pmip.settings import PmipSettings
 from dhcp_cmd.store.outbox import Owed
@@ -40,6 +41,9 @@ KEEP_INTERVAL: Final = 3.0
 """Seconds between two times that this sender says what it still sends."""
 PATIENCE: Final = 1.0
 """Seconds until what the database did not do is tried again."""
+
+MOST_ASKED: Final = 128
+"""PBUs answered from one transaction."""
 
 _REFUSED: Final = Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
 _LOOK, _KEEP, _FINISH = "look", "keep", "finish"
@@ -93,8 +97,9 @@ class Signaller:
     """Sends what is owed, until it is acknowledged.
 
     `heard` is told of each acknowledgement of where a node is, and says whether an answer to the S-MAAR waited for it;
-    if not, in mode RELAY, the S-MAAR is told by a PBA. `clock` is in microseconds since the epoch, `monotonic` in
-    seconds. `outcomes` counts what became of messages; whoever reads it may clear it.
+    if not, in mode RELAY, the S-MAAR is told by a PBA. `registers` takes the PBUs that have come. `clock` is in
+    microseconds since the epoch, `monotonic` in seconds. `outcomes` counts what became of messages; whoever reads it
+    may clear it.
     """
 
     def __init__(
@@ -109,10 +114,12 @@ class Signaller:
         monotonic: Callable[[], float],
         sequence: int = 0,
         heard: Callable[[Key], bool] = lambda key: False,
+        registers: Callable[[Sequence[Asked]], None] = lambda asked: None,
     ) -> None:
         self.signals = signals
         self.refused = refused
         self.heard = heard
+        self.registers = registers
         self.outcomes: Counter[str] = Counter()
         self.failure: StoreError | None = None
         """Why the database did not do it the last time; None: it did."""
@@ -229,9 +236,14 @@ class Signaller:
         self, peer: bytes, message: BindingUpdate | BindingAcknowledgement, outcome: str
     ) -> None:
         try:
-            self._wire.send(peer, encode(message, self._endpoint, peer))
+            self.emit(peer, encode(message, self._endpoint, peer), outcome)
         except WireError as error:
             self.outcomes[f"{outcome}-{error.reason}"] += 1
+
+    def emit(self, peer: bytes, octets: bytes, outcome: str) -> None:
+        """Send a Mobility Header, and count that as `outcome`."""
+        try:
+            self._wire.send(peer, octets)
         except OSError:
             self.outcomes[f"{outcome}-error"] += 1  # as if it were lost: it will be sent again
         else:
@@ -246,20 +258,26 @@ class Signaller:
 
     def receive(self) -> None:
         """Take in what has arrived."""
+        asked: list[Asked] = []
         for source, data in self._wire.receive():
             try:
                 message = decode(data, source, self._endpoint)
             except WireError as error:
                 self.outcomes[f"mobility-{error.reason}"] += 1
                 continue
-            if isinstance(message, BindingUpdate) or not is_routable(source):
-                self.outcomes["mobility-unexpected"] += 1
+            if not is_routable(source):
+                self.outcomes["mobility-source"] += 1
+                continue
+            if isinstance(message, BindingUpdate):
+                asked.append(Asked(source, message))
                 continue
             outcome = self._outbox.answered(source, message, self._time())
             if outcome is None:
                 self.outcomes["pba-unmatched"] += 1
             else:
                 self._answered(outcome)
+        for batch in range(0, len(asked), MOST_ASKED):
+            self.registers(asked[batch : batch + MOST_ASKED])
         self.work()
 
     def _answered(self, outcome: Outcome) -> None:

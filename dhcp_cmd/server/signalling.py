@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import TypeAlias
 
-from dhcp_cmd.core.model import Micros
+from dhcp_cmd.core.model import Hold, Micros
+from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.holding import Holding, Released
 from dhcp_cmd.pmip.outbox import Key
 from dhcp_cmd.pmip.settings import PmipSettings
@@ -22,11 +25,8 @@ from dhcp_cmd.store import SqlStore
 from dhcp_cmd.store.outbox import SqlOutbox
 from dmm_wire.dmm import SignallingMode
 
-
-class _Held(NamedTuple):
-    later: Later
-    listener: Listener
-    address: Address
+Answering: TypeAlias = Callable[[Sequence[bytes]], None]
+"""Sends an answer, without what is anchored at these endpoints."""
 
 
 class Signalling:
@@ -42,7 +42,7 @@ class Signalling:
     ) -> None:
         self._socket = socket
         self._owner = settings.owner
-        self._holding: Holding[_Held] = Holding()
+        self._holding: Holding[Answering] = Holding()
         self._late = 0
         store.sender = self._owner
         self._signaller = Signaller(
@@ -55,13 +55,16 @@ class Signalling:
             monotonic=time.monotonic,
             sequence=secrets.randbelow(1 << 16),
             heard=self._heard,
+            registers=self._register,
         )
+        self._front = Front(cmd, settings.endpoint, self._signaller.outcomes)
 
     def take_over(self, cmd: Cmd, store: SqlStore) -> None:
         """Go on with these, after the configuration was read again."""
         store.sender = self._owner
         self._signaller.signals = SqlOutbox(store, self._owner)
         self._signaller.refused = cmd.anchor_refused
+        self._front.cmd = cmd
 
     def fileno(self) -> int:
         """What to wait for."""
@@ -74,9 +77,29 @@ class Signalling:
 
     def hold(self, later: Later, listener: Listener, address: Address) -> None:
         """Keep an answer until its anchors have acknowledged, or its time is over."""
-        until = time.monotonic() + (later.hold.until - _now()) / 1e6
-        held = _Held(later, listener, address)
-        self._send(self._holding.hold(later.message, held, later.hold, until))
+
+        def answer(unheard: Sequence[bytes]) -> None:
+            octets = later.answer(unheard)
+            if octets is not None:
+                self._signaller.outcomes["send-error"] += listener.send([(octets, address)])
+
+        self._keep(later.message, answer, later.hold)
+
+    def _register(self, asked: Sequence[Asked]) -> None:
+        for source, reply in self._front.replies(asked, _now(), _now):
+            if isinstance(reply, Late):
+                self._keep(reply.message, partial(self._acknowledge, source, reply), reply.hold)
+            else:
+                self._signaller.emit(source, reply, "pba-sent")
+
+    def _acknowledge(self, source: bytes, late: Late, unheard: Sequence[bytes]) -> None:
+        octets = late.answer(unheard)
+        if octets is not None:
+            self._signaller.emit(source, octets, "pba-sent")
+
+    def _keep(self, message: Hashable, answer: Answering, hold: Hold) -> None:
+        until = time.monotonic() + (hold.until - _now()) / 1e6
+        self._send(self._holding.hold(message, answer, hold, until))
 
     def work(self, responder: Responder) -> None:
         """Send what was committed, and what else is due."""
@@ -92,7 +115,7 @@ class Signalling:
         self._signaller.outcomes.clear()
 
     def receive(self) -> None:
-        """Take in acknowledgements."""
+        """Take in acknowledgements, and what MAARs register."""
         self._signaller.receive()
 
     def close(self) -> None:
@@ -105,11 +128,9 @@ class Signalling:
         self._send(self._holding.acknowledged(*key))
         return True
 
-    def _send(self, released: list[Released[_Held]]) -> None:
-        for (later, listener, address), unheard in released:
-            answer = later.answer(unheard)
-            if answer is not None:
-                self._signaller.outcomes["send-error"] += listener.send([(answer, address)])
+    def _send(self, released: list[Released[Answering]]) -> None:
+        for answer, unheard in released:
+            answer(unheard)
 
 
 def _now() -> Micros:

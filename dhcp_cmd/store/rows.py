@@ -117,13 +117,26 @@ NODE = (
     "heard",
     "heard_before",
     "conflict_at",
+    "registered",
 )
-NEW_NODE = (*NODE, "idle")
+NEW_NODE = (*NODE[:-1], "idle", NODE[-1])
 
 
 def node_of(row: Sequence[Any], identities: Iterable[Identity]) -> Node:
     """A node from the columns NODE, with its identities."""
-    number, serving, previous, generation, since, flaps, link_layer, heard, before, conflict = row
+    (
+        number,
+        serving,
+        previous,
+        generation,
+        since,
+        flaps,
+        link_layer,
+        heard,
+        before,
+        conflict,
+        registered,
+    ) = row
     known_by = tuple(dict.fromkeys(identities))
     seen = None if link_layer is None else link_layer_identity(link_layer)
     return Node(
@@ -138,6 +151,7 @@ def node_of(row: Sequence[Any], identities: Iterable[Identity]) -> Node:
         heard,
         before,
         conflict,
+        registered,
     )
 
 
@@ -154,12 +168,14 @@ def node_values(node: Node) -> Values:
         node.heard,
         node.heard_before,
         node.conflict_at,
+        node.registered,
     )
 
 
 def new_node_values(node: Node, idle: bool) -> Values:
     """The columns NEW_NODE of a node. The triggers see to `idle` too; that they find it right spares them a write."""
-    return (*node_values(node), int(idle))
+    values = node_values(node)
+    return (*values[:-1], int(idle), values[-1])
 
 
 IDENTITY = ("node_id", "subtype", "value", "text")
@@ -187,6 +203,7 @@ def binding_of(row: Iterable[Any]) -> Binding:
         hold_until,
         ended_at,
         reusable_at,
+        autoconf,
     ) = row
     return Binding(
         Prefix(prefix, length),
@@ -202,6 +219,7 @@ def binding_of(row: Iterable[Any]) -> Binding:
         hold_until,
         ended_at,
         reusable_at,
+        autoconf == 1,
     )
 
 
@@ -221,6 +239,7 @@ BINDING = (
     "hold_until",
     "ended_at",
     "reusable_at",
+    "autoconf",
 )
 
 
@@ -243,6 +262,7 @@ def binding_values(binding: Binding) -> Values:
         binding.hold_until,
         binding.ended_at,
         binding.reusable_at,
+        int(binding.autoconf),
     )
 
 
@@ -254,6 +274,7 @@ LIFE = (
     "hold_until",
     "ended_at",
     "reusable_at",
+    "autoconf",
 )
 """What changes in the life of a binding, while it is the same node's."""
 
@@ -268,6 +289,7 @@ def life_values(binding: Binding) -> Values:
         binding.hold_until,
         binding.ended_at,
         binding.reusable_at,
+        int(binding.autoconf),
     )
 
 

@@ -143,7 +143,7 @@ EXPIRED = (
     .limit(bindparam("most"))
 )
 HELD_LONG_ENOUGH = (
-    _binding.where(t.binding.c.state == literal_column("'deprecated'"))
+    _binding.where(t.binding.c.state != _ENDED)
     .where(t.binding.c.hold_until <= bindparam("now"), t.binding.c.valid_until > bindparam("now"))
     .order_by(t.binding.c.hold_until, t.binding.c.kind)
     .limit(bindparam("most"))

@@ -89,6 +89,7 @@ mobile_node = Table(
     Column("conflict_at", Time),
     Column("idle", SmallInteger),
     Column("merged_into_id", BigInteger),
+    Column("registered", BigInteger),
 )
 
 node_identity = Table(
@@ -120,6 +121,7 @@ binding = Table(
     Column("hold_until", Time),
     Column("ended_at", Time),
     Column("reusable_at", Time),
+    Column("autoconf", SmallInteger),
 )
 
 signal = Table(

@@ -41,6 +41,7 @@ from dmm_wire.mobility.options import (
     ServingMaar,
     Timestamp,
     UnknownOption,
+    VendorSpecific,
 )
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "Timestamp",
     "UnknownOption",
     "UpdateFlag",
+    "VendorSpecific",
     "checksum",
     "decode",
     "decode_binding_error",

@@ -11,15 +11,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
+from struct import Struct
 from typing import ClassVar, NamedTuple, Self
 
 from dmm_wire.address import Prefix, checked
 from dmm_wire.errors import WireError
-from dmm_wire.fields import at_least, exactly
+from dmm_wire.fields import at_least, exactly, pack
 from dmm_wire.identity import Identity
 
 PAD1 = 0
 PADN = 1
+
+_VENDOR = Struct("!IB")
 
 
 class Alignment(NamedTuple):
@@ -165,6 +168,29 @@ class AccessTechnology(KnownOption):
     def decode(cls, body: bytes) -> Self:
         exactly(cls.__name__, body, 2)
         return cls(body[1])
+
+
+@dataclass(frozen=True, slots=True)
+class VendorSpecific(KnownOption):
+    """Vendor Specific Mobility option (RFC 5094 section 3): what `subtype` and `data` mean is for
+    the owner of the enterprise number to say.
+    """
+
+    TYPE: ClassVar[int] = 19
+    ALIGNMENT: ClassVar[Alignment] = Alignment(4, 2)
+
+    enterprise: int
+    subtype: int
+    data: bytes
+
+    def body(self) -> bytes:
+        return pack(_VENDOR, self.enterprise, self.subtype) + self.data
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        at_least(cls.__name__, body, _VENDOR.size)
+        enterprise, subtype = _VENDOR.unpack_from(body)
+        return cls(enterprise, subtype, body[_VENDOR.size :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +362,7 @@ class DlifLinkLayer(_LinkLayerOption):
 
 _OPTIONS: tuple[type[KnownOption], ...] = (
     MobileNodeIdentifier,
+    VendorSpecific,
     HomeNetworkPrefix,
     HandoffIndicator,
     AccessTechnology,

@@ -45,6 +45,15 @@ class SendRouterAdvertisement:
 
 
 @dataclass(frozen=True, slots=True)
+class SendNeighborSolicitation:
+    """A whole ICMPv6 Neighbor Solicitation (checksum left to the kernel) to one node."""
+
+    interface: str
+    destination: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Apply:
     """Bring these changes into the kernel as one batch, then call `Agent.applied(token, ...)`: what must not be said
     before the kernel confirmed (a PBA, a PBU, the client's reply) comes out of that call."""
@@ -82,6 +91,7 @@ Action: TypeAlias = (
     | SendToClient
     | SendMobility
     | SendRouterAdvertisement
+    | SendNeighborSolicitation
     | Apply
     | SaveSession
     | ForgetSession

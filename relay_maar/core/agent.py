@@ -39,6 +39,7 @@ from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain, Report
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
+from relay_maar.core.registrar import Registrar
 from relay_maar.core.registrations import Registrations
 from relay_maar.core.relay import Discard, OwnReply, Relay, Reply
 from relay_maar.core.router import PrefixInformation, Router, on_link, solicitation_fault
@@ -66,8 +67,15 @@ class Agent:
     actions it leads to, to be run in order. No input makes a method raise; what is dropped is
     counted by reason, see :meth:`status`."""
 
-    def __init__(self, settings: AgentSettings, *, jitter: Callable[[], float]) -> None:
-        """`jitter` gives random numbers from 0 to 1."""
+    def __init__(
+        self,
+        settings: AgentSettings,
+        *,
+        jitter: Callable[[], float],
+        clock: Callable[[float], int] = lambda now: int(now * 65536),
+    ) -> None:
+        """`jitter` gives random numbers from 0 to 1, `clock` the timestamp (RFC 5213 section 8.8) of
+        an instant."""
         self._settings = settings
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
@@ -76,12 +84,31 @@ class Agent:
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
         self._domain = Domain(
-            settings.endpoint, settings.domain_refresh, self._relay.query, jitter, self._cache.awaits_anchors
+            settings.endpoint,
+            settings.domain_refresh,
+            self._relay.query,
+            jitter,
+            self._cache.awaits_anchors,
         )
         self._transactions = Transactions()
         self._visits = Visits(settings.endpoint, self._cache, self._counters)
         self._registrations = Registrations(settings, self._cache, self._domain, self._counters)
-        self._unsolicited = Unsolicited(settings, self._cache, self._domain, self._counters)
+        self._unsolicited = Unsolicited(
+            settings, self._cache, self._domain, self._ask_for_anchors, self._counters
+        )
+        self._registrar: Registrar | None = None
+        if settings.registers:
+            self._registrar = Registrar(
+                settings,
+                self._cache,
+                self._router,
+                self._domain,
+                self._counters,
+                clock,
+                visit=self._visit,
+                learn=self._learn_domain,
+                prefixes=self._prefixes,
+            )
         self._error_sent = -math.inf
         self._stopped = False
 
@@ -103,7 +130,10 @@ class Agent:
                 actions.append(Log("warning", f"a session record is left out: {error}"))
         cache.expect(_DOMAIN, map(AcceptFrom, sorted(self._domain.peers)))
         actions += cache.reconcile(found)
-        self._domain.start(now)
+        if self._registrar is None:
+            self._domain.start(now)
+        else:
+            self._registrar.start(now)
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)
         self._router.start(now)
@@ -127,7 +157,9 @@ class Agent:
         """When :meth:`tick` is wanted next."""
         if self._stopped:
             return None
-        parts = (self._cache.deadline(), self._router.deadline(), self._domain.deadline())
+        parts = [self._cache.deadline(), self._router.deadline(), self._domain.deadline()]
+        if self._registrar is not None:
+            parts.append(self._registrar.deadline())
         return min((each for each in parts if each is not None), default=None)
 
     def tick(self, now: float) -> list[Action]:
@@ -155,7 +187,9 @@ class Agent:
         """The PBUs and the questions to the CMD that are to be sent by now."""
         if self._stopped:
             return []
-        return [*self._cache.messages(now), *map(SendToServers, self._domain.due(now))]
+        registrations = [] if self._registrar is None else self._registrar.due(now)
+        questions = map(SendToServers, self._domain.due(now))
+        return [*registrations, *self._cache.messages(now), *questions]
 
     def _drop(self, reason: str) -> list[Action]:
         self._counters[reason] += 1
@@ -170,6 +204,9 @@ class Agent:
         link = self._links.get(interface)
         if link is None:
             return self._drop("client.interface")
+        if self._registrar is not None:
+            self._counters["client.not-relayed"] += 1
+            return self._shown(interface, source, link_layer, now)
         known = self._cache.at(interface, source) is not None
         try:
             forward = self._relay.forward(link, source, link_layer, data, known)
@@ -241,6 +278,12 @@ class Agent:
             return actions, session
         more, session = self._unsolicited.visited(session, now)
         return actions + more, session
+
+    def _ask_for_anchors(self, session: Session, now: float) -> None:
+        if self._registrar is not None:
+            self._registrar.wait_for(session, now)
+        else:
+            self._domain.wait_for(session.identity, session.generation, now)
 
     def _advertised(self, session: Session, now: float) -> list[Action]:
         """What the node is told of its prefixes, where they are others now."""
@@ -321,6 +364,10 @@ class Agent:
     def _binding_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
     ) -> list[Action]:
+        if self._registrar is not None:
+            registered = self._registrar.answered(source, answer, now)
+            if registered is not None:
+                return registered
         matched = self._cache.acknowledged(source, answer, now) if answer.proxy else None
         if matched is None:
             return self._unsolicited_acknowledgement(source, answer, now)
@@ -364,6 +411,8 @@ class Agent:
             return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
         actions = self._refresh_neighbour(interface, source, link_layer, now)
+        if self._registrar is not None and any(source):
+            self._registrar.seen(interface, source, link_layer, now)
         actions += self._router.solicited(interface, source, now, self._prefixes)
         return actions + self._flush(now)
 
@@ -383,8 +432,17 @@ class Agent:
         if not is_link_local(link_local):
             return self._drop("seen.source")
         self._counters[f"seen.{trigger if trigger in _TRIGGERS else 'other'}"] += 1
+        return self._shown(interface, link_local, link_layer, now)
+
+    def _shown(
+        self, interface: str, link_local: bytes, link_layer: bytes | None, now: float
+    ) -> list[Action]:
+        if self._registrar is not None:
+            self._registrar.seen(interface, link_local, link_layer, now)
         actions = self._refresh_neighbour(interface, link_local, link_layer, now)
-        return [*actions, *self._advertise(interface, link_local, now), *self._flush(now)]
+        if is_link_local(link_local):
+            actions += self._advertise(interface, link_local, now)
+        return [*actions, *self._flush(now)]
 
     def _advertise(self, interface: str, node: bytes, now: float) -> list[SendRouterAdvertisement]:
         return self._router.attached(interface, node, now, self._prefixes)

@@ -9,34 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TypeVar
 
-from dmm_wire.address import UNSPECIFIED, Prefix, is_routable
+from dmm_wire.address import Prefix, is_routable
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     AccessTechnology,
-    BindingAcknowledgement,
     BindingUpdate,
     DelegatedPrefix,
     HandoffIndicator,
     HomeNetworkPrefix,
-    LinkLayerIdentifier,
-    LinkLocalAddress,
     MobileNodeIdentifier,
-    MobilityOption,
     PreviousMaarOption,
     ServingMaar,
     Status,
     Timestamp,
-    UnknownOption,
 )
+from dmm_wire.mobility.answers import first
 from relay_maar.core.session import MAX_PREFIXES, Session
-
-_Option = TypeVar("_Option", bound=MobilityOption)
-
-_NO_IDENTIFIER = UnknownOption(MobileNodeIdentifier.TYPE, b"\x01")
-"""A Mobile Node Identifier option with a zero-length identifier (RFC 5213 section 5.3.6)."""
-_ALL_ZERO = HomeNetworkPrefix(Prefix(UNSPECIFIED, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +72,13 @@ def judge(
     if not update.dmm:
         # A MAG's PBU to its LMA. A MAAR is nobody's LMA (section 5.3.1, 7).
         return Refusal(Status.NOT_LMA_FOR_THIS_MOBILE_NODE)
-    identifier = _first(update, MobileNodeIdentifier)
+    identifier = first(update, MobileNodeIdentifier)
     if identifier is None:
         return Refusal(Status.MISSING_MN_IDENTIFIER_OPTION)
     if (refusal := _mandatory(update)) is not None:
         return refusal
-    timestamp = _first(update, Timestamp)
-    serving = _first(update, ServingMaar)
+    timestamp = first(update, Timestamp)
+    serving = first(update, ServingMaar)
     if timestamp is None:
         # Without one, section 5.5 falls back to sequence numbers, for which the senders would need
         # each other's. The order comes from the CMD's generation, so there is no valid timestamp:
@@ -122,31 +111,12 @@ def judge(
     )
 
 
-def acknowledge(
-    update: BindingUpdate, status: int, lifetime: int = 0, generation: int | None = None
-) -> BindingAcknowledgement:
-    """The PBA for `update` (section 5.3.6): its options echoed; `generation` replaces the timestamp
-    where ours is ahead."""
-    identifier = _first(update, MobileNodeIdentifier)
-    options: list[MobilityOption] = [identifier or _NO_IDENTIFIER]
-    prefixes = [o for o in update.options if isinstance(o, HomeNetworkPrefix | DelegatedPrefix)]
-    options += prefixes or [_ALL_ZERO]
-    options.append(_first(update, HandoffIndicator) or HandoffIndicator(0))
-    options.append(_first(update, AccessTechnology) or AccessTechnology(0))
-    timestamp = _first(update, Timestamp)
-    if timestamp is not None:
-        options.append(timestamp if generation is None else Timestamp(generation))
-    for kind in (LinkLayerIdentifier, LinkLocalAddress):
-        options += [option for option in (_first(update, kind),) if option is not None]
-    return BindingAcknowledgement(status, update.sequence, lifetime, tuple(options))
-
-
 def _mandatory(update: BindingUpdate) -> Refusal | None:
     """RFC 5213 section 5.3.1, 11 and 12. Home Network Prefix (10) may be absent: under the D flag
     Delegated Prefix does as well, and the MAAR just left is told although it anchors nothing."""
-    if _first(update, HandoffIndicator) is None:
+    if first(update, HandoffIndicator) is None:
         return Refusal(Status.MISSING_HANDOFF_INDICATOR_OPTION)
-    if _first(update, AccessTechnology) is None:
+    if first(update, AccessTechnology) is None:
         return Refusal(Status.MISSING_ACCESS_TECH_TYPE_OPTION)
     return None
 
@@ -165,7 +135,3 @@ def _named(update: BindingUpdate) -> tuple[tuple[Prefix, bool], ...]:
         if isinstance(option, HomeNetworkPrefix | DelegatedPrefix):
             found.setdefault(option.prefix, isinstance(option, DelegatedPrefix))
     return tuple(found.items())
-
-
-def _first(update: BindingUpdate, kind: type[_Option]) -> _Option | None:
-    return next((option for option in update.options if isinstance(option, kind)), None)

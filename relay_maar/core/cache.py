@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from dmm_wire.address import Prefix
@@ -87,7 +88,7 @@ class BindingCache:
         return not self._wanted.overlapped(prefix, POOLS)
 
     def awaits_anchors(self, identity: Identity) -> bool:
-        """Whether the node is here and anchors of it have still to be heard of. (In mode proxy the CMD has named all.)"""
+        """Whether the node is here and anchors of it are still to be heard of. In mode proxy the CMD has named all."""
         session = self._sessions.get(identity)
         if session is None or not session.here or session.signalled is None:
             return False
@@ -157,6 +158,20 @@ class BindingCache:
         self._keep(session)
         changes = self._wanted.claim(session.identity, desired(session))
         return [self._save(session, now), *self._apply(changes)]
+
+    def rename(self, session: Session, identity: Identity, now: float) -> list[Action]:
+        """The node of this session is called `identity` from now on. The kernel does not notice."""
+        renamed = replace(session, identity=identity)
+        if identity in self._sessions:
+            return []
+        actions = self.change(renamed, now)
+        return actions + self._forget(session)
+
+    def holder(self, prefix: Prefix) -> Session | None:
+        """The session of the node that has this very prefix."""
+        owners = self._wanted.owners(Route(prefix, Unreachable()).key)
+        sessions = (self._sessions.get(o) for o in owners if isinstance(o, Identity))
+        return next((each for each in sessions if each is not None and each.find(prefix)), None)
 
     def serve(self, session: Session, *, moved: bool, now: float) -> list[Action]:
         """As :meth:`change`, for a node that is here: its P-MAARs and the MAAR just left are told,

@@ -177,6 +177,10 @@ class Wanted:
         """Whether the kernel refused one of `items`."""
         return any(item.key in self._failed for item in items)
 
+    def owners(self, key: Key) -> tuple[Hashable, ...]:
+        """Who claims an item of this key, the latest last."""
+        return tuple(self._claims.get(key, ()))
+
     def overlapped(self, prefix: Prefix, *owners: Hashable) -> bool:
         """Whether somebody other than `owners` wants a route to a prefix that contains this one, is
         it, or is inside it."""

@@ -16,11 +16,15 @@ from dmm_wire.mobility import (
     LIFETIME_INFINITY,
     BindingAcknowledgement,
     BindingUpdate,
+    DelegatedPrefix,
+    HomeNetworkPrefix,
+    MobileNodeIdentifier,
     Status,
     encode,
 )
+from dmm_wire.mobility.answers import acknowledge, first
 from relay_maar.core.actions import Action, Log, SendMobility
-from relay_maar.core.binding_updates import Refusal, Request, acknowledge, judge
+from relay_maar.core.binding_updates import Refusal, Request, judge
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
@@ -54,11 +58,31 @@ class Registrations:
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
+        is_cmd = source in self._settings.cmds
+        renamed = self._known_as(update, now) if is_cmd else []
+        return renamed + self._judged(source, update, now)
+
+    def _known_as(self, update: BindingUpdate, now: float) -> list[Action]:
+        """The CMD may know a node by another name than we, who may have seen nothing of it but its
+        link-layer address: what we anchor for it tells which one it is."""
+        identifier = first(update, MobileNodeIdentifier)
+        if identifier is None or self._cache.get(identifier.identity) is not None:
+            return []
+        for option in update.options:
+            if isinstance(option, HomeNetworkPrefix | DelegatedPrefix):
+                holder = self._cache.holder(option.prefix)
+                if holder is not None:
+                    return self._cache.rename(holder, identifier.identity, now)
+        return []
+
+    def _judged(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
+        # Where nodes are registered, the CMD alone says where they are.
+        peers = frozenset() if self._settings.registers else self._domain.peers
         verdict = judge(
             update,
             source,
             endpoint=self._settings.endpoint,
-            peers=self._domain.peers,
+            peers=peers,
             cmds=self._settings.cmds,
             session_of=self._cache.get,
             anchored_here=self._anchors,
@@ -67,7 +91,8 @@ class Registrations:
             verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
         if isinstance(verdict, Refusal):
             self._counters[f"pbu.refused-{int(verdict.status)}"] += 1
-            if source not in self._domain.peers and source not in self._settings.cmds:
+            known = source in self._domain.peers or source in self._settings.cmds
+            if not known and not self._settings.registers:
                 self._domain.suspect(now)
             refusal = acknowledge(update, verdict.status, generation=verdict.generation)
             return self._answer(source, refusal)
@@ -120,7 +145,11 @@ class Registrations:
         of the node's prefixes, because the session was lost, a part of our pools that nobody has is
         believed to be its: a MAAR of the domain says that the CMD decided so."""
         session = self._cache.get(identity)
-        if session is not None and session.entries:
+        known = session is not None and bool(session.entries)
+        if session is not None and self._settings.registers:
+            # What we anchored ended here when the node was given up; at the CMD it goes on if it is seen elsewhere.
+            known = any(entry.anchor == self._settings.endpoint for entry in session.entries)
+        if session is not None and known:
             entry = session.find(prefix)
             return entry is not None and entry.anchor == self._settings.endpoint
         pools = self._settings.pools

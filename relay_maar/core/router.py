@@ -1,7 +1,8 @@
 """Router Advertisements on the access links (RFC 4861 sections 4.2 and 6.2).
 
 They make a MAAR the default router and send the host to DHCPv6 (M flag). A prefix is named with
-neither L nor A: nothing is on-link, and addresses come from the CMD.
+neither L nor A: nothing is on-link, and addresses come from the CMD. At a MAAR that registers nodes
+by PMIPv6 the M flag is clear and the A flag set: hosts make their own addresses (RFC 4862).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY
 from dmm_wire.timers import Timers
-from relay_maar.core.actions import SendRouterAdvertisement
+from relay_maar.core.actions import SendNeighborSolicitation, SendRouterAdvertisement
 from relay_maar.core.session import Role, Session, remaining
 from relay_maar.core.settings import AccessLink, RouterSettings
 
@@ -34,17 +35,20 @@ _REMEMBERED: Final = 4096
 
 _ROUTER_SOLICITATION: Final = 133
 _ROUTER_ADVERTISEMENT: Final = 134
+_NEIGHBOR_SOLICITATION: Final = 135
 _SOURCE_LINK_LAYER: Final = 1
 _MANAGED: Final = 0x80
+_AUTONOMOUS: Final = 0x40
 _HOP_LIMIT: Final = 64
 _HEADER: Final = Struct("!BBHBBHII")
 _MTU: Final = Struct("!BBHI")
 _PREFIX: Final = Struct("!BBBBIII16s")
+_SOLICITATION: Final = Struct("!BBHI16s")
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixInformation:
-    """A Prefix Information option (section 4.6.2) with L and A clear; lifetimes in seconds."""
+    """A Prefix Information option (section 4.6.2) with L clear; lifetimes in seconds."""
 
     prefix: Prefix
     valid: int
@@ -70,24 +74,38 @@ def solicitation_fault(source: bytes, data: bytes) -> str | None:
 
 
 def advertisement(
-    link: AccessLink, lifetime: int, prefixes: Iterable[PrefixInformation] = ()
+    link: AccessLink,
+    lifetime: int,
+    prefixes: Iterable[PrefixInformation] = (),
+    *,
+    autonomous: bool = False,
 ) -> bytes:
     """A whole Router Advertisement with the checksum left 0. `lifetime`: seconds as default router,
-    0 for no longer."""
-    link_layer = link.link_layer
-    units = -(-(2 + len(link_layer)) // 8)
+    0 for no longer. `autonomous`: hosts make their own addresses."""
+    managed, flags = (0, _AUTONOMOUS) if autonomous else (_MANAGED, 0)
     parts = [
-        _HEADER.pack(_ROUTER_ADVERTISEMENT, 0, 0, _HOP_LIMIT, _MANAGED, lifetime, 0, 0),
-        bytes((_SOURCE_LINK_LAYER, units)) + link_layer.ljust(8 * units - 2, b"\0"),
+        _HEADER.pack(_ROUTER_ADVERTISEMENT, 0, 0, _HOP_LIMIT, managed, lifetime, 0, 0),
+        _source_link_layer(link),
         _MTU.pack(5, 1, 0, link.mtu),
     ]
     parts += [
         _PREFIX.pack(
-            3, 4, each.prefix.length, 0, each.valid, each.preferred, 0, each.prefix.address
+            3, 4, each.prefix.length, flags, each.valid, each.preferred, 0, each.prefix.address
         )
         for each in prefixes
     ]
     return b"".join(parts)
+
+
+def neighbor_solicitation(link: AccessLink, target: bytes) -> bytes:
+    """A whole Neighbor Solicitation (section 4.3) that asks whether `target` is there, with the
+    checksum left 0."""
+    return _SOLICITATION.pack(_NEIGHBOR_SOLICITATION, 0, 0, 0, target) + _source_link_layer(link)
+
+
+def _source_link_layer(link: AccessLink) -> bytes:
+    units = -(-(2 + len(link.link_layer)) // 8)
+    return bytes((_SOURCE_LINK_LAYER, units)) + link.link_layer.ljust(8 * units - 2, b"\0")
 
 
 PrefixesOf = Callable[[str, bytes, float], Iterable[PrefixInformation]]
@@ -181,6 +199,17 @@ class Router:
             return []
         return self._unicast(interface, node, now, told)
 
+    def renewed(
+        self, interface: str, node: bytes, now: float, prefixes: PrefixesOf
+    ) -> list[SendRouterAdvertisement]:
+        """The lifetimes of the node's prefixes are others now: advertise to it at once."""
+        return self._unicast(interface, node, now, list(prefixes(interface, node, now)))
+
+    def probe(self, interface: str, node: bytes) -> SendNeighborSolicitation:
+        """Ask a node whether it is there; it will answer, and be seen."""
+        data = neighbor_solicitation(self._links[interface].settings, node)
+        return SendNeighborSolicitation(interface, node, data)
+
     def _unicast(
         self, interface: str, node: bytes, now: float, prefixes: list[PrefixInformation]
     ) -> list[SendRouterAdvertisement]:
@@ -192,8 +221,14 @@ class Router:
         self._recent.move_to_end((interface, node))
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
-        data = advertisement(link.settings, self._settings.router_lifetime, prefixes)
+        data = self._advertisement(link, prefixes)
         return [SendRouterAdvertisement(interface, node, data)]
+
+    def _advertisement(self, link: _Link, prefixes: Iterable[PrefixInformation] = ()) -> bytes:
+        settings = self._settings
+        return advertisement(
+            link.settings, settings.router_lifetime, prefixes, autonomous=settings.autonomous
+        )
 
     def solicited(
         self,
@@ -223,7 +258,11 @@ class Router:
         for interface in self._links:
             self._timers.cancel(interface)
         return [
-            SendRouterAdvertisement(interface, ALL_NODES, advertisement(link.settings, 0))
+            SendRouterAdvertisement(
+                interface,
+                ALL_NODES,
+                advertisement(link.settings, 0, autonomous=self._settings.autonomous),
+            )
             for interface, link in self._links.items()
         ]
 
@@ -236,8 +275,7 @@ class Router:
             interval = min(interval, MAX_INITIAL_RTR_ADVERT_INTERVAL)
         link.last_multicast = now
         self._timers.set(interface, now + max(interval, MIN_DELAY_BETWEEN_RAS))
-        data = advertisement(link.settings, settings.router_lifetime)
-        return SendRouterAdvertisement(interface, ALL_NODES, data)
+        return SendRouterAdvertisement(interface, ALL_NODES, self._advertisement(link))
 
 
 def _room(link: _Link, now: float) -> bool:

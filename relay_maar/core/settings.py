@@ -29,6 +29,8 @@ class RouterSettings:
     min_interval: float = 20.0
     max_interval: float = 60.0
     router_lifetime: int = 1800
+    autonomous: bool = False
+    """Hosts make their own addresses out of the prefixes that they are told (RFC 4862), and are not sent to DHCPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +52,7 @@ class AgentSettings:
     domain_refresh: float = 60.0
     """How often the CMD is asked for the domain's MAARs (seconds); also at start, then with backoff until answered."""
     router: RouterSettings = RouterSettings()
+    registers: bool = False
+    """Nodes are registered with the CMD by PMIPv6; DHCPv6 is not relayed."""
+    registration_lifetime: int = 3600
+    """Seconds for which a node is registered at a time."""

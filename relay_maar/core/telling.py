@@ -58,6 +58,11 @@ def went(session: Session) -> str:
     )
 
 
+def was_lost(session: Session, prefixes: int) -> str:
+    """The log line of a node that does not answer any more, and was de-registered."""
+    return f"{session.identity} is gone from {_where(session.attachment)}: {prefixes} prefixes end"
+
+
 def named(item: Item) -> str:
     """What an item of the kernel is called in a log line."""
     match item:

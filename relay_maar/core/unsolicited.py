@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
@@ -49,18 +50,21 @@ class _Told(NamedTuple):
 
 
 class Unsolicited:
-    """Takes them in. What becomes of each is counted in `counters`."""
+    """Takes them in, and has the CMD asked (`ask`) for those that are missing. What becomes of each is counted in
+    `counters`."""
 
     def __init__(
         self,
         settings: AgentSettings,
         cache: BindingCache,
         domain: Domain,
+        ask: Callable[[Session, float], None],
         counters: Counter[str],
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._domain = domain
+        self._ask = ask
         self._counters = counters
         self._early: OrderedDict[tuple[Identity, bytes], _Told] = OrderedDict()
 
@@ -88,11 +92,9 @@ class Unsolicited:
     def wait_for_anchors(self, session: Session, now: float) -> None:
         """Have the CMD asked if those that are missing stay so."""
         if session.here and session.signalled is not None and session.signalled.missing:
-            self._domain.wait_for(session.identity, session.generation, now)
+            self._ask(session, now)
 
-    def _judged(
-        self, source: bytes, answer: BindingAcknowledgement, now: float
-    ) -> Session | None:
+    def _judged(self, source: bytes, answer: BindingAcknowledgement, now: float) -> Session | None:
         """The session as it is to be from now on."""
         is_cmd = source in self._settings.cmds
         if not (is_cmd or source in self._domain.peers):

@@ -26,6 +26,8 @@ SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 PACKET_IGNORE_OUTGOING = 23
 SOL_PACKET = 263
+PACKET_ADD_MEMBERSHIP = 1
+PACKET_MR_ALLMULTI = 2
 
 MOBILITY_HEADER = 135
 """IPv6 next header of PMIPv6 signalling (RFC 6275 section 6.1)."""
@@ -259,6 +261,10 @@ class FrameSocket(Socket):
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             _attach_filter(sock)
+            # MLD reports, and solicitations of a host's own addresses, go to groups that nobody here is in: a macvlan
+            # passes on what its members joined, unless somebody wants all.
+            request = struct.pack("@iHH8x", socket.if_nametoindex(device), PACKET_MR_ALLMULTI, 0)
+            sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
             sock.bind((device, 0x86DD))
         except OSError:
             sock.close()

@@ -98,6 +98,12 @@ mobility_options: st.SearchStrategy[mobility.MobilityOption] = st.one_of(
     st.builds(mobility.ServingMaar, addresses),
     st.builds(mobility.DlifLinkLocal, addresses),
     st.builds(mobility.DlifLinkLayer, link_layers),
+    st.builds(
+        mobility.VendorSpecific,
+        st.integers(0, 0xFFFFFFFF),
+        st.integers(0, 255),
+        st.binary(max_size=40),
+    ),
     st.builds(mobility.UnknownOption, st.integers(100, 255), st.binary(max_size=40)),
 )
 some_mobility_options = st.lists(mobility_options, max_size=6).map(tuple)

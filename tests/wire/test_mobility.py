@@ -72,12 +72,13 @@ PBA = mobility.BindingAcknowledgement(
         mobility.LinkLocalAddress(LINK_LOCAL),
         mobility.AnchoredPrefixOption(PREF1),
         mobility.LocalPrefix(PREF1),
+        mobility.VendorSpecific(32473, 5, b"\xaa\xbb"),
         mobility.UnknownOption(200, b"\xaa"),
     ),
     other_flags=mobility.AcknowledgementFlag.KEY_MANAGEMENT,
 )
 PBA_OCTETS = hexed(
-    "3b 19 06 00 0000",  # no next header, 208 octets, Binding Acknowledgement, checksum
+    "3b 1a 06 00 0000",  # no next header, 216 octets, Binding Acknowledgement, checksum
     "9d a2 ffff 0000",  # Status 157, K P D, Sequence #, Lifetime
     "01 04 00000000",  # 12: PadN
     "37 12 00 38 20010db8004000000000000000000000",  # 18 = 8n+2: Delegated Mobile Network Prefix
@@ -95,8 +96,10 @@ PBA_OCTETS = hexed(
     "41 12 00 40 20010db8000100400000000000000000",  # 156 = 8n+4: Anchored Prefix
     "01 02 0000",  # 176: PadN
     "42 12 00 40 20010db8000100400000000000000000",  # 180 = 8n+4: Local Prefix
-    "c8 01 aa",  # 200: unknown
-    "01 03 000000",  # 203: PadN up to a multiple of 8
+    "01 00",  # 200: PadN
+    "13 07 00007ed9 05 aabb",  # 202 = 4n+2: Vendor Specific
+    "c8 01 aa",  # 211: unknown
+    "01 00",  # 214: PadN up to a multiple of 8
 )
 
 BE = mobility.BindingError(mobility.BindingErrorStatus.UNRECOGNIZED_MH_TYPE)
@@ -311,6 +314,14 @@ def test_shortened_with_a_header_len_that_is_right(message: Any, octets: bytes) 
             assert reason_of(mobility.decode, data, S_MAAR, P_MAAR, False) == reason
 
 
+SHORTEST_OF_ANY: dict[Any, int] = {
+    mobility.LinkLayerIdentifier: 2,
+    mobility.DlifLinkLayer: 2,
+    mobility.VendorSpecific: 4,
+}
+"""Of options that may have any length above this."""
+
+
 @pytest.mark.parametrize("kind", REGISTRY.values())
 def test_option_truncated_at_every_octet(kind: type[KnownOption]) -> None:
     (option,) = (each for each in PBU.options + PBA.options if isinstance(each, kind))
@@ -321,7 +332,7 @@ def test_option_truncated_at_every_octet(kind: type[KnownOption]) -> None:
         if kind is mobility.MobileNodeIdentifier and size == 1:
             # No identifier at all: RFC 5213 section 5.3.6 has a use for it.
             assert decode_options(data) == (mobility.UnknownOption(8, short),)
-        elif kind in (mobility.LinkLayerIdentifier, mobility.DlifLinkLayer) and size > 2:
+        elif size > SHORTEST_OF_ANY.get(kind, size):
             assert decode_options(data)[0].body() == short
         else:
             assert reason_of(decode_options, data) in ("length", "identifier")

@@ -17,7 +17,7 @@ from dhcp_cmd import cli
 from dhcp_cmd.audit import Answer
 from dhcp_cmd.commands import context
 from dhcp_cmd.commands.output import Format, table, write
-from dhcp_cmd.store import open_store
+from dhcp_cmd.store import SCHEMA_VERSION, open_store
 from tests.cmd.cli.commuter import MINUTE, commuter
 from tests.cmd.store.domain import T0, opened
 
@@ -75,8 +75,8 @@ def lived(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def test_upgrade_makes_and_says_so(shell: Shell) -> None:
-    assert shell.ok("db", "upgrade") == "made, schema version 0003\n"
-    assert shell.ok("db", "upgrade") == "schema version 0003 already\n"
+    assert shell.ok("db", "upgrade") == f"made, schema version {SCHEMA_VERSION}\n"
+    assert shell.ok("db", "upgrade") == f"schema version {SCHEMA_VERSION} already\n"
     assert shell.ok("db", "check") == "sound\n"
 
 
@@ -273,7 +273,7 @@ def test_trace_anchors_handovers(lived: Shell) -> None:
 
 def test_status(lived: Shell) -> None:
     found = json.loads(lived.ok("status", "--json"))
-    assert found["schema_version"] == "0003"
+    assert found["schema_version"] == SCHEMA_VERSION
     assert found["nodes"] == 3
     assert found["bindings"] == {"active": 4, "deprecated": 1, "ended": 0}
     assert found["maars"][0] == {
@@ -400,10 +400,12 @@ def test_a_failure_is_one_line_and_1(shell: Shell, tmp_path: Path) -> None:
 def test_another_schema_version(shell: Shell) -> None:
     shell.ok("db", "upgrade")
     connection = sqlite3.connect(shell.file)
-    connection.execute("UPDATE alembic_version SET version_num = '0004'")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.commit()
     connection.close()
-    newer = "schema version 0004 is newer than this program's 0003; upgrade the program"
+    newer = (
+        f"schema version 9999 is newer than this program's {SCHEMA_VERSION}; upgrade the program"
+    )
     for command in (("status",), ("db", "upgrade"), ("db", "check")):
         assert shell(*command) == (1, "", f"dhcp-cmd: {shell.file}: {newer}\n")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
-from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Settings
+from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Registration, Settings
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.server.datagrams import Address, make_address
 from dhcp_cmd.server.loop import REAP_BATCH, REAP_INTERVAL, Limits, Loop
@@ -84,7 +84,9 @@ class Scripted(Cmd):
         self.while_busy: Callable[[], None] = lambda: None
         """What happens while it handles a batch."""
 
-    def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
+    def handle(
+        self, requests: Sequence[BindingRequest | Registration], clock: Clock
+    ) -> list[Decision]:
         if self.away:
             raise StoreError("database is locked")
         self._commit(self.writes)

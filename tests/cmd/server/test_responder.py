@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Settings
+from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Registration, Settings
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.server import responder as module
 from dhcp_cmd.server.plan import Account, Plan, Rules
@@ -34,7 +34,9 @@ class Recorder(Cmd):
         super().__init__(store, SETTINGS)
         self.batches: list[int] = []
 
-    def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
+    def handle(
+        self, requests: Sequence[BindingRequest | Registration], clock: Clock
+    ) -> list[Decision]:
         self.batches.append(len(requests))
         return super().handle(requests, clock)
 
@@ -45,7 +47,9 @@ class Scripted(Cmd):
     def __init__(self, outcome: Decision | Exception) -> None:
         self.outcome = outcome
 
-    def handle(self, requests: Sequence[BindingRequest], clock: Clock) -> list[Decision]:
+    def handle(
+        self, requests: Sequence[BindingRequest | Registration], clock: Clock
+    ) -> list[Decision]:
         if isinstance(self.outcome, Exception):
             raise self.outcome
         return [self.outcome] * len(requests)

@@ -134,7 +134,7 @@ def test_a_sound_database(store: SqlStore) -> None:
         (
             (
                 "INSERT INTO binding SELECT [2001:db8:100:1::1], 128, 'address', 2, 1, anchor_id, NULL, state,"
-                " assigned_at, preferred_until, valid_until, NULL, NULL, NULL FROM binding"
+                " assigned_at, preferred_until, valid_until, NULL, NULL, NULL, 0 FROM binding"
             ),
             "2001:db8:100:1::1/128 of node 2 lies in 2001:db8:100:1::/64 of node 1",
         ),
@@ -148,7 +148,7 @@ def test_a_sound_database(store: SqlStore) -> None:
         (
             (
                 "INSERT INTO binding SELECT [2001:db8:100:1::1], 128, 'address', 1, 1, anchor_id, NULL, state,"
-                " assigned_at, preferred_until, valid_until, NULL, NULL, NULL FROM binding;"
+                " assigned_at, preferred_until, valid_until, NULL, NULL, NULL, 0 FROM binding;"
                 "UPDATE binding SET state = 'ended', ended_at = valid_until, reusable_at = valid_until"
                 " WHERE kind = 'link'"
             ),

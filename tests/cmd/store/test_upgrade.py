@@ -79,6 +79,9 @@ def test_what_was_there_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 OF_TODAY_BUT_FOR_THE_OUTBOX = (
+    "DROP INDEX binding_held; ALTER TABLE mobile_node DROP COLUMN registered;"
+    "ALTER TABLE binding DROP COLUMN autoconf;"
+    "CREATE INDEX binding_held ON binding (hold_until) WHERE state = 'deprecated';"
     "DROP VIEW signals; DROP TABLE signal; UPDATE alembic_version SET version_num = '0002'"
 )
 

@@ -31,8 +31,8 @@ from dmm_wire.mobility import (
     decode,
     encode,
 )
+from dmm_wire.mobility.answers import acknowledge
 from relay_maar.core.agent import Agent
-from relay_maar.core.binding_updates import acknowledge
 from tests.cmd.memory_store import MemoryOutbox, MemoryStore
 from tests.maar.core.world import (
     ACCESS,

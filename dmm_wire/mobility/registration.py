@@ -1,0 +1,123 @@
+"""What a PBA says to the MAAR that registered a mobile node (RFC 8885 sections 3.1 to 3.4), to and from
+the sub-options that say it in a Relay-reply: the visit, and the full set of the node's prefixes.
+
+Home Network Prefix (22) and Delegated Mobile Network Prefix (55) name what is anchored at the MAAR,
+Previous MAAR (67) what is anchored elsewhere, each with its anchor; one of these that is delegated is
+in a 55, too. That is all that a MAAR of any make needs. What RFC 8885 has no field for stands beside
+it in Vendor Specific Mobility options (RFC 5094), whose sub-type and data are code and data of the
+sub-option: VISIT, SIGNALLING, MOBILE_NODE, DOMAIN (the anchors that SIGNALLING expects), and
+ANCHORED_PREFIX and PREVIOUS_MAAR, because a PBA has one lifetime for all prefixes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from dmm_wire import dmm
+from dmm_wire.address import UNSPECIFIED, Prefix
+from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.errors import WireError
+from dmm_wire.mobility.answers import first
+from dmm_wire.mobility.codes import LIFETIME_INFINITY, LIFETIME_UNIT
+from dmm_wire.mobility.message import BindingAcknowledgement
+from dmm_wire.mobility.options import (
+    DelegatedPrefix,
+    HomeNetworkPrefix,
+    MobileNodeIdentifier,
+    MobilityOption,
+    PreviousMaarOption,
+    Timestamp,
+    VendorSpecific,
+)
+
+_BESIDE: Final = (dmm.Visit, dmm.Signalling, dmm.MobileNode, dmm.Domain)
+_LONGEST: Final = 250
+"""Octets that an option holds beside enterprise number and sub-type. A longer name is that of the PBU."""
+_LIFETIMES: Final = (dmm.AnchoredPrefix, dmm.PreviousMaar)
+
+
+def told_options(
+    suboptions: Iterable[dmm.SubOption], enterprise: int, *, lifetimes: bool = True
+) -> list[MobilityOption]:
+    """The options that say what `suboptions` say. Without `lifetimes` each prefix has the PBA's."""
+    options: list[MobilityOption] = []
+    beside: list[MobilityOption] = []
+    for each in suboptions:
+        if isinstance(each, dmm.AnchoredPrefix):
+            kind = DelegatedPrefix if each.delegated else HomeNetworkPrefix
+            options.append(kind(each.prefix))
+        elif isinstance(each, dmm.PreviousMaar):
+            options.append(PreviousMaarOption(each.endpoint, each.prefix))
+            if each.delegated:
+                options.append(DelegatedPrefix(each.prefix))
+        if isinstance(each, _BESIDE) or (lifetimes and isinstance(each, _LIFETIMES)):
+            body = each.body()
+            if len(body) <= _LONGEST:
+                beside.append(VendorSpecific(enterprise, dmm.code_of(each), body))
+    return options + beside
+
+
+def shortest(suboptions: Iterable[dmm.SubOption], asked: int) -> int:
+    """The lifetime in seconds of a PBA that says what `suboptions` say, `asked` at most.
+
+    It is that of the prefix that ends first, so that a MAAR that knows of no other keeps none for
+    longer, and registers again in time to hear what is left. One in its last four seconds does not
+    count: 0 would be a de-registration.
+    """
+    for each in suboptions:
+        if isinstance(each, _LIFETIMES) and LIFETIME_UNIT <= each.valid < INFINITY:
+            asked = min(asked, each.valid)
+    return min(asked, LIFETIME_INFINITY)
+
+
+def told(answer: BindingAcknowledgement, enterprise: int) -> tuple[dmm.SubOption, ...]:
+    """What an accepted PBA says, as sub-options; VISIT, SIGNALLING and MOBILE_NODE are there.
+
+    Of a sender that says nothing in options of `enterprise`, the visit's generation is the
+    timestamp, all lifetimes are the PBA's, and it tells the P-MAARs itself. Such an option that
+    cannot be read counts as absent.
+    """
+    own = _own(answer, enterprise)
+    known = {each.prefix: each for each in own if isinstance(each, _LIFETIMES)}
+    found: dict[type[dmm.SubOption], dmm.SubOption] = {}
+    for each in own:
+        if isinstance(each, _BESIDE):
+            found.setdefault(type(each), each)
+    identifier, timestamp = first(answer, MobileNodeIdentifier), first(answer, Timestamp)
+    if identifier is not None:
+        found.setdefault(dmm.MobileNode, dmm.MobileNode(identifier.identity))
+    generation = 0 if timestamp is None else timestamp.value
+    found.setdefault(dmm.Visit, dmm.Visit(generation, UNSPECIFIED))
+    found.setdefault(dmm.Signalling, dmm.Signalling(dmm.SignallingMode.PROXY))
+    delegated = {o.prefix for o in answer.options if isinstance(o, DelegatedPrefix)}
+    elsewhere = {o.prefix: o.endpoint for o in answer.options if isinstance(o, PreviousMaarOption)}
+    lifetime = INFINITY if answer.lifetime >= LIFETIME_INFINITY else answer.lifetime
+    prefixes: list[dmm.SubOption] = []
+    for prefix in _named(answer):
+        times = known.get(prefix)
+        preferred, valid = (lifetime, lifetime) if times is None else (times.preferred, times.valid)
+        if prefix in elsewhere:
+            at = elsewhere[prefix]
+            prefixes.append(dmm.PreviousMaar(prefix, 0, valid, prefix in delegated, at))
+        else:
+            prefixes.append(dmm.AnchoredPrefix(prefix, preferred, valid, prefix in delegated))
+    return (*found.values(), *prefixes)
+
+
+def _own(answer: BindingAcknowledgement, enterprise: int) -> list[dmm.SubOption]:
+    found: list[dmm.SubOption] = []
+    for option in answer.options:
+        if isinstance(option, VendorSpecific) and option.enterprise == enterprise:
+            kind = dmm.REGISTRY.get(option.subtype)
+            try:
+                found += [] if kind is None else [kind.decode(option.data)]
+            except WireError:
+                continue
+    return found
+
+
+def _named(answer: BindingAcknowledgement) -> list[Prefix]:
+    kinds = (HomeNetworkPrefix, DelegatedPrefix, PreviousMaarOption)
+    named = (option.prefix for option in answer.options if isinstance(option, kinds))
+    return [prefix for prefix in dict.fromkeys(named) if prefix.length]

@@ -1,0 +1,153 @@
+"""MAARs of which some speak only PMIPv6, and the real CMD's core with its front end: on one wire, on one clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
+
+from dhcp_cmd.pmip.front import Asked, Front, Late
+from dhcp_cmd.pmip.holding import Holding, Released
+from dmm_wire import dmm
+from dmm_wire.identity import Identity, IdentitySubtype
+from dmm_wire.mobility import BindingUpdate, HandoffIndicator, ServingMaar, decode
+from dmm_wire.mobility.answers import first
+from relay_maar.core import actions as act
+from relay_maar.core.agent import Agent
+from tests.maar.core.modes_world import CMD, Loses, ModesWorld
+from tests.maar.core.world import ACCESS, MAC, NODE, Maar, Packet, endpoint, settings
+
+NAME = Identity(IdentitySubtype.EUI48, MAC)
+
+_Answering: TypeAlias = Callable[[Sequence[bytes]], None]
+
+
+class PmipWorld(ModesWorld):
+    """`count` MAARs, of which `fed` by DHCPv6, the others register nodes. `awake`: the node answers probes."""
+
+    def __init__(
+        self,
+        mode: dmm.SignallingMode,
+        count: int,
+        loses: Loses | None = None,
+        *,
+        fed: Sequence[int] = (),
+        lifetime: int = 3600,
+        skews: dict[int, float] | None = None,
+    ) -> None:
+        self.fed = fed
+        self.lifetime = lifetime
+        self.awake = True
+        self.skews = skews or {}
+        self.late: Holding[_Answering] = Holding()
+        super().__init__(mode, count, loses)
+
+    def _agent(self, number: int) -> Agent:
+        if number in self.fed:
+            return super()._agent(number)
+        mine = settings(number, cmds=(CMD,), servers=())
+        mine = replace(mine, registers=True, registration_lifetime=self.lifetime)
+        mine = replace(mine, router=replace(mine.router, autonomous=True))
+        skew = self.skews.get(number, 0.0)
+        return Agent(mine, jitter=lambda: 0.5, clock=lambda now: self._timestamp(now + skew))
+
+    @staticmethod
+    def _timestamp(now: float) -> int:
+        return round((1_800_000_000 + now) * 65536)
+
+    # --- the CMD ---
+
+    def start_cmd(self) -> None:
+        super().start_cmd()
+        self.late = Holding()
+        self.front = Front(self.server, CMD, self.signaller.outcomes)
+        self.signaller.registers = self._registers
+
+    def _registers(self, asked: Sequence[Asked]) -> None:
+        for source, reply in self.front.replies(asked, self.clock(), self.clock):
+            if isinstance(reply, Late):
+                until = self.now + (reply.hold.until - self.clock()) / 1e6
+                answer = partial(self._late_pba, source, reply)
+                self._let_go(self.late.hold(reply.message, answer, reply.hold, until))
+            else:
+                self.send(source, reply)
+        self._work()
+
+    def _late_pba(self, source: bytes, late: Late, unheard: Sequence[bytes]) -> None:
+        octets = late.answer(unheard)
+        assert octets is not None
+        self.send(source, octets)
+
+    def _let_go(self, released: list[Released[_Answering]]) -> None:
+        for answer, unheard in released:
+            answer(unheard)
+
+    def _heard(self, key: tuple[int, int]) -> bool:
+        if not self.late.is_waited_for(*key):
+            return super()._heard(key)
+        self._let_go(self.late.acknowledged(*key))
+        return True
+
+    def _work(self) -> None:
+        super()._work()
+        self._let_go(self.late.due(self.now))
+
+    def _cmd_deadlines(self) -> list[float]:
+        late = self.late.deadline()
+        own = [late] if late is not None and self.cmd_up else []
+        return super()._cmd_deadlines() + own
+
+    # --- the node ---
+
+    def run(self, maar: Maar, actions: list[act.Action]) -> None:
+        super().run(maar, actions)
+        for action in actions:
+            if isinstance(action, act.SendNeighborSolicitation) and self.place == maar.number:
+                assert (action.interface, action.destination) == (ACCESS, NODE)
+                if self.awake:
+                    super().run(maar, maar.agent.seen(ACCESS, NODE, MAC, "na", self.now))
+
+    def attach(self, number: int) -> None:
+        """The node goes there and says what a host says whose carrier was away."""
+        if number in self.fed:
+            super().attach(number)
+            return
+        self.place = number
+        self.show()
+
+    def show(self) -> None:
+        """A frame of the node is seen where it is."""
+        assert self.place is not None
+        maar = self.maars[self.place]
+        self.run(maar, maar.agent.seen(ACCESS, NODE, MAC, "mld", self.now))
+
+    def say(self, kind: int) -> None:
+        if self.place in self.fed:
+            super().say(kind)
+
+    # --- what is said ---
+
+    def told(self, packet: Packet) -> str:
+        if packet.kind != "mobility":
+            return super().told(packet)
+        message = decode(packet.data, packet.source, packet.destination)
+        if not isinstance(message, BindingUpdate) or first(message, ServingMaar) is not None:
+            return super().told(packet)
+        handoff = first(message, HandoffIndicator)
+        assert handoff is not None
+        what = {4: "attached", 5: "still here"}[handoff.value] if message.lifetime else "gone"
+        number = next(n for n in self.maars if endpoint(n) == packet.source)
+        return f"maar{number} > cmd    PBU: {what}"
+
+    def advertised(self, number: int) -> bytes:
+        """The last Router Advertisement to the node there."""
+        return [a for a in self.maars[number].advertisements if a.destination == NODE][-1].data
+
+
+def walked(world: PmipWorld, *numbers: int, pause: float = 10.0) -> PmipWorld:
+    """The node goes from MAAR to MAAR."""
+    for number in numbers:
+        world.attach(number)
+        world.go_on(pause)
+    return world

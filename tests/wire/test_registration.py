@@ -1,0 +1,155 @@
+"""What a PBA says to the MAAR that registered a node, to and from the sub-options of a Relay-reply."""
+
+from __future__ import annotations
+
+import pytest
+
+from dmm_wire import dmm
+from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
+from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.errors import WireError
+from dmm_wire.identity import Identity, IdentitySubtype
+from dmm_wire.mobility import (
+    LIFETIME_INFINITY,
+    BindingAcknowledgement,
+    BindingUpdate,
+    DelegatedPrefix,
+    HandoffIndicator,
+    HomeNetworkPrefix,
+    LinkLocalAddress,
+    MobileNodeIdentifier,
+    PreviousMaarOption,
+    Timestamp,
+    UnknownOption,
+    VendorSpecific,
+    decode,
+    encode,
+)
+from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
+from dmm_wire.mobility.registration import shortest, told, told_options
+
+ENTERPRISE = 32473
+CMD, MAAR = parse_address("2001:db8::53"), parse_address("2001:db8::1")
+ANCHOR = parse_address("2001:db8::2")
+NAI = Identity(IdentitySubtype.NAI, b"anna@example.org")
+DUID = Identity(IdentitySubtype.DUID, bytes.fromhex("0003000102005e005301"))
+LOCAL, AWAY = Prefix.parse("2001:db8:1:1::/64"), Prefix.parse("2001:db8:2:1::/64")
+SITE, AWAY_SITE = Prefix.parse("2001:db8:1:100::/56"), Prefix.parse("2001:db8:2:100::/56")
+
+SAID: tuple[dmm.SubOption, ...] = (
+    dmm.Status(0),
+    dmm.MobileNode(DUID),
+    dmm.Visit(7 << 16, ANCHOR),
+    dmm.AnchoredPrefix(LOCAL, 1800, 3600),
+    dmm.AnchoredPrefix(SITE, 1000, 2000, True),
+    dmm.PreviousMaar(AWAY, 0, 600, False, ANCHOR),
+    dmm.PreviousMaar(AWAY_SITE, 0, 500, True, ANCHOR),
+    dmm.Signalling(3, 1),
+)
+
+
+def sent(
+    *said: dmm.SubOption, lifetime: int = 400, lifetimes: bool = True
+) -> BindingAcknowledgement:
+    """A PBA, as it comes out of the wire."""
+    update = BindingUpdate(5, 3600, (MobileNodeIdentifier(NAI), ALL_ZERO, Timestamp(9 << 16)))
+    options = told_options(said, ENTERPRISE, lifetimes=lifetimes)
+    answer = acknowledge(update, 0, lifetime, told=options)
+    read = decode(encode(answer, CMD, MAAR), CMD, MAAR)
+    assert isinstance(read, BindingAcknowledgement)
+    return read
+
+
+def test_it_says_the_same() -> None:
+    assert set(told(sent(*SAID), ENTERPRISE)) == set(SAID[1:])
+
+
+def test_a_maar_of_any_make_reads_what_it_needs() -> None:
+    options = sent(*SAID).options
+    delegated = {o.prefix for o in options if isinstance(o, DelegatedPrefix)}
+    assert [o.prefix for o in options if isinstance(o, HomeNetworkPrefix)] == [LOCAL]
+    assert delegated == {SITE, AWAY_SITE}
+    previous = [o for o in options if isinstance(o, PreviousMaarOption)]
+    assert previous == [PreviousMaarOption(ANCHOR, AWAY), PreviousMaarOption(ANCHOR, AWAY_SITE)]
+
+
+@pytest.mark.parametrize("enterprise", [ENTERPRISE, 1])
+def test_without_its_own_lifetime_a_prefix_has_the_pbas(enterprise: int) -> None:
+    read = told(sent(*SAID, lifetimes=enterprise != ENTERPRISE), enterprise)
+    lifetimes = {
+        each.prefix: each.valid
+        for each in read
+        if isinstance(each, dmm.AnchoredPrefix | dmm.PreviousMaar)
+    }
+    assert lifetimes == dict.fromkeys((LOCAL, SITE, AWAY, AWAY_SITE), 400)
+
+
+def test_without_options_of_ours_the_timestamp_orders_the_visits() -> None:
+    read = told(sent(*SAID), 1)
+    assert dmm.Visit(9 << 16, UNSPECIFIED) in read
+    assert dmm.MobileNode(NAI) in read
+    assert dmm.Signalling(dmm.SignallingMode.PROXY, 0) in read
+
+
+def test_infinite_lifetimes() -> None:
+    said = (dmm.AnchoredPrefix(LOCAL, INFINITY, INFINITY),)
+    assert shortest(said, 1 << 30) == LIFETIME_INFINITY
+    answer = sent(*said, lifetime=LIFETIME_INFINITY, lifetimes=False)
+    assert dmm.AnchoredPrefix(LOCAL, INFINITY, INFINITY) in told(answer, ENTERPRISE)
+
+
+@pytest.mark.parametrize(("ends", "lifetime"), [(600, 500), (300, 300), (4, 4), (3, 500), (0, 500)])
+def test_the_lifetime_is_the_shortest_but_no_end(ends: int, lifetime: int) -> None:
+    said = (*SAID, dmm.PreviousMaar(LOCAL, 0, ends, False, ANCHOR))
+    assert shortest(said, 3600) == lifetime
+    assert shortest(said, 100) == min(100, lifetime)
+
+
+def test_an_option_that_cannot_be_read_is_passed_over() -> None:
+    bad = VendorSpecific(ENTERPRISE, 5, b"\1")
+    unknown = VendorSpecific(ENTERPRISE, 99, b"")
+    other = VendorSpecific(ENTERPRISE, 10, b"")
+    answer = BindingAcknowledgement(0, 1, 4, (bad, unknown, other, ALL_ZERO))
+    assert set(told(answer, ENTERPRISE)) == {
+        dmm.Domain(()),
+        dmm.Visit(0, UNSPECIFIED),
+        dmm.Signalling(dmm.SignallingMode.PROXY, 0),
+    }
+
+
+def test_a_name_that_is_too_long_is_not_said() -> None:
+    long = Identity(IdentitySubtype.NAI, b"n" * 254)
+    read = told(sent(dmm.MobileNode(long), dmm.Visit(7, ANCHOR)), ENTERPRISE)
+    assert dmm.MobileNode(NAI) in read
+    assert dmm.Visit(7, ANCHOR) in read
+
+
+def test_the_expected_anchors_come_along() -> None:
+    said = (*SAID, dmm.Domain((ANCHOR, MAAR)))
+    assert dmm.Domain((ANCHOR, MAAR)) in told(sent(*said), ENTERPRISE)
+
+
+def test_what_a_pba_echoes() -> None:
+    own = LinkLocalAddress(parse_address("fe80::1"))
+    update = BindingUpdate(3, 60, (HandoffIndicator(4), own, HomeNetworkPrefix(LOCAL)))
+    answer = acknowledge(update, 160)
+    assert answer.options == (
+        UnknownOption(8, b"\1"),  # a zero-length identifier (RFC 5213 section 5.3.6)
+        HomeNetworkPrefix(LOCAL),
+        HandoffIndicator(4),
+        answer.options[3],
+        own,
+    )
+    assert answer.options[3].body() == b"\0\0"
+
+
+def test_the_vendor_specific_option() -> None:
+    option = VendorSpecific(ENTERPRISE, 5, b"\xaa\xbb")
+    assert option.body().hex() == "00007ed9" + "05" + "aabb"
+    assert VendorSpecific.decode(option.body()) == option
+    data = encode(BindingUpdate(1, 4, (option,)), MAAR, CMD)
+    assert data[12:23].hex() == "0100" + "1307" + option.body().hex()  # at 4n + 2
+    with pytest.raises(WireError, match="length"):
+        VendorSpecific.decode(b"\0\0\0\1")
+    with pytest.raises(WireError, match="range"):
+        VendorSpecific(1 << 32, 0, b"").body()
