@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dhcp_cmd.core.model import Micros
-from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.ports import Refused, StoreError
 from dhcp_cmd.server.datagrams import Address
 from dhcp_cmd.server.responder import Responder
 from dhcp_cmd.server.sockets import Listener, Waiting
@@ -69,6 +69,7 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._next_reap = self._time()
         self._outage: tuple[float, int] | None = None
+        self._refused = ""
         self.listen(listeners)
 
     def listen(self, listeners: Iterable[Listener]) -> None:
@@ -141,6 +142,11 @@ class Loop:
         before = self.responder.cmd.commits
         try:
             more = self.responder.cmd.reap(_now(), REAP_BATCH) == REAP_BATCH
+        except Refused as error:  # it is there; the messages are answered
+            more = False
+            if str(error) != self._refused:
+                self._refused = str(error)
+                _log.error("the database refuses to have it recorded what has ended: %s", error)
         except StoreError as error:
             self._fails(error, 0)
             more = False

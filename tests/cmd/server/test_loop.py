@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 
 from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Settings
-from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.ports import Refused, StoreError
 from dhcp_cmd.server.datagrams import Address, make_address
 from dhcp_cmd.server.loop import REAP_BATCH, REAP_INTERVAL, Limits, Loop
 from dhcp_cmd.server.plan import Account, ListenerPlan, Plan, Rules
@@ -76,6 +76,7 @@ class Scripted(Cmd):
     def __init__(self) -> None:
         self.away = False
         self.full = False
+        self.spoilt = False
         self.writes = True
         self.commits = 0
         self.batches: list[int] = []
@@ -95,6 +96,8 @@ class Scripted(Cmd):
     def reap(self, now: int, limit: int) -> int:
         if self.away:
             raise StoreError("database is locked")
+        if self.spoilt:
+            raise Refused("CHECK constraint failed: at")
         done = min(self.due, limit)
         self._commit(done > 0)
         self.due -= done
@@ -217,6 +220,22 @@ def test_the_database_is_back_only_when_something_was_committed(
     bench.line.say(5)
     bench.loop.turn()
     assert caplog.messages[1:] == ["the database is back after 3.0 s; 3 messages were not answered"]
+
+
+def test_a_row_that_cannot_be_reaped_is_no_outage(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    bench.cmd.spoilt = True
+    for number in range(3):
+        bench.now += REAP_INTERVAL
+        bench.line.say(number)
+        bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2]
+    assert caplog.messages == [
+        "the database refuses to have it recorded what has ended: CHECK constraint failed: at"
+    ]
+    assert bench.counted["store-error"] == 0
 
 
 def test_it_reaps_between_batches_and_goes_on_where_more_is_due(bench: Bench) -> None:
