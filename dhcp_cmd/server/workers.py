@@ -104,12 +104,13 @@ class Workers:
         now = time.monotonic()
         wake = self._supervision.wake(now)
         idle = None if wake is None else max(0.0, wake - now)
-        for key, _ in self._selector.select(idle):
-            key.data()
-        if self.stopping:
+        ready = self._selector.select(idle)
+        if self.stopping:  # before anything else: the workers may have been told, too
             self.stopping = False
             notify("STOPPING=1")
             self._do(self._supervision.stop(time.monotonic()))
+        for key, _ in ready:
+            key.data()
         self._do(self._supervision.proceed(time.monotonic()))
 
     def _do(self, actions: list[Action]) -> None:
