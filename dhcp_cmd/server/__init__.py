@@ -1,5 +1,5 @@
 """`dhcp-cmd serve`: the CMD's fast host. It reads the configuration file of `ipv6-dhcpd` and answers a batch of
-datagrams from one transaction.
+datagrams from one transaction. On PostgreSQL several processes do, which share the listeners.
 
 plan       what the configuration file comes to: plain data, made by dhcp_cmd.plugin.compile
 filters    conditions on messages, static options

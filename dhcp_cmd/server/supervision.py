@@ -138,7 +138,8 @@ class Supervision:
         worker = self._workers.pop(pid)
         text = f"worker {pid} {_how(status, reason)}"
         if self._kill_at is not None or worker.state is _State.LEAVING:
-            told = status and self._error is None  # of a start that failed, the first reason says it all
+            # Of a start that failed, the first reason says it all.
+            told = status != 0 and self._error is None
             return ([Report(text)] if told else []) + self.proceed(now)
         if worker.state is _State.STARTING:
             return self._failed(worker.seat, text, now)

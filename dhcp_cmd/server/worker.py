@@ -1,7 +1,8 @@
 """A worker: a process that shares its listeners with others, and what it and its parent have to say to each other.
 
-Between the two is a pair of sockets. The worker says that it serves, why it gave up, and how the database is. The
-parent says nothing: when its end is closed, by it or by its death, the worker leaves.
+Between the two is a pair of sockets. The worker says that it serves, why it gave up, how the database is, and what is
+for the log: a file that is rotated has one writer. The parent says nothing: when its end is closed, by it or by its
+death, the worker leaves.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,14 +27,16 @@ from dhcp_cmd.server.sockets import Listener
 from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import open_store
 
-SERVES, GAVE_UP, FAILS, WORKS = "serves", "gave-up", "fails", "works"
-"""What a worker says; the last two are the methods of outage.Told, with their arguments."""
+SERVES, GAVE_UP, FAILS, WORKS, LOG = "serves", "gave-up", "fails", "works", "log"
+"""What a worker says. FAILS and WORKS are the methods of outage.Told, with their arguments; LOG comes with what
+`record` makes a log record of."""
 
 OURS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that are blocked where a worker is forked, until it has handlers of its own."""
 
-_LONGEST = 1000
-_log = logging.getLogger(__name__)
+_LONGEST = 8_000
+"""Characters of a text that is said."""
+_LARGEST = 1 << 18
 
 
 class Channel:
@@ -58,7 +62,7 @@ class Channel:
     def hear(self) -> list[Any] | None:
         """What was said next: the word and its arguments; empty: nothing yet; None: the other one is gone."""
         try:
-            said = self._end.recv(4 * _LONGEST * len("\\uffff"))
+            said = self._end.recv(_LARGEST)
         except BlockingIOError:
             return []
         except OSError:
@@ -80,6 +84,43 @@ def channel() -> tuple[Channel, Channel]:
     return Channel(first), Channel(second)
 
 
+class ToParent(logging.Handler):
+    """Hands on to the parent what is for the log; to standard error where that one cannot hear it."""
+
+    def __init__(self, parent: Channel) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        trace = _FORMATTER.formatException(record.exc_info) if record.exc_info else ""
+        said = (record.name, record.levelno, record.getMessage(), trace, record.created)
+        if not self._parent.say(LOG, *said, record.processName or "", record.process or 0):
+            sys.stderr.write(f"{record.getMessage()}\n{trace}")
+
+
+_FORMATTER = logging.Formatter()
+
+
+def record(
+    name: str, level: int, text: str, trace: str, created: float, process: str, pid: int
+) -> logging.LogRecord:
+    """What a worker said with LOG."""
+    return logging.makeLogRecord(
+        {
+            "name": name,
+            "levelno": level,
+            "levelname": logging.getLevelName(level),
+            "msg": text,
+            "exc_text": trace or None,
+            "created": created,
+            "msecs": created % 1 * 1000,
+            "processName": process,
+            "process": pid,
+        }
+    )
+
+
 def work(
     plan: Plan,
     listeners: Sequence[Listener],
@@ -90,6 +131,7 @@ def work(
 ) -> int:
     """Serve until told to stop or to leave; the exit status. To be called in a process that was just forked, with
     `OURS` blocked."""
+    logging.getLogger().handlers = [ToParent(parent)]  # those that were there are the parent's
     try:
         store = open_store(plan.database, serving=True)
     except StoreError as error:

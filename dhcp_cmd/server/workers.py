@@ -4,6 +4,7 @@ itself, and has no database and no threads."""
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import secrets
 import selectors
@@ -36,7 +37,18 @@ from dhcp_cmd.server.supervision import (
     Stop,
     Supervision,
 )
-from dhcp_cmd.server.worker import FAILS, GAVE_UP, OURS, SERVES, WORKS, Channel, channel, work
+from dhcp_cmd.server.worker import (
+    FAILS,
+    GAVE_UP,
+    LOG,
+    OURS,
+    SERVES,
+    WORKS,
+    Channel,
+    channel,
+    record,
+    work,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -178,6 +190,7 @@ class Workers:
             self._selector.close()
             for child in self._children.values():
                 child.channel.close()
+            multiprocessing.current_process().name = f"Worker-{seat}"  # for the log's format
             counters.start(self.plan.status_directory, server)
             share = Share(seat, self._supervision.number)
             status = work(self.plan, self._listeners, self._limits, share, self._lane, parent)
@@ -186,7 +199,6 @@ class Workers:
         finally:
             try:
                 counters.stop()
-                logging.shutdown()
             finally:
                 os._exit(status)
 
@@ -201,6 +213,9 @@ class Workers:
                     self._outage.fails(moment, error, unanswered)
                 case [str(what)] if what == WORKS:
                     self._outage.works()
+                case [str(what), *words] if what == LOG:
+                    heard = record(*words)
+                    logging.getLogger(heard.name).handle(heard)
         if said is None:
             self._bury(child)
 

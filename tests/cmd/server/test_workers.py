@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,9 +19,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, create_engine, update
 
 from dhcp_cmd.plugin.counters import PREFIX
+from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.engine import make_engine
 from dmm_wire.dhcpv6.codes import SERVER_PORT, MessageType, OptionCode
 from dmm_wire.dhcpv6.message import unwrap
@@ -147,12 +151,12 @@ def test_a_message_that_two_of_them_have_is_answered_alike(
 
 
 def test_a_small_load_is_not_split(configuration: Path, maar1: Relay) -> None:
-    """One that is idle takes it all: it wakes nobody else."""
+    """One that is idle takes it, and nobody else is woken; another one does while it reaps."""
     with serving(configuration) as server:
         for number in range(50):
             assert maar1.ask(node(number, m.RAPID_COMMIT, m.ia_pd()))
         wait_for(lambda: server.counters() == {"reply": 50})
-        assert [each for each in counted(server).values() if each] == [Counter(reply=50)]
+        assert max(each["reply"] for each in counted(server).values()) >= 40
 
 
 def test_kill_9_of_one_costs_what_it_had(configuration: Path, url: str) -> None:
@@ -170,7 +174,6 @@ def test_kill_9_of_one_costs_what_it_had(configuration: Path, url: str) -> None:
         assert len(log_lines(server, "was killed by signal 9")) == WORKERS
         clients.grown(100)
         clients.stop()
-        wait_for(lambda: sum(server.counters().values()) >= clients.answered)
         assert server.stop() == 0
         clients.drain()
         assert clients.answered > 40 * WORKERS
@@ -212,18 +215,32 @@ def second_address() -> Iterator[None]:
         subprocess.run([*command, "del", f"{SECOND}/64", "dev", "core"], check=True)
 
 
+@contextmanager
+def taken(address: str) -> Iterator[None]:
+    """Somebody else listens there. Raises OSError where somebody does already."""
+
+    def bind() -> socket.socket:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        try:
+            sock.bind((address, SERVER_PORT))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    with inside(SERVER_NAMESPACE, bind):
+        yield
+
+
 def is_free(address: str) -> bool:
     """Whether nobody listens there."""
-
-    def bind() -> bool:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-            try:
-                sock.bind((address, SERVER_PORT))
-            except OSError:
-                return False
-        return True
-
-    return inside(SERVER_NAMESPACE, bind)
+    try:
+        with taken(address):
+            return True
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return False
 
 
 def test_a_reload_opens_and_closes_listeners(configuration: Path, maar1: Relay) -> None:
@@ -249,7 +266,7 @@ def test_a_reload_opens_and_closes_listeners(configuration: Path, maar1: Relay) 
 
 def test_a_reload_that_cannot_be_changes_nothing(configuration: Path, maar1: Relay) -> None:
     text = configuration.read_text()
-    with serving(configuration) as server:
+    with second_address(), taken(SECOND), serving(configuration) as server:
         before = workers(server)
         for number, (old, new, told) in enumerate(
             (
@@ -259,8 +276,8 @@ def test_a_reload_that_cannot_be_changes_nothing(configuration: Path, maar1: Rel
                     "workers 1",
                     "workers: from one to several, or back, needs a restart",
                 ),
-                ("/status", "/elsewhere", "status-directory: a new one needs a restart"),
-                (SERVER, "2001:db8:ffff::99", "Cannot assign requested address"),
+                ("/status", "/elsewhere", "status-directory: "),
+                (SERVER, SECOND, "Address already in use"),
                 ("postgresql+psycopg:///test_", "postgresql+psycopg:///no_", "does not exist"),
             ),
             1,
@@ -306,6 +323,15 @@ def test_it_stops(configuration: Path, url: str, number: signal.Signals, whom: s
         assert len(log_lines(server, "serve stops")) == 1
 
 
+def test_the_parent_writes_their_log(configuration: Path, maar1: Relay) -> None:
+    with serving(configuration) as server:
+        shutil.rmtree(server.status)
+        assert maar1.ask(node(1, m.RAPID_COMMIT, m.ia_pd()))
+        wait_for(lambda: log_lines(server, "Cannot write the counters"))
+        assert re.search(r"Worker-\d: \[ERROR\] Cannot", log_lines(server, "Cannot")[0])
+        assert server.stop() == 0
+
+
 def test_without_a_parent_they_leave(configuration: Path) -> None:
     with serving(configuration) as server:
         os.kill(server.process.pid, signal.SIGKILL)
@@ -334,27 +360,27 @@ def test_systemd_is_told_by_the_parent(
             told.recv(1000)
 
 
-def test_what_has_ended_is_recorded_once(configuration: Path, maar1: Relay, url: str) -> None:
+def test_what_has_ended_is_recorded_once(
+    configuration: Path, maar1: Relay, url: str, admin: Engine
+) -> None:
     with serving(configuration) as server:
         for number in range(20):
             assert maar1.ask(node(number, m.RAPID_COMMIT, m.ia_pd()))
         engine = make_engine(url)
         with engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE binding SET valid_until = 1, preferred_until = 1")
+            connection.execute(update(t.binding).values(valid_until=1, preferred_until=1))
+        engine.dispose()
 
-        def recorded() -> int:
-            with engine.connect() as connection:
-                return int(
-                    connection.exec_driver_sql(
-                        "SELECT count(*) FROM history WHERE type = 'expired'"
-                    ).scalar()
-                    or 0
-                )
+        def recorded() -> object:
+            with admin.connect() as connection:
+                return connection.exec_driver_sql(
+                    "SELECT count(*) FROM history WHERE type = 'expired'"
+                ).scalar()
 
-        wait_for(lambda: recorded() >= 20)
+        wait_for(lambda: recorded() == 20)
         assert server.stop() == 0
         assert recorded() == 20
-        engine.dispose()
+        assert "ERROR" not in server.log.read_text()
 
 
 def test_on_sqlite_one_process_serves(state: Path, maar1: Relay) -> None:
