@@ -104,11 +104,12 @@ class Loop:
         self._poll.register(descriptor, select.EPOLLIN)
 
     def leave(self) -> None:
-        """Take nothing more from the kernel, and stop when what was taken is answered: others go on."""
+        """Take what there is once more, and stop when all that was taken is answered: others go on."""
         if not self._leaving:
             self._leaving = True
             for listener in self.listeners:
                 self._forget(listener)
+                self._take(listener)  # a datagram wakes one loop: of this one nobody else may know
 
     def run(self) -> None:
         """Serve until `stopping` is set; what waits then is not answered: its senders will ask again."""

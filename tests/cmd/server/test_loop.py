@@ -306,7 +306,7 @@ def test_one_takes_a_batch_and_leaves_the_rest_to_the_other(two: tuple[Bench, Be
     assert first.line.heard() == list(range(10))
 
 
-def test_one_that_leaves_answers_what_it_took_and_takes_no_more(two: tuple[Bench, Bench]) -> None:
+def test_one_that_leaves_answers_what_it_has_and_takes_no_more(two: tuple[Bench, Bench]) -> None:
     first, second = two
     other = Line()
     first.loop.listen([first.line, other])
@@ -319,22 +319,28 @@ def test_one_that_leaves_answers_what_it_took_and_takes_no_more(two: tuple[Bench
 
     first.cmd.while_busy = leave
     first.loop.run()
-    assert first.cmd.batches == [4, 4]  # two of each listener, and what it had beside them
-    assert first.line.heard() == [0, 1, 2, 3]
+    assert first.cmd.batches == [
+        4,
+        4,
+        2,
+    ]  # two of each listener, and a batch of each at most beside them
+    assert first.line.heard() == [0, 1, 2, 3, 4, 5]
     assert other.heard() == [20, 21, 22, 23]
     second.loop.turn()
     second.loop.turn()
-    assert second.cmd.batches == [4, 2]
-    assert first.counted == {"reply": 8}
+    assert second.cmd.batches == [4]
+    assert first.counted == {"reply": 10}
 
 
-def test_one_that_has_nothing_leaves_at_once(two: tuple[Bench, Bench]) -> None:
-    first, _ = two
+def test_one_that_leaves_answers_what_may_have_woken_it(two: tuple[Bench, Bench]) -> None:
+    first, second = two
     first.line.say(1)
     first.loop.leave()
-    first.now = 1001.0  # the reaper's turn: it waits for nothing
+    first.line.say(2)
     first.loop.run()
-    assert first.cmd.batches == []
+    assert first.line.heard() == [1]
+    second.loop.turn()
+    assert first.line.heard() == [1, 2]
 
 
 def test_they_reap_in_turn() -> None:
