@@ -27,7 +27,7 @@ _COMPILED = _ROOT / ".venv-compiled" / "bin" / "dhcp-cmd"
 _CONFIGURATION = """\
 user root
 group root
-workers 2
+workers {workers}
 pid-file {directory}/ipv6-dhcpd.pid
 control-socket {directory}/ipv6-dhcpd.sock
 allow-rapid-commit yes
@@ -60,12 +60,15 @@ class OurServer(Server):
     """What the hosts of the CMD have in common. Durability and history are as they are by default."""
 
     command: tuple[str, ...]
+    workers = 2
+    """For ipv6-dhcpd; `serve` has one process on SQLite, whatever it says."""
 
     def configure(self, database: str) -> Path:
         """Write the configuration file into `directory`."""
         path = self.directory / "cmd.conf"
         path.write_text(
             _CONFIGURATION.format(
+                workers=self.workers,
                 directory=self.directory,
                 identifier=SERVER_IDENTIFIER.hex(":"),
                 address=SERVER,
@@ -151,12 +154,17 @@ class DhcpdOnSqlite(OnSqlite):
     command = tuple(SERVER_COMMAND)
 
 
+_PROCESSORS = len(os.sched_getaffinity(0))
+_ALL_OF_THEM = f"{_PROCESSORS} worker{'s' if _PROCESSORS > 1 else ''}"
+
+
 class ServeOnPostgresql(OnPostgresql, OurServer):
-    """`dhcp-cmd serve` on PostgreSQL."""
+    """`dhcp-cmd serve` on PostgreSQL, with a worker for each processor."""
 
     name = "serve-postgresql"
     kind = "cmd-postgresql"
-    title = "serve, PostgreSQL"
+    title = f"serve, PostgreSQL, {_ALL_OF_THEM}"
+    workers = _PROCESSORS
     rival = "kea-postgresql"
     command = (*_DHCP_CMD, "serve")
 
@@ -184,13 +192,21 @@ class CompiledOnPostgresql(ServeOnPostgresql):
     """The same, compiled."""
 
     name = "compiled-postgresql"
-    title = "serve compiled, PostgreSQL"
+    title = f"serve compiled, PostgreSQL, {_ALL_OF_THEM}"
     command = (str(_COMPILED), "serve")
 
     def prepare(self, size: int) -> None:
         """As interpreted."""
         need_compiled()
         super().prepare(size)
+
+
+class OneCompiledOnPostgresql(CompiledOnPostgresql):
+    """The same with one process."""
+
+    name = "compiled-postgresql-1"
+    title = "serve compiled, PostgreSQL, 1 worker"
+    workers = 1
 
 
 def need_compiled() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from dhcp_cmd.core.model import Settings
 from dhcp_cmd.server.filters import Condition, StaticOption
@@ -76,3 +78,11 @@ class Plan:
     account: Account
     configure_logging: Callable[[int | None], None]
     """Takes the lowest level to log at, None for the file's own."""
+    workers: int | None = None
+    """As configured."""
+
+    def processes(self) -> int:
+        """How many serve: on PostgreSQL as many as configured, else one for each processor. SQLite has one writer."""
+        if urlsplit(self.database).scheme.startswith("sqlite"):
+            return 1
+        return self.workers or len(os.sched_getaffinity(0))
