@@ -1,0 +1,361 @@
+"""tools/wireshark/dmm.lua in tshark: it shows what dmm_wire wrote, and complains where dmm_wire would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from struct import pack
+from xml.etree.ElementTree import Element
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from dmm_wire import dmm, mobility
+from dmm_wire.address import UNSPECIFIED, format_address
+from dmm_wire.dhcpv6.message import ClientMessage, RelayMessage
+from dmm_wire.errors import WireError
+from dmm_wire.identity import Identity, IdentitySubtype
+from dmm_wire.mobility.options import REGISTRY
+from tests.tools.shown import Fields, option_fields, suboption_fields
+from tests.tools.tshark import (
+    MAAR,
+    PEER,
+    dhcpv6,
+    dissect,
+    fields,
+    ipv6,
+    is_malformed,
+    mobility_header,
+    named,
+    run,
+    trees,
+)
+from tests.wire.strategies import (
+    addresses,
+    binding_acknowledgements,
+    binding_updates,
+    identities,
+    link_layers,
+    mutated,
+    prefixes,
+    suboptions,
+    unhurried,
+)
+from tests.wire.test_dmm import VECTORS
+from tests.wire.test_mobility import PBA, PBU
+
+pytestmark = [pytest.mark.needs("tshark"), pytest.mark.slow]
+
+# tshark takes a second to start: few examples of many frames each, and no search for a smaller one.
+batches = settings(unhurried, max_examples=4, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+SOLICIT = ClientMessage(1, b"abc", ((1, b"\0\3\0\1\2\0\x5e\0\x53\1"),))
+RELAY_MSG = 9
+
+
+def option(some: tuple[dmm.SubOption, ...]) -> tuple[int, bytes]:
+    return dmm.to_option(dmm.DEFAULT_ENTERPRISE, some)
+
+
+def relay(options: tuple[tuple[int, bytes], ...], kind: int = 12) -> RelayMessage:
+    return RelayMessage(kind, 0, UNSPECIFIED, MAAR, options)
+
+
+def relayed(some: tuple[dmm.SubOption, ...]) -> bytes:
+    return dhcpv6(relay((option(some), (RELAY_MSG, SOLICIT.encode()))).encode())
+
+
+def expected(some: tuple[dmm.SubOption, ...]) -> Fields:
+    return sorted(field for suboption in some for field in suboption_fields(suboption))
+
+
+# --- DHCPv6 ---
+
+
+def test_each_suboption() -> None:
+    packets = dissect(relayed((suboption,)) for suboption, _ in VECTORS)
+    for packet, (suboption, _) in zip(packets, VECTORS, strict=True):
+        [tree] = trees(packet)
+        assert tree.get("showname") == "Distributed Mobility Management: Relay-forward"
+        assert fields(tree) == expected((suboption,))
+        assert not is_malformed(packet)
+
+
+@batches
+@given(st.lists(st.lists(suboptions, max_size=4).map(tuple), min_size=15, max_size=40))
+def test_suboptions(batch: list[tuple[dmm.SubOption, ...]]) -> None:
+    for packet, some in zip(dissect(map(relayed, batch)), batch, strict=True):
+        [tree] = trees(packet)
+        assert fields(tree) == expected(some)
+        assert not is_malformed(packet)
+
+
+def test_at_every_relay_level_and_in_replies() -> None:
+    inner, middle, outer = ((dmm.Status(number),) for number in range(3))
+    message = relay((option(inner), (RELAY_MSG, SOLICIT.encode())), 13)
+    message = relay(((RELAY_MSG, message.encode()), option(middle)), 13)
+    message = relay((option(outer), dmm.to_option(9, inner), (RELAY_MSG, message.encode())), 13)
+    [packet] = dissect([dhcpv6(message.encode())])
+    assert [fields(tree) for tree in trees(packet)] == [expected(x) for x in (outer, middle, inner)]
+    assert {tree.get("showname", "").split(": ")[1] for tree in trees(packet)} == {"Relay-reply"}
+
+
+def test_a_message_in_fragments() -> None:
+    endpoints = tuple(bytes(14) + pack("!H", number) for number in range(1, 201))
+    datagram = relayed((dmm.Domain(endpoints),))[54:]
+    first, rest = datagram[:1400], datagram[1400:]
+    frames = [
+        ipv6(44, pack("!BBHI", 17, 0, offset | more, 7) + part)
+        for offset, more, part in ((0, 1, first), (1400, 0, rest))
+    ]
+    one, other = dissect(frames)
+    assert trees(one) == []
+    assert fields(trees(other)[0]) == expected((dmm.Domain(endpoints),))
+
+
+def test_in_a_clients_message_it_is_misplaced() -> None:
+    client = ClientMessage(1, b"abc", (option((dmm.Status(0),)),))
+    relayed_client = relay(((RELAY_MSG, client.encode()),))
+    for packet in dissect([dhcpv6(client.encode()), dhcpv6(relayed_client.encode())]):
+        assert len(named(packet, "dmm.misplaced")) == 1
+        assert len(trees(packet)) == 1
+    assert named(dissect([relayed((dmm.Status(0),))])[0], "dmm.misplaced") == []
+
+
+def test_the_enterprise_number_is_a_preference() -> None:
+    mine, other = option((dmm.Status(5),)), dmm.to_option(64999, (dmm.Status(6),))
+    frames = [dhcpv6(relay((mine, other)).encode())]
+    assert named(dissect(frames)[0], "dmm.status") == ["Status: stale (5)"]
+    assert named(dissect(frames, "-odmm.enterprise:64999")[0], "dmm.status") == [
+        "Status: unavailable (6)"
+    ]
+
+
+def test_numbers_have_names() -> None:
+    statuses = [relayed((dmm.Status(status),)) for status in dmm.DmmStatus]
+    attachments = [
+        relayed((dmm.Attachment(0, handoff, access, 1, b""),))
+        for handoff, access in zip(
+            mobility.HandoffIndicatorValue, mobility.AccessTechnologyValue, strict=True
+        )
+    ]
+    sizes = {IdentitySubtype.IPV6_ADDRESS: 16, IdentitySubtype.EUI64: 8}
+    nodes = [
+        relayed((dmm.MobileNode(Identity(subtype, bytes(sizes.get(subtype, 6)))),))
+        for subtype in IdentitySubtype
+    ]
+    packets = dissect([*statuses, *attachments, *nodes])
+    for packet, status in zip(packets, dmm.DmmStatus, strict=False):
+        name = status.name.lower().replace("_", " ").replace("maar", "MAAR")
+        assert named(packet, "dmm.status") == [f"Status: {name} ({int(status)})"]
+    for name in ("handoff", "access"):
+        texts = [text for packet in packets for text in named(packet, f"dmm.attachment.{name}")]
+        assert len(set(texts)) == 6
+        assert not [text for text in texts if "Unknown" in text]
+    subtypes = [text for packet in packets for text in named(packet, "dmm.node.subtype")]
+    assert len(set(subtypes)) == len(IdentitySubtype)
+    assert not [text for text in subtypes if "Unknown" in text]
+    [unknown] = dissect([relayed((dmm.Status(7),))])
+    assert named(unknown, "dmm.status") == ["Status: Unknown (7)"]
+
+
+def test_a_generation_is_shown_as_a_time() -> None:
+    generations = (0x6B03F7268000, (1 << 64) - 1)
+    one, far = dissect(relayed((dmm.Visit(number, MAAR),)) for number in generations)
+    [text] = named(one, "dmm.visit.time")
+    assert text == "Generation as a time: Nov 23, 2026 08:19:50.500000000 UTC"
+    assert named(far, "dmm.visit.time")  # 48 bits of seconds, and no error
+
+
+def test_the_list_of_packets_says_what_is_inside() -> None:
+    frames = [relayed((dmm.Maar(MAAR, 0), dmm.Attachment(1, 2, 3, 1, b"")))]
+    [line] = run(frames, ["-Tfields", "-e_ws.col.Info"]).splitlines()
+    assert line.rstrip().endswith("; DMM: MAAR, ATTACHMENT")
+
+
+def test_a_filter_finds_a_prefix() -> None:
+    prefixes = [suboption for suboption, _ in VECTORS if isinstance(suboption, dmm.AnchoredPrefix)]
+    frames = [relayed((dmm.Status(0),)), relayed(tuple(prefixes))]
+    shown = run(frames, ["-Ydmm.prefix == 2001:db8:1::/48", "-Tfields", "-eframe.number"])
+    assert shown.split() == ["2"]
+
+
+# --- Mobility Header ---
+
+
+Proxy = mobility.BindingUpdate | mobility.BindingAcknowledgement
+
+
+def options_of(message: Proxy) -> Fields:
+    return sorted(field for each in message.options for field in option_fields(each))
+
+
+def in_place(packet: Element) -> Fields:
+    """Our fields inside of Wireshark's own tree of the Mobility Header."""
+    [tree] = [node for node in packet if node.get("name") == "ipv6"]
+    return fields(tree)
+
+
+def test_each_mobility_option() -> None:
+    messages: tuple[Proxy, ...] = (PBU, PBA)
+    for packet, message in zip(dissect(map(mobility_header, messages)), messages, strict=True):
+        assert in_place(packet) == options_of(message)
+        assert not is_malformed(packet)
+    rfc8885 = {each.option_type for each in (*PBU.options, *PBA.options)} & set(range(65, 71))
+    assert rfc8885 == set(range(65, 71))
+
+
+@batches
+@given(st.lists(binding_updates | binding_acknowledgements, min_size=10, max_size=30))
+def test_mobility_messages(batch: list[Proxy]) -> None:
+    for packet, message in zip(dissect(map(mobility_header, batch)), batch, strict=True):
+        assert in_place(packet) == options_of(message)
+        assert not is_malformed(packet)
+        [tree] = trees(packet)
+        name = "dmm.pbu" if isinstance(message, mobility.BindingUpdate) else "dmm.pba"
+        assert fields(tree) == [(name, str(int(message.dmm)))]
+
+
+def test_wireshark_shows_the_rest_itself() -> None:
+    """What we leave to it: it would be shown twice, or nowhere, if another version did otherwise."""
+    nai = mobility.MobileNodeIdentifier(Identity(IdentitySubtype.NAI, b"mn@example.com"))
+    prefix = mobility.HomeNetworkPrefix(PBU.options[3].prefix)  # type: ignore[attr-defined]
+    options = (
+        nai,
+        prefix,
+        mobility.HandoffIndicator(3),
+        mobility.AccessTechnology(4),
+        mobility.LinkLayerIdentifier(b"\2\0\x5e\0\x53\1"),
+        mobility.LinkLocalAddress(MAAR),
+        mobility.Timestamp(0x6B03F7268000),
+        mobility.DelegatedPrefix(prefix.prefix),
+    )
+    [packet] = dissect([mobility_header(mobility.BindingUpdate(1, 4, options))])
+    assert in_place(packet) == []
+    shown = {node.get("name"): node.get("show") for node in packet.iter("field")}
+    values = {
+        "mip6.mnid.identifier": "mn@example.com",
+        "mip6.hi": "3",
+        "mip6.att": "4",
+        "mip6.mnlli.lli": "02:00:5e:00:53:01",
+        "mip6.lila_lla": format_address(MAAR),
+        "mip6.nemo.mnp.mnp": format_address(prefix.prefix.address),
+        "mip6.timestamp_tmp": "Nov 23, 2026 08:19:50.500000000 UTC",
+        "mip6.dmnp.dmnp_ipv6": format_address(prefix.prefix.address),
+    }
+    assert {name: shown.get(name) for name in values} == values
+
+
+def test_option_numbers_are_preferences() -> None:
+    body = mobility.ServingMaar(PEER).body()
+    update = mobility.BindingUpdate(1, 4, (mobility.UnknownOption(210, body), *PBU.options[-1:]))
+    frames = [mobility_header(update)]
+    assert len(named(dissect(frames)[0], "dmm.serving_maar")) == 1
+    [packet] = dissect(frames, "-odmm.option68:210")
+    assert named(packet, "dmm.serving_maar") == [f"S-MAAR: {format_address(PEER)}"]
+
+
+# --- What is malformed ---
+
+
+def is_bad(data: bytes) -> bool:
+    try:
+        dmm.decode(data)
+    except WireError:
+        return True
+    return False
+
+
+@batches
+@given(
+    st.lists(mutated(st.lists(suboptions, max_size=3).map(dmm.encode)), min_size=20, max_size=60)
+)
+def test_it_complains_of_what_dmm_wire_refuses(batch: list[bytes]) -> None:
+    number = pack("!I", dmm.DEFAULT_ENTERPRISE)
+    packets = dissect(dhcpv6(relay(((17, number + data),)).encode()) for data in batch)
+    assert [is_malformed(packet) for packet in packets] == [is_bad(data) for data in batch]
+
+
+def test_two_of_one_enterprise_are_malformed() -> None:
+    mine, other = option((dmm.Status(0),)), dmm.to_option(9, ())
+    two, one = dissect(
+        [dhcpv6(relay((mine, mine)).encode()), dhcpv6(relay((mine, other)).encode())]
+    )
+    assert (is_malformed(two), is_malformed(one)) == (True, False)
+
+
+def test_what_is_unknown_is_said_to_be_skipped() -> None:
+    strange = (17, pack("!IHH", dmm.DEFAULT_ENTERPRISE, 99, 1) + b"x")
+    [packet] = dissect([dhcpv6(relay((strange,)).encode())])
+    assert len(named(packet, "dmm.unknown")) == 1
+    assert not is_malformed(packet)
+
+
+def is_bad_option(number: int, body: bytes) -> bool:
+    if number == 8 and (len(body) < 2 or body[0] == IdentitySubtype.NAI):
+        return False  # left to Wireshark
+    try:
+        REGISTRY[number].decode(body)
+    except WireError:
+        return True
+    return False
+
+
+our_options: st.SearchStrategy[mobility.MobilityOption] = st.one_of(
+    st.builds(mobility.MobileNodeIdentifier, identities),
+    st.builds(mobility.AnchoredPrefixOption, prefixes),
+    st.builds(mobility.LocalPrefix, prefixes),
+    st.builds(mobility.PreviousMaarOption, addresses, prefixes),
+    st.builds(mobility.ServingMaar, addresses),
+    st.builds(mobility.DlifLinkLocal, addresses),
+    st.builds(mobility.DlifLinkLayer, link_layers),
+)
+
+
+@st.composite
+def damaged_options(draw: st.DrawFn) -> tuple[int, bytes]:
+    option = draw(our_options)
+    return option.option_type, draw(mutated(st.just(option.body())))[:255]
+
+
+@batches
+@given(st.lists(damaged_options(), min_size=20, max_size=60))
+def test_it_complains_of_options_that_dmm_wire_refuses(batch: list[tuple[int, bytes]]) -> None:
+    updates = (
+        mobility.BindingUpdate(1, 4, (mobility.UnknownOption(number, body),))
+        for number, body in batch
+    )
+    packets = dissect(map(mobility_header, updates))
+    assert [is_malformed(packet) for packet in packets] == [is_bad_option(*each) for each in batch]
+
+
+@batches
+@given(
+    st.lists(
+        mutated(st.lists(suboptions, max_size=3).map(lambda some: relayed(tuple(some))[62:])).map(
+            dhcpv6
+        )
+        | mutated(
+            (binding_updates | binding_acknowledgements).map(
+                lambda message: mobility_header(message)[54:]
+            )
+        ).map(lambda data: ipv6(mobility.MOBILITY_HEADER, data)),
+        min_size=30,
+        max_size=80,
+    )
+)
+def test_damaged_messages_are_no_error_of_the_dissector(batch: list[bytes]) -> None:
+    assert len(dissect(batch)) == len(batch)
+
+
+def test_an_error_of_the_dissector_would_be_seen(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.lua"
+    broken.write_text(
+        'local p = Proto("broken", "Broken")\n'
+        "function p.dissector(tvb, pinfo, tree) tree:add(nothing.here) end\n"
+        "register_postdissector(p)\n"
+    )
+    with pytest.raises(AssertionError, match="nothing"):
+        dissect([relayed(())], scripts=[broken])
+    broken.write_text("this is no Lua")
+    with pytest.raises(AssertionError, match="Lua"):
+        dissect([relayed(())], scripts=[broken])
