@@ -245,6 +245,15 @@ def test_wireshark_shows_the_rest_itself() -> None:
     assert {name: shown.get(name) for name in values} == values
 
 
+def test_a_mobile_node_identifier_without_an_identifier() -> None:
+    """It says that there is none (RFC 5213 section 5.3.6), and is not malformed."""
+    options = (mobility.UnknownOption(8, b"\x08"),)
+    [packet] = dissect([mobility_header(mobility.BindingUpdate(1, 4, options))])
+    names = ("dmm.node.subtype", "dmm.option", "dmm.option.length")
+    assert in_place(packet) == list(zip(names, ("8", "8", "1"), strict=True))
+    assert not is_malformed(packet)
+
+
 def test_option_numbers_are_preferences() -> None:
     body = mobility.ServingMaar(PEER).body()
     update = mobility.BindingUpdate(1, 4, (mobility.UnknownOption(210, body), *PBU.options[-1:]))
@@ -291,7 +300,7 @@ def test_what_is_unknown_is_said_to_be_skipped() -> None:
 
 
 def is_bad_option(number: int, body: bytes) -> bool:
-    if number == 8 and (len(body) < 2 or body[0] == IdentitySubtype.NAI):
+    if number == 8 and len(body) > 1 and body[0] == IdentitySubtype.NAI:
         return False  # left to Wireshark
     try:
         REGISTRY[number].decode(body)

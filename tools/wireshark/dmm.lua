@@ -294,6 +294,11 @@ local OPTIONS = {
     end } },
 }
 local IDENTIFIER = 8
+local IDENTIFIER_OPTION = { 1, 255, function(tree, data, at, size)
+    if size > 1 then return add_identity(tree, data, at, size) end
+    tree:add(field.subtype, data(at, 1))
+    return "none" -- which a PBU may say so (RFC 5213 section 5.3.6)
+end }
 local mip6_option = DissectorTable.get("mip6.option")
 local builtin_identifier = mip6_option:get_dissector(IDENTIFIER)
 
@@ -317,9 +322,9 @@ function option_proto.dissector(tvb, pinfo, tree)
     local number = tvb(0, 1):uint()
     local name, kind
     if number == IDENTIFIER then
-        -- Wireshark 4.0 shows a NAI and no other identifier; without one it complains itself.
-        if tvb:len() < 4 or tvb(2, 1):uint() == 1 then return builtin_identifier:call(tvb, pinfo, tree) end
-        name, kind = "Mobile Node Identifier", SUBOPTIONS[9]
+        -- Wireshark 4.0 shows a NAI and no other identifier.
+        if tvb:len() > 3 and tvb(2, 1):uint() == 1 then return builtin_identifier:call(tvb, pinfo, tree) end
+        name, kind = "Mobile Node Identifier", IDENTIFIER_OPTION
     else
         name, kind = table.unpack(OPTIONS[numbers[number]])
     end
