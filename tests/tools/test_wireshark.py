@@ -50,6 +50,7 @@ pytestmark = [pytest.mark.needs("tshark"), pytest.mark.slow]
 batches = settings(unhurried, max_examples=4, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 SOLICIT = ClientMessage(1, b"abc", ((1, b"\0\3\0\1\2\0\x5e\0\x53\1"),))
 RELAY_MSG = 9
+Proxy = mobility.BindingUpdate | mobility.BindingAcknowledgement
 
 
 def option(some: tuple[dmm.SubOption, ...]) -> tuple[int, bytes]:
@@ -167,9 +168,19 @@ def test_a_generation_is_shown_as_a_time() -> None:
 
 
 def test_the_list_of_packets_says_what_is_inside() -> None:
-    frames = [relayed((dmm.Maar(MAAR, 0), dmm.Attachment(1, 2, 3, 1, b"")))]
-    [line] = run(frames, ["-Tfields", "-e_ws.col.Info"]).splitlines()
-    assert line.rstrip().endswith("; DMM: MAAR, ATTACHMENT")
+    plain = mobility.BindingUpdate(1, 4, dmm=False)
+    messages: tuple[Proxy, ...] = (PBU, PBA, plain)
+    frames = [
+        relayed((dmm.Maar(MAAR, 0), dmm.Attachment(1, 2, 3, 1, b""))),
+        *map(mobility_header, messages),
+    ]
+    lines = [line.rstrip() for line in run(frames, ["-Tfields", "-e_ws.col.Info"]).splitlines()]
+    assert lines[0].endswith("; DMM: MAAR, ATTACHMENT")
+    assert lines[1:] == [
+        "Binding Update; DMM",
+        "Binding Acknowledgement; DMM: status 157",
+        "Binding Update",
+    ]
 
 
 def test_a_filter_finds_a_prefix() -> None:
@@ -180,9 +191,6 @@ def test_a_filter_finds_a_prefix() -> None:
 
 
 # --- Mobility Header ---
-
-
-Proxy = mobility.BindingUpdate | mobility.BindingAcknowledgement
 
 
 def options_of(message: Proxy) -> Fields:

@@ -258,13 +258,15 @@ local function message(data, pinfo, tree)
 end
 
 -- The D flags of a Mobility Header (RFC 8885 sections 4.1 and 4.2).
-local function mobility_header(data, tree)
+local function mobility_header(data, pinfo, tree)
     if data:len() < 12 then return end
     local kind = data(2, 1):uint()
     if kind == 5 then
         tree:add(dmm, data(8, 2)):add(field.pbu, data(8, 2))
+        if data(9, 1):bitfield(3) == 1 then pinfo.cols.info:append("; DMM") end
     elseif kind == 6 then
         tree:add(dmm, data(7, 1)):add(field.pba, data(7, 1))
+        if data(7, 1):bitfield(6) == 1 then pinfo.cols.info:append("; DMM: status " .. data(6, 1):uint()) end
     end
 end
 
@@ -273,7 +275,7 @@ local mobility_headers = Field.new("mipv6")
 
 function dmm.dissector(_, pinfo, tree)
     for _, found in ipairs({ dhcpv6_messages() }) do message(found.range, pinfo, tree) end
-    for _, found in ipairs({ mobility_headers() }) do mobility_header(found.range, tree) end
+    for _, found in ipairs({ mobility_headers() }) do mobility_header(found.range, pinfo, tree) end
 end
 
 register_postdissector(dmm)
