@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dmm_wire import dmm, mobility
+from dmm_wire.dhcpv6.message import encode_options
 from dmm_wire.errors import WireError
 from dmm_wire.identity import IdentitySubtype
 from dmm_wire.mobility.options import REGISTRY
 from tests.tools.test_wireshark import batches, option, relay, relayed
-from tests.tools.tshark import dhcpv6, dissect, ipv6, is_malformed, mobility_header, named
+from tests.tools.tshark import dhcpv6, dissect, ipv6, is_malformed, mobility_header, named, trees
 from tests.wire.strategies import (
     addresses,
     binding_acknowledgements,
@@ -25,6 +26,7 @@ from tests.wire.strategies import (
     prefixes,
     suboptions,
 )
+from tests.wire.test_dmm import MAAR1, PREF1, VECTORS
 
 pytestmark = [pytest.mark.needs("tshark"), pytest.mark.slow]
 
@@ -37,14 +39,56 @@ def is_bad(data: bytes) -> bool:
     return False
 
 
+def complaints(batch: list[bytes]) -> list[bool]:
+    """For each content of an option 17 of ours, whether the dissector complains."""
+    number = pack("!I", dmm.DEFAULT_ENTERPRISE)
+    packets = dissect(dhcpv6(relay(((17, number + data),)).encode()) for data in batch)
+    return [is_malformed(packet) for packet in packets]
+
+
+def edges(suboption: dmm.SubOption) -> list[bytes]:
+    """Its data at every size from none to two octets more, and with a prefix length of 128 and 129."""
+    code, body = dmm.code_of(suboption), suboption.body()
+    bodies = [(body + b"\0\0")[:size] for size in range(len(body) + 3)]
+    where = {3: 1, 4: 1, 11: 0}.get(code)
+    if where is not None:
+        bodies += [body[:where] + bytes((length,)) + body[where + 1 :] for length in (128, 129)]
+    return [encode_options(((code, each),)) for each in bodies]
+
+
+IDENTITY_SIZES = [
+    (subtype, size)
+    for subtype in (*IdentitySubtype, 9)
+    for size in (0, 1, 2, 3, 5, 6, 7, 8, 9, 15, 16, 17, 130, 131, 254)
+]
+
+
+def test_at_every_size_of_a_suboption() -> None:
+    batch = [data for suboption, _ in VECTORS for data in edges(suboption)]
+    previous = dmm.PreviousMaar(PREF1, 1, 2, False, MAAR1).body()
+    for code, sizes in ((6, (0, 15, 16, 17)), (7, (0, 2, 3, 9))):
+        for size in sizes:
+            inner = encode_options(((code, bytes(size)),))
+            batch.append(encode_options(((4, previous + inner),)))
+    batch += [
+        encode_options(((9, bytes((subtype,)) + bytes(size)),)) for subtype, size in IDENTITY_SIZES
+    ]
+    verdicts = [is_bad(data) for data in batch]
+    assert complaints(batch) == verdicts
+    assert {True, False} == set(verdicts)
+
+
+def test_an_option_17_without_an_enterprise_number_is_nobodys() -> None:
+    packets = dissect(dhcpv6(relay(((17, bytes(size)),)).encode()) for size in range(4))
+    assert [trees(packet) for packet in packets] == [[]] * 4
+
+
 @batches
 @given(
     st.lists(mutated(st.lists(suboptions, max_size=3).map(dmm.encode)), min_size=20, max_size=60)
 )
 def test_it_complains_of_what_dmm_wire_refuses(batch: list[bytes]) -> None:
-    number = pack("!I", dmm.DEFAULT_ENTERPRISE)
-    packets = dissect(dhcpv6(relay(((17, number + data),)).encode()) for data in batch)
-    assert [is_malformed(packet) for packet in packets] == [is_bad(data) for data in batch]
+    assert complaints(batch) == [is_bad(data) for data in batch]
 
 
 def test_two_of_one_enterprise_are_malformed() -> None:
@@ -89,15 +133,32 @@ def damaged_options(draw: st.DrawFn) -> tuple[int, bytes]:
     return option.option_type, draw(mutated(st.just(option.body())))[:255]
 
 
-@batches
-@given(st.lists(damaged_options(), min_size=20, max_size=60))
-def test_it_complains_of_options_that_dmm_wire_refuses(batch: list[tuple[int, bytes]]) -> None:
+def option_complaints(batch: list[tuple[int, bytes]]) -> list[bool]:
+    """For each mobility option, by type and data, whether the dissector complains."""
     updates = (
         mobility.BindingUpdate(1, 4, (mobility.UnknownOption(number, body),))
         for number, body in batch
     )
-    packets = dissect(map(mobility_header, updates))
-    assert [is_malformed(packet) for packet in packets] == [is_bad_option(*each) for each in batch]
+    return [is_malformed(packet) for packet in dissect(map(mobility_header, updates))]
+
+
+def test_at_every_size_of_a_mobility_option() -> None:
+    batch = [(number, bytes(size)) for number in range(65, 71) for size in range(37)]
+    batch += [
+        (number, bytes((0, length)) + bytes(rest))
+        for number, rest in ((65, 16), (66, 16), (67, 32))
+        for length in (128, 129)
+    ]
+    batch += [(8, bytes((subtype,)) + bytes(size)) for subtype, size in IDENTITY_SIZES]
+    verdicts = [is_bad_option(*each) for each in batch]
+    assert option_complaints(batch) == verdicts
+    assert {True, False} == set(verdicts)
+
+
+@batches
+@given(st.lists(damaged_options(), min_size=20, max_size=60))
+def test_it_complains_of_options_that_dmm_wire_refuses(batch: list[tuple[int, bytes]]) -> None:
+    assert option_complaints(batch) == [is_bad_option(*each) for each in batch]
 
 
 @batches

@@ -324,8 +324,10 @@ function option_proto.dissector(tvb, pinfo, tree)
     local number = tvb(0, 1):uint()
     local name, kind
     if number == IDENTIFIER then
-        -- Wireshark 4.0 shows a NAI and no other identifier.
-        if tvb:len() > 3 and tvb(2, 1):uint() == 1 then return builtin_identifier:call(tvb, pinfo, tree) end
+        -- Wireshark 4.0 shows a NAI and no other identifier. (After "Reload Lua Plugins" its own is gone.)
+        if builtin_identifier and tvb:len() > 3 and tvb(2, 1):uint() == 1 then
+            return builtin_identifier:call(tvb, pinfo, tree)
+        end
         name, kind = "Mobile Node Identifier", IDENTIFIER_OPTION
     else
         name, kind = table.unpack(OPTIONS[numbers[number]])
