@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from dhcp_cmd.core.model import Micros
-from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.ports import Refused, StoreError
 from dhcp_cmd.server.datagrams import Address
 from dhcp_cmd.server.outage import Outage, Told
 from dhcp_cmd.server.responder import Responder
 from dhcp_cmd.server.sockets import Listener, Waiting
 from dhcp_cmd.server.waiting import WaitingRoom
+from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dhcpv6.message import peek_type
 
 REAP_INTERVAL = 1.0
 """Seconds between looks for what has ended."""
@@ -24,6 +27,10 @@ MOST_DRAINED = 16_384
 """Datagrams read from one socket before any is answered: a flood shall not keep the server reading."""
 REAP_BATCH = 500
 """Bindings reaped between two batches."""
+
+_SOLICIT: Final = int(MessageType.SOLICIT)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +40,7 @@ class Limits:
     batch: int = 128
     """Datagrams answered from one transaction."""
     waiting: int = 8192
-    """Datagrams of one listener that may wait, beside those in the kernel; where several loops share it, no more than
-    a batch does."""
+    """Datagrams of one listener that may wait, beside those in the kernel."""
     age: float = 0.5
     """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section
     7.6)."""
@@ -55,7 +61,7 @@ class Loop:
     """Serves listeners until told to stop. `count` takes outcomes, now and then; `database` hears how that one is.
 
     `monotonic` is the clock, in seconds; those that share listeners have the same. Where they are shared, a datagram
-    wakes one loop that has nothing to do, and the one that is woken takes no more than a batch: the rest is for others.
+    wakes one loop that has nothing to do, and the one that is woken takes a batch: the rest is for others.
     """
 
     def __init__(
@@ -74,13 +80,15 @@ class Loop:
         self.stopping = False
         self._count = count
         self._time = monotonic
-        self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age)
+        self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age, _opens)
         self._share = share
+        self._long = limits.age / 4
         self._database = database or Outage(monotonic)
         self._poll = select.epoll()
         self._calls: dict[int, Callable[[], None]] = {}
         self._leaving = False
         self._next_reap = self._time() if share.of == 1 else next_turn(self._time(), share)
+        self._refused = ""
         self.listen(listeners)
 
     def listen(self, listeners: Iterable[Listener]) -> None:
@@ -143,11 +151,17 @@ class Loop:
             listener.close()
 
     def _take(self, listener: Listener) -> None:
-        """Read from a listener what there is, or what is this loop's part of it."""
-        most = MOST_DRAINED
-        if self._share.of > 1:
-            most = max(0, self.limits.batch - self._room.waiting(listener))
+        """Read from a listener what there is; where others share it, a batch, and more only under overload. What has
+        waited for long shows it: nobody was idle. To choose what goes first, a loop then has to see what there is.
+        """
+        most = self.limits.batch - self._room.waiting(listener)
+        if self._leaving:
+            most = max(most, 0)
+        elif self._share.of == 1 or most <= 0:
+            most = MOST_DRAINED
         found = listener.drain(most)
+        if self._share.of > 1 and not self._leaving and found and found[0][0] > self._long:
+            found += listener.drain(MOST_DRAINED)
         now = self._time()
         items = [(now - age, item) for age, item in found]
         self._dropped("overload", self._room.add(listener, items))
@@ -177,6 +191,11 @@ class Loop:
         began, before = self._time(), self.responder.cmd.commits
         try:
             more = self.responder.cmd.reap(_now(), REAP_BATCH) == REAP_BATCH
+        except Refused as error:  # it is there; the messages are answered
+            more = False
+            if str(error) != self._refused:
+                self._refused = str(error)
+                _log.error("the database refuses to have it recorded what has ended: %s", error)
         except StoreError as error:
             self._database.fails(began, str(error), 0)
             more = False
@@ -197,6 +216,11 @@ class Loop:
         if self.responder.outcomes:
             self._count(self.responder.outcomes)
             self.responder.outcomes.clear()
+
+
+def _opens(waiting: Waiting) -> bool:
+    """Whether it begins an exchange. (What cannot be read goes on: it costs next to nothing.)"""
+    return peek_type(waiting[0].data) == _SOLICIT
 
 
 def _now() -> Micros:

@@ -8,7 +8,14 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
-from dhcp_cmd.server.datagrams import Address, Batch, host_of, stamp_arrivals, with_port
+from dhcp_cmd.server.datagrams import (
+    SLOTS,
+    Address,
+    Batch,
+    host_of,
+    stamp_arrivals,
+    with_port,
+)
 from dhcp_cmd.server.plan import ListenerPlan
 from dhcp_cmd.server.responder import Arrival
 from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType
@@ -78,7 +85,7 @@ class Listener:
                 ((now - came) / 1e9, (Arrival(data, host_of(address), plan), address))
                 for data, address, came in received
             ]
-            if not received:
+            if len(received) < SLOTS:
                 break
         return found
 

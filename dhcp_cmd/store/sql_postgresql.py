@@ -34,7 +34,7 @@ from dhcp_cmd.core.model import (
     PoolId,
     Snapshot,
 )
-from dhcp_cmd.core.ports import Collision
+from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.psycopg_values import Inet, array, arrays
@@ -81,7 +81,6 @@ class PostgresTransaction(SqlTransaction):
     def __init__(self, store: PostgresStore, connection: Connection) -> None:
         super().__init__(store, connection)
         self._postgres = store
-        self._driver: Any = connection.connection.driver_connection
         self._queue: list[tuple[Statement, int | None]] = []
         """What `write` has still to run, and how many rows that must touch."""
 
@@ -156,6 +155,24 @@ class PostgresTransaction(SqlTransaction):
         with self._errors():
             self._flush()
 
+    def commit(self) -> None:
+        """Make it durable. Raises StoreError (or Collision): then nothing was written; or it was written and no standby
+        has it, because somebody told PostgreSQL to wait for them no longer. It says so in a warning and calls it done.
+        """
+        warnings: list[str] = []
+
+        def note(notice: Any) -> None:
+            if notice.severity_nonlocalized == "WARNING":
+                warnings.append(str(notice.message_primary))
+
+        self._driver.add_notice_handler(note)
+        try:
+            super().commit()
+        finally:
+            self._driver.remove_notice_handler(note)
+        if warnings:
+            raise StoreError(warnings[0])
+
     # --- how statements are run ---
 
     def _in(self, listed: q.Listed, values: Sequence[object]) -> Sequence[Any]:
@@ -205,10 +222,8 @@ class PostgresTransaction(SqlTransaction):
             ]
         return [cursor.fetchall() for cursor in cursors]
 
-    def _run(self, text: str, parameters: Sequence[Any]) -> Sequence[Any]:
-        rows: Sequence[Any] = (
-            self._driver.cursor().execute(text, parameters, prepare=True).fetchall()
-        )
+    def _run(self, text: str, values: Sequence[object] = ()) -> Sequence[Any]:
+        rows: Sequence[Any] = self._driver.cursor().execute(text, values, prepare=True).fetchall()
         return rows
 
 

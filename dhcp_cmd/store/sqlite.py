@@ -76,7 +76,9 @@ def make_engine(url: URL, busy_timeout: float, _patience: float | None = None) -
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         read_only = mode_of(connection) is Mode.READ
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 

@@ -151,6 +151,28 @@ def unwrap(data: bytes) -> Unwrapped:
     raise WireError("hop-count", f"relayed more than {HOP_COUNT_LIMIT} times")
 
 
+def peek_type(data: bytes) -> int | None:
+    """The type of the client's message in `data`, below any relay agents' messages; None where there is none.
+
+    It looks at no more than it needs, and so says nothing of whether the message can be read.
+    """
+    start, end = 0, len(data)
+    while start < end:
+        kind = data[start]
+        if kind not in _RELAY_TYPES:
+            return kind
+        option = start + _RELAY_HEADER.size
+        start = end
+        while option + 4 <= end:
+            code, length = _option_header(data, option)
+            if code == _RELAY_MSG:
+                start = option + 4
+                end = min(end, start + length)
+                break
+            option += 4 + length
+    return None
+
+
 def first(options: Options, code: int) -> bytes | None:
     """The data of the first option with this code, None if there is none."""
     for option_code, body in options:

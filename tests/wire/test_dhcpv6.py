@@ -19,6 +19,7 @@ from dmm_wire.dhcpv6.message import (
     first,
     parse,
     parse_options,
+    peek_type,
     unwrap,
 )
 from dmm_wire.dhcpv6.options import (
@@ -90,6 +91,14 @@ def test_relay_message_vector() -> None:
 
 def test_unwrap_direct_message() -> None:
     assert unwrap(SOLICIT) == ((), parse(SOLICIT), SOLICIT)
+
+
+def test_the_type_is_seen_below_relays() -> None:
+    assert peek_type(SOLICIT) == peek_type(RELAY_FORWARD) == MessageType.SOLICIT
+    assert peek_type(b"") is None
+    assert peek_type(RELAY_FORWARD[:34]) is None
+    assert peek_type(RelayMessage(12, 0, LINK, PEER, ((18, b"eth0"),)).encode()) is None
+    assert peek_type(wrapped(b"", 1)) is None
 
 
 def test_every_keeps_order() -> None:
@@ -363,12 +372,14 @@ def test_message_fuzz(data: bytes) -> None:
         pass
     else:
         assert message.encode() == data
+    kind = peek_type(data)
     try:
         relays, client, client_bytes = unwrap(data)
     except WireError:
         return
     assert len(relays) <= HOP_COUNT_LIMIT + 1
     assert client.encode() == client_bytes
+    assert kind == client.type
     assert (client_bytes == data) == (not relays)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 
 from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Settings
-from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.ports import Refused, StoreError
 from dhcp_cmd.server.datagrams import Address, make_address
 from dhcp_cmd.server.loop import (
     ALONE,
@@ -84,6 +84,7 @@ class Scripted(Cmd):
     def __init__(self) -> None:
         self.away = False
         self.full = False
+        self.spoilt = False
         self.writes = True
         self.commits = 0
         self.batches: list[int] = []
@@ -103,6 +104,8 @@ class Scripted(Cmd):
     def reap(self, now: int, limit: int) -> int:
         if self.away:
             raise StoreError("database is locked")
+        if self.spoilt:
+            raise Refused("CHECK constraint failed: at")
         done = min(self.due, limit)
         self._commit(done > 0)
         self.due -= done
@@ -232,6 +235,22 @@ def test_the_database_is_back_only_when_something_was_committed(
     assert caplog.messages[1:] == ["the database is back after 3.0 s; 3 messages were not answered"]
 
 
+def test_a_row_that_cannot_be_reaped_is_no_outage(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    bench.cmd.spoilt = True
+    for number in range(3):
+        bench.now += REAP_INTERVAL
+        bench.line.say(number)
+        bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2]
+    assert caplog.messages == [
+        "the database refuses to have it recorded what has ended: CHECK constraint failed: at"
+    ]
+    assert bench.counted["store-error"] == 0
+
+
 def test_it_reaps_between_batches_and_goes_on_where_more_is_due(bench: Bench) -> None:
     bench.cmd.due = REAP_BATCH + 1
     bench.line.say(*range(8))
@@ -306,6 +325,25 @@ def test_one_takes_a_batch_and_leaves_the_rest_to_the_other(two: tuple[Bench, Be
     assert first.line.heard() == list(range(10))
 
 
+def test_under_overload_one_takes_it_all_to_choose_from(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(9))
+    first.line.age = 0.2  # nobody was idle
+    first.loop.turn()
+    second.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4], [])
+    first.line.age = 0
+    first.line.say(*range(20, 23))
+    first.loop.turn()  # more waits here than a batch: it goes on so
+    second.loop.turn()
+    first.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 4, 4], [])
+    first.line.say(*range(30, 36))
+    first.loop.turn()
+    second.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 4, 4, 4], [2])
+
+
 def test_one_that_leaves_answers_what_it_has_and_takes_no_more(two: tuple[Bench, Bench]) -> None:
     first, second = two
     other = Line()
@@ -330,6 +368,19 @@ def test_one_that_leaves_answers_what_it_has_and_takes_no_more(two: tuple[Bench,
     second.loop.turn()
     assert second.cmd.batches == [4]
     assert first.counted == {"reply": 10}
+
+
+def test_one_that_leaves_under_overload_takes_no_more(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(9))
+    first.line.age = 0.2
+    first.loop.turn()
+    first.line.say(*range(20, 24))
+    first.loop.leave()
+    first.loop.run()
+    assert first.cmd.batches == [4, 4, 1]
+    second.loop.turn()
+    assert second.cmd.batches == [4]
 
 
 def test_one_that_leaves_answers_what_may_have_woken_it(two: tuple[Bench, Bench]) -> None:

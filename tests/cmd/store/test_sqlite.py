@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event as sqlalchemy_event
@@ -462,25 +463,42 @@ def test_a_trigger_is_one_statement() -> None:
 # --- every statement of the hot path goes by an index ---
 
 
-def plans_of(store: SqlStore) -> list[str]:
-    """The query plans of all that a batch runs."""
-    plans: list[str] = []
-    with store.transaction() as transaction:
-        transaction.domain()  # its few rows are read when its version moved
+class Explaining:
+    """A driver's connection that explains each statement before it runs it."""
 
-    @sqlalchemy_event.listens_for(store.engine, "before_cursor_execute")
-    def _explain(
-        _connection: object, cursor: sqlite3.Cursor, sql: str, parameters: object, *_rest: object
-    ) -> None:
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        self.driver = driver
+        self.plans: list[str] = []
+
+    def explain(self, sql: str, values: Any) -> None:
         if (
             sql.lstrip().startswith(("SELECT", "UPDATE", "DELETE", "WITH"))
             and "FROM domain" not in sql
         ):
-            first = parameters[0] if isinstance(parameters, list) else parameters
-            found = cursor.execute(f"EXPLAIN QUERY PLAN {sql}", first).fetchall()  # type: ignore[arg-type]
-            plans.extend(f"{row[3]}  <-  {' '.join(sql.split())}" for row in found)
+            found = self.driver.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+            self.plans.extend(f"{row[3]}  <-  {' '.join(sql.split())}" for row in found)
 
+    def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+        self.explain(sql, values)
+        return self.driver.execute(sql, values)
+
+    def executemany(self, sql: str, rows: Any) -> sqlite3.Cursor:
+        self.explain(sql, rows[0])
+        return self.driver.executemany(sql, rows)
+
+
+def plans_of(store: SqlStore) -> list[str]:
+    """The query plans of all that a batch runs."""
     with store.transaction() as transaction:
+        transaction.domain()  # its few rows are read when its version moved
+    with store.transaction() as transaction:
+        explaining = Explaining(transaction._driver)
+        transaction._driver = explaining
+
+        @sqlalchemy_event.listens_for(store.engine, "before_cursor_execute")
+        def _explain(_connection: object, _cursor: object, sql: str, values: Any, *_: Any) -> None:
+            explaining.explain(sql, values)
+
         pool = the_pool(transaction.domain())
         one = a_binding(pool, 1, 1)
         transaction.write(
@@ -490,7 +508,7 @@ def plans_of(store: SqlStore) -> list[str]:
         transaction.supply(snapshot, Need(((1, pool.id, None),), ((pool.id, 1),)))
         transaction.due(T0, 10)
         transaction.write([PutNode(a_node(1), False), PutBinding(one, False)])
-    return plans
+    return explaining.plans
 
 
 def test_the_hot_path_scans_nothing(store: SqlStore) -> None:
