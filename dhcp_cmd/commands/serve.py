@@ -36,7 +36,7 @@ def serve(
         typer.Option(
             min=1,
             max=1_000_000,
-            help="Datagrams of a listener that may wait; the oldest go. With several workers they wait in the kernel.",
+            help="Datagrams of a listener that may wait in each worker; the oldest go.",
         ),
     ] = 8192,
     age: Annotated[

@@ -40,8 +40,7 @@ class Limits:
     batch: int = 128
     """Datagrams answered from one transaction."""
     waiting: int = 8192
-    """Datagrams of one listener that may wait, beside those in the kernel; where several loops share it, no more than
-    a batch does."""
+    """Datagrams of one listener that may wait, beside those in the kernel."""
     age: float = 0.5
     """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section
     7.6)."""
@@ -62,7 +61,7 @@ class Loop:
     """Serves listeners until told to stop. `count` takes outcomes, now and then; `database` hears how that one is.
 
     `monotonic` is the clock, in seconds; those that share listeners have the same. Where they are shared, a datagram
-    wakes one loop that has nothing to do, and the one that is woken takes no more than a batch: the rest is for others.
+    wakes one loop that has nothing to do, and the one that is woken takes a batch: the rest is for others.
     """
 
     def __init__(
@@ -83,6 +82,7 @@ class Loop:
         self._time = monotonic
         self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age, _opens)
         self._share = share
+        self._long = limits.age / 4
         self._database = database or Outage(monotonic)
         self._poll = select.epoll()
         self._calls: dict[int, Callable[[], None]] = {}
@@ -151,11 +151,17 @@ class Loop:
             listener.close()
 
     def _take(self, listener: Listener) -> None:
-        """Read from a listener what there is, or what is this loop's part of it."""
-        most = MOST_DRAINED
-        if self._share.of > 1:
-            most = max(0, self.limits.batch - self._room.waiting(listener))
+        """Read from a listener what there is; where others share it, a batch, and more only under overload. What has
+        waited for long shows it: nobody was idle. To choose what goes first, a loop then has to see what there is.
+        """
+        most = self.limits.batch - self._room.waiting(listener)
+        if self._leaving:
+            most = max(most, 0)
+        elif self._share.of == 1 or most <= 0:
+            most = MOST_DRAINED
         found = listener.drain(most)
+        if self._share.of > 1 and not self._leaving and found and found[0][0] > self._long:
+            found += listener.drain(MOST_DRAINED)
         now = self._time()
         items = [(now - age, item) for age, item in found]
         self._dropped("overload", self._room.add(listener, items))

@@ -325,6 +325,25 @@ def test_one_takes_a_batch_and_leaves_the_rest_to_the_other(two: tuple[Bench, Be
     assert first.line.heard() == list(range(10))
 
 
+def test_under_overload_one_takes_it_all_to_choose_from(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(9))
+    first.line.age = 0.2  # nobody was idle
+    first.loop.turn()
+    second.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4], [])
+    first.line.age = 0
+    first.line.say(*range(20, 23))
+    first.loop.turn()  # more waits here than a batch: it goes on so
+    second.loop.turn()
+    first.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 4, 4], [])
+    first.line.say(*range(30, 36))
+    first.loop.turn()
+    second.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 4, 4, 4], [2])
+
+
 def test_one_that_leaves_answers_what_it_has_and_takes_no_more(two: tuple[Bench, Bench]) -> None:
     first, second = two
     other = Line()
@@ -349,6 +368,19 @@ def test_one_that_leaves_answers_what_it_has_and_takes_no_more(two: tuple[Bench,
     second.loop.turn()
     assert second.cmd.batches == [4]
     assert first.counted == {"reply": 10}
+
+
+def test_one_that_leaves_under_overload_takes_no_more(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(9))
+    first.line.age = 0.2
+    first.loop.turn()
+    first.line.say(*range(20, 24))
+    first.loop.leave()
+    first.loop.run()
+    assert first.cmd.batches == [4, 4, 1]
+    second.loop.turn()
+    assert second.cmd.batches == [4]
 
 
 def test_one_that_leaves_answers_what_may_have_woken_it(two: tuple[Bench, Bench]) -> None:
