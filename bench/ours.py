@@ -155,16 +155,15 @@ class DhcpdOnSqlite(OnSqlite):
 
 
 _PROCESSORS = len(os.sched_getaffinity(0))
-_ALL_OF_THEM = f"{_PROCESSORS} worker{'s' if _PROCESSORS > 1 else ''}"
 
 
 class ServeOnPostgresql(OnPostgresql, OurServer):
-    """`dhcp-cmd serve` on PostgreSQL, with a worker for each processor."""
+    """`dhcp-cmd serve` on PostgreSQL, one process."""
 
     name = "serve-postgresql"
     kind = "cmd-postgresql"
-    title = f"serve, PostgreSQL, {_ALL_OF_THEM}"
-    workers = _PROCESSORS
+    title = "serve, PostgreSQL"
+    workers = 1
     rival = "kea-postgresql"
     command = (*_DHCP_CMD, "serve")
 
@@ -192,7 +191,7 @@ class CompiledOnPostgresql(ServeOnPostgresql):
     """The same, compiled."""
 
     name = "compiled-postgresql"
-    title = f"serve compiled, PostgreSQL, {_ALL_OF_THEM}"
+    title = "serve compiled, PostgreSQL"
     command = (str(_COMPILED), "serve")
 
     def prepare(self, size: int) -> None:
@@ -201,12 +200,18 @@ class CompiledOnPostgresql(ServeOnPostgresql):
         super().prepare(size)
 
 
-class OneCompiledOnPostgresql(CompiledOnPostgresql):
-    """The same with one process."""
+class WorkersOnPostgresql(CompiledOnPostgresql):
+    """The same with a worker for each processor."""
 
-    name = "compiled-postgresql-1"
-    title = "serve compiled, PostgreSQL, 1 worker"
-    workers = 1
+    name = "workers-postgresql"
+    title = f"serve compiled, PostgreSQL, {_PROCESSORS} workers"
+    workers = _PROCESSORS
+
+    def prepare(self, size: int) -> None:
+        """As one process."""
+        if _PROCESSORS == 1:
+            raise Unavailable("there is one processor")
+        super().prepare(size)
 
 
 def need_compiled() -> None:

@@ -10,10 +10,10 @@ from bench.ours import (
     CompiledOnPostgresql,
     CompiledOnSqlite,
     DhcpdOnSqlite,
-    OneCompiledOnPostgresql,
     OurServer,
     ServeOnPostgresql,
     ServeOnSqlite,
+    WorkersOnPostgresql,
 )
 from bench.servers import Server
 from bench.workloads import Workload, workloads
@@ -24,7 +24,7 @@ SERVERS: tuple[type[Server], ...] = (
     ServeOnSqlite,
     KeaPostgresql,
     CompiledOnPostgresql,
-    OneCompiledOnPostgresql,
+    WorkersOnPostgresql,
     ServeOnPostgresql,
     DhcpdOnSqlite,
 )
@@ -33,9 +33,9 @@ SCALED = ("pd-relayed", "handover")
 """Measured with every number of bound nodes; the rest with the first only."""
 SLOW = {DhcpdOnSqlite.name: 0.05}
 """Servers that do a small part of what the others do."""
-BRIEF = (ServeOnSqlite.name, ServeOnPostgresql.name, OneCompiledOnPostgresql.name, *SLOW)
-"""Measured with SCALED and the first size only: what was compiled from the same source, with as many workers as there
-are processors, stands for it; or it is SLOW."""
+BRIEF = (ServeOnSqlite.name, ServeOnPostgresql.name, WorkersOnPostgresql.name, *SLOW)
+"""Measured with SCALED and the first size only: what was compiled from the same source, in one process, stands for it;
+or it is SLOW."""
 
 
 class Unknown(ValueError):
