@@ -54,7 +54,8 @@ class Step:
 def plan(
     servers: Sequence[str] = (), traffic: Sequence[str] = (), sizes: Sequence[int] = ()
 ) -> list[Step]:
-    """What is to be done, by size, then server. Without names: what `./dev bench cmd` is about; what is named is
+    """What is to be done, by size, then traffic: those that are compared are measured one after the other, for a machine
+    that others use, too, is not as fast in each minute. Without names: what `./dev bench cmd` is about; what is named is
     measured with everything else that is. Raises Unknown.
     """
     every = workloads()
@@ -64,8 +65,8 @@ def plan(
     return [
         Step(server, workload, size)
         for size in sizes
-        for server in SERVERS
         for workload in every
+        for server in SERVERS
         if (not servers or server.name in servers)
         and (workload.name in traffic if traffic else _is_due(server, workload, size == sizes[0]))
         and (issubclass(server, OurServer) or not workload.mobile)
