@@ -15,7 +15,7 @@ from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import ClientMessage, RelayMessage, first, unwrap
 from dmm_wire.dhcpv6.options import ElapsedTime
 from dmm_wire.identity import Identity, IdentitySubtype
-from dmm_wire.mobility import checksum, encode
+from dmm_wire.mobility import checksum
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import (
@@ -272,9 +272,9 @@ class World:
                     maar.file.pop(str(identity), None)
                 case act.SendToServers(data):
                     self._emit(Packet("up", endpoint(maar.number), SERVER, data))
-                case act.SendMobility(destination, message):
+                case act.SendMobility(destination):
                     maar.said.append(action)
-                    data = encode(message, endpoint(maar.number), destination)
+                    data = maar.agent.mobility_header(action, self.now)
                     self._emit(Packet("mobility", endpoint(maar.number), destination, data))
                 case act.SendRouterAdvertisement():
                     maar.advertisements.append(action)
