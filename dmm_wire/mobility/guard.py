@@ -280,7 +280,7 @@ class Guard:
         """Made for whom we send to, and who has a key of ours: no stranger makes this grow."""
         known = self._peers.get(address)
         if known is None:
-            known = self._peers[address] = _Peer(Window(self._started, self._tolerance))
+            known = self._peers[address] = _Peer(Window(self._started - 1, self._tolerance))
         return known
 
     def _clock(self, now: float) -> int:
