@@ -157,8 +157,9 @@ class Guard:
 
     def outgoing(self, peer: bytes, message: Message | BindingError, now: float) -> bytes:
         """The Mobility Header to send to `peer`: signed if there is a key for it, a PBU with a
-        timestamp, a PBA with the one it repeats or, if it answers nothing, one of its own. (A Binding
-        Error has no authentication.) Raises WireError as `encode` does."""
+        timestamp, a PBA with the one it repeats or, if it has none to repeat, one of its own: so has to
+        go one that is for somebody else than the PBU's sender. (A Binding Error has no
+        authentication.) Raises WireError as `encode` does."""
         key = self._keys.sending(peer)
         if key is None or isinstance(message, BindingError):
             return encode(message, self._endpoint, peer)

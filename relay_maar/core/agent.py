@@ -114,6 +114,7 @@ class Agent:
         actions += cache.reconcile(found)
         self._domain.start(now)
         self._router.start(now)
+        actions += self._authenticated.keyless(self._domain.peers)
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
         return actions + self._flush(now)
@@ -401,6 +402,7 @@ class Agent:
             "name": settings.name,
             "endpoint": format_address(self._endpoint),
             "pools": [str(pool) for pool in settings.pools],
+            "authentication": settings.security.mode,
             "domain": {
                 "known": self._domain.known,
                 "peers": sorted(map(format_address, self._domain.peers)),

@@ -41,6 +41,11 @@ class SecuritySettings:
     require: bool = False
     tolerance: float = TOLERANCE
 
+    @property
+    def mode(self) -> str:
+        """For people: "required", "offered" (what is signed is checked) or "off"."""
+        return "required" if self.require else "offered" if self.keys else "off"
+
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
