@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,10 @@ import pytest
 from dmm_wire.mobility import (
     Accepted,
     BindingAcknowledgement,
-    BindingUpdate,
     Guard,
     Key,
     KeyStore,
     Status,
-    encode,
 )
 from dmm_wire.mobility.authentication import locate
 from tests.maar.daemon.actors import ENDPOINT, PEER, Maar
@@ -38,14 +37,17 @@ secret-file = "{directory}/1001.key"
 
 
 @pytest.fixture
-def secured(place: Site, tmp_path: Path) -> Running:
-    """A daemon with a key, in its domain."""
+def secured(place: Site, tmp_path: Path) -> Iterator[Running]:
+    """A daemon with a key, in its domain; it has ended afterwards."""
     running = place.daemon(tmp_path / "d", SECURE)
     secret = running.directory / "1001.key"
     secret.touch(mode=0o600)
     secret.write_text(KEY.secret.hex())
     place.cmd.clear()
-    return in_its_domain(place, running)
+    yield in_its_domain(place, running)
+    assert running.process is not None
+    if running.process.poll() is None:
+        assert running.end() == 0
 
 
 def guard() -> Guard:
@@ -57,7 +59,8 @@ def guard() -> Guard:
 
 def answer(peer: Maar, keeper: Guard, sequence: int) -> BindingAcknowledgement:
     """The PBA with this number, which is believed."""
-    data = peer.take(lambda each: each.data[2] == 6 and each.data[8:10] == sequence.to_bytes(2)).data
+    number = sequence.to_bytes(2, "big")
+    data = peer.take(lambda each: each.data[2] == 6 and each.data[8:10] == number).data
     verdict = keeper.incoming(ENDPOINT, data, time.time())
     assert isinstance(verdict, Accepted), verdict
     assert isinstance(verdict.message, BindingAcknowledgement)
@@ -133,12 +136,11 @@ def test_a_key_that_cannot_be_read_stops_no_running_daemon(secured: Running) -> 
     assert f"relay-maar: {secret}: its mode is 644" in refused.stderr
 
 
-def test_without_keys_nothing_has_changed(place: Site, tmp_path: Path) -> None:
-    running = in_its_domain(place, place.daemon(tmp_path / "d"))
+def test_without_keys_nothing_is_signed(place: Site, own: Running) -> None:
+    running = in_its_domain(place, own)
     node = place.node()
     place.peer.clear()
-    pbu: BindingUpdate = update(node, 1, place.generation(), node.prefix(1))
-    place.peer.send_raw(encode(pbu, PEER, ENDPOINT))
-    assert place.peer.take_answer(1).accepted
+    place.peer.send(update(node, 1, place.generation(), node.prefix(1)))
+    data = place.peer.take(lambda each: each.data[2] == 6).data
+    assert locate(data) is None
     assert running.status()["authentication"] == "off"
-    assert running.end() == 0
