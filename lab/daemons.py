@@ -217,26 +217,26 @@ class Cmd(Daemon):
 
 
 class Maar(Daemon):
-    """One MAAR's `relay-maar`."""
+    """One MAAR's `relay-maar`. `more` stands at the end of its configuration."""
 
-    def __init__(self, topology: Topology, plan: MaarPlan, driver: str) -> None:
+    def __init__(self, topology: Topology, plan: MaarPlan, driver: str, more: str = "") -> None:
         self.plan = plan
         directory = topology.directory / plan.name
         directory.mkdir()
         for name in ("state", "run"):
             (directory / name).mkdir()
         self._runtime = directory / "run"
-        configuration = directory / "maar.toml"
-        configuration.write_text(
-            _MAAR_CONFIGURATION.format(
-                plan=plan,
-                endpoint=format_address(plan.endpoint),
-                link_address=format_address(plan.link_address),
-                server=CMD.address,
-                driver=driver,
-                directory=directory,
-            )
+        self.configuration = configuration = directory / "maar.toml"
+        text = _MAAR_CONFIGURATION.format(
+            plan=plan,
+            endpoint=format_address(plan.endpoint),
+            link_address=format_address(plan.link_address),
+            server=CMD.address,
+            driver=driver,
+            directory=directory,
         )
+        configuration.touch(mode=0o600)
+        configuration.write_text(text + more)
         super().__init__(
             plan.name.upper(),
             topology.namespace(plan.node),
@@ -266,11 +266,20 @@ class Maar(Daemon):
 
 
 class Daemons:
-    """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver."""
+    """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `more` what
+    a MAAR's configuration has besides, by its number."""
 
-    def __init__(self, topology: Topology, driver: str = "auto") -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        driver: str = "auto",
+        more: Mapping[int, str] | None = None,
+    ) -> None:
         self.cmd = Cmd(topology)
-        self._maars = {plan: Maar(topology, plan, driver) for plan in MAAR_PLANS}
+        self._maars = {
+            plan: Maar(topology, plan, driver, (more or {}).get(plan.number, ""))
+            for plan in MAAR_PLANS
+        }
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,17 +17,24 @@ from lab.topology import MAAR_PLANS, MaarPlan, Topology
 
 
 class Lab:
-    """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver.
+    """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
+    `more` is what a MAAR's configuration has besides, by its number.
 
     Raises LabError when something cannot be made or does not get ready.
     """
 
     def __init__(
-        self, prefix: str = "dmm", *, pcap: Path | None = None, driver: str = "auto"
+        self,
+        prefix: str = "dmm",
+        *,
+        pcap: Path | None = None,
+        driver: str = "auto",
+        more: Mapping[int, str] | None = None,
     ) -> None:
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
+        self._more = more or {}
         self._undo = ExitStack()
         self.capture: Capture
         self.daemons: Daemons
@@ -39,7 +47,7 @@ class Lab:
             undo.enter_context(self.topology)
             self.capture = undo.enter_context(Capture(self.topology, self._pcap))
             self.kernels = {plan: kernel.snapshot(self.topology, plan) for plan in MAAR_PLANS}
-            self.daemons = undo.enter_context(Daemons(self.topology, self._driver))
+            self.daemons = undo.enter_context(Daemons(self.topology, self._driver, self._more))
             self.mn = undo.enter_context(MobileNode(self.topology))
             self._undo = undo.pop_all()
         return self

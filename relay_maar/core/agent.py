@@ -20,8 +20,9 @@ from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingError,
     BindingErrorStatus,
+    BindingUpdate,
+    Guard,
     Status,
-    decode,
 )
 from relay_maar.core.actions import (
     Action,
@@ -32,6 +33,7 @@ from relay_maar.core.actions import (
     SendToClient,
     SendToServers,
 )
+from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain, Report
@@ -61,8 +63,11 @@ class Agent:
     actions it leads to, to be run in order. No input makes a method raise; what is dropped is
     counted by reason, see :meth:`status`."""
 
-    def __init__(self, settings: AgentSettings, *, jitter: Callable[[], float]) -> None:
-        """`jitter` gives random numbers from 0 to 1."""
+    def __init__(
+        self, settings: AgentSettings, *, jitter: Callable[[], float], epoch: float = 0.0
+    ) -> None:
+        """`jitter` gives random numbers from 0 to 1; `epoch` is the time of day (Unix seconds) at
+        which `now` is 0."""
         self._settings = settings
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
@@ -73,7 +78,18 @@ class Agent:
         self._domain = Domain(settings.endpoint, settings.domain_refresh, self._relay.query, jitter)
         self._transactions = Transactions()
         self._visits = Visits(settings.endpoint, self._cache, self._counters)
-        self._registrations = Registrations(settings, self._cache, self._domain, self._counters)
+        security = settings.security
+        self._guard = Guard(
+            settings.endpoint,
+            security.keys,
+            require=security.require,
+            epoch=epoch,
+            tolerance=security.tolerance,
+        )
+        self._authenticated = Authenticated(self._guard, self._counters)
+        self._registrations = Registrations(
+            settings, self._cache, self._domain, self._guard, self._counters
+        )
         self._error_sent = -math.inf
         self._stopped = False
 
@@ -86,6 +102,7 @@ class Agent:
         right stays untouched, what is missing is put, what nobody wants is dropped."""
         actions: list[Action] = []
         cache = self._cache
+        self._guard.start(now)
         cache.expect(POOLS, [Route(pool, Unreachable()) for pool in self._settings.pools])
         for record in records:
             try:
@@ -97,15 +114,19 @@ class Agent:
         actions += cache.reconcile(found)
         self._domain.start(now)
         self._router.start(now)
+        actions += self._authenticated.keyless(self._domain.peers)
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
         return actions + self._flush(now)
 
     def _restore(self, record: Mapping[str, Any], now: float) -> None:
-        if record.get("kind") == "domain":
-            self._domain.restore(read_domain(record))
-        else:
-            self._cache.restore(record, self._links.keys(), now)
+        match record.get("kind"):
+            case "domain":
+                self._domain.restore(read_domain(record))
+            case "mark":
+                self._authenticated.restore(record, now)
+            case _:
+                self._cache.restore(record, self._links.keys(), now)
 
     def stop(self, now: float, *, keep: bool) -> list[Action]:
         """End. With `keep` the kernel is left to the next process, otherwise everything is
@@ -238,6 +259,7 @@ class Agent:
         return [
             SaveSession(DOMAIN_NAME, domain_record(peers)),
             Log("info", f"the domain's other MAARs ({len(peers)}): {names}"),
+            *self._authenticated.keyless(peers),
             *self._cache.claim(_DOMAIN, map(AcceptFrom, sorted(peers))),
         ]
 
@@ -270,7 +292,7 @@ class Agent:
         if not is_routable(source):
             return self._drop("mobility.source")
         try:
-            message = decode(data, source, self._endpoint)
+            message, actions = self._authenticated.incoming(source, data, now)
         except WireError as error:
             self._counters[f"mobility.{error.reason}"] += 1
             if error.reason == "type" and now >= self._error_sent + _ERROR_PAUSE:
@@ -280,9 +302,16 @@ class Agent:
                 unrecognized = BindingError(BindingErrorStatus.UNRECOGNIZED_MH_TYPE)
                 return [SendMobility(source, unrecognized)]
             return []
-        if isinstance(message, BindingAcknowledgement):
-            return [*self._binding_acknowledgement(source, message, now), *self._flush(now)]
-        return [*self._registrations.received(source, message, now), *self._flush(now)]
+        match message:
+            case BindingAcknowledgement():
+                actions += self._binding_acknowledgement(source, message, now)
+            case BindingUpdate():
+                actions += self._registrations.received(source, message, now)
+        return actions + self._flush(now)
+
+    def mobility_header(self, send: SendMobility, now: float) -> bytes:
+        """The octets of what is to be sent now, signed where keys are shared with the receiver."""
+        return self._guard.outgoing(send.destination, send.message, now)
 
     def _binding_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
@@ -373,6 +402,7 @@ class Agent:
             "name": settings.name,
             "endpoint": format_address(self._endpoint),
             "pools": [str(pool) for pool in settings.pools],
+            "authentication": settings.security.mode,
             "domain": {
                 "known": self._domain.known,
                 "peers": sorted(map(format_address, self._domain.peers)),

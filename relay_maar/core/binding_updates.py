@@ -8,7 +8,7 @@ the kernel first and then acknowledges.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from dmm_wire.address import UNSPECIFIED, Prefix, is_routable
@@ -25,6 +25,7 @@ from dmm_wire.mobility import (
     MobileNodeIdentifier,
     MobilityOption,
     PreviousMaarOption,
+    ReplayProtection,
     ServingMaar,
     Status,
     Timestamp,
@@ -136,9 +137,21 @@ def acknowledge(
     timestamp = _first(update, Timestamp)
     if timestamp is not None:
         options.append(timestamp if generation is None else Timestamp(generation))
-    for kind in (LinkLayerIdentifier, LinkLocalAddress):
+    # The last is what a PBU is known again by (RFC 4285 section 6).
+    for kind in (LinkLayerIdentifier, LinkLocalAddress, ReplayProtection):
         options += [option for option in (_first(update, kind),) if option is not None]
     return BindingAcknowledgement(status, update.sequence, lifetime, tuple(options))
+
+
+def same(update: BindingUpdate, other: BindingUpdate) -> bool:
+    """Whether one is a retransmission of the other: all but sequence number and time is equal."""
+    return replace(update, sequence=0, options=_lasting(update)) == replace(
+        other, sequence=0, options=_lasting(other)
+    )
+
+
+def _lasting(update: BindingUpdate) -> tuple[MobilityOption, ...]:
+    return tuple(o for o in update.options if not isinstance(o, ReplayProtection))
 
 
 def _mandatory(update: BindingUpdate) -> Refusal | None:

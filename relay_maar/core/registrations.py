@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dmm_wire.address import Prefix
 from dmm_wire.errors import WireError
@@ -15,11 +15,11 @@ from dmm_wire.mobility import (
     LIFETIME_INFINITY,
     BindingAcknowledgement,
     BindingUpdate,
+    Guard,
     Status,
-    encode,
 )
 from relay_maar.core.actions import Action, Log, SendMobility
-from relay_maar.core.binding_updates import Refusal, Request, acknowledge, judge
+from relay_maar.core.binding_updates import Refusal, Request, acknowledge, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
@@ -43,9 +43,11 @@ class Registrations:
         settings: AgentSettings,
         cache: BindingCache,
         domain: Domain,
+        guard: Guard,
         counters: Counter[str],
     ) -> None:
         self._settings = settings
+        self._guard = guard
         self._cache = cache
         self._domain = domain
         self._counters = counters
@@ -69,10 +71,10 @@ class Registrations:
             if source not in self._domain.peers and source not in self._settings.cmds:
                 self._domain.suspect(now)
             refusal = acknowledge(update, verdict.status, generation=verdict.generation)
-            return self._answer(source, refusal)
+            return self._answer(source, refusal, now)
         place = (source, verdict.identity)
         pending = self._pending.get(place)
-        if pending is not None and replace(pending.update, sequence=update.sequence) == update:
+        if pending is not None and same(pending.update, update):
             pending.update = update
             self._counters["pbu.duplicate"] += 1
             return []
@@ -82,14 +84,16 @@ class Registrations:
             return actions
         pending = self._pending[place] = _Pending(update)
 
-        def confirmed(_: float) -> list[Action]:
+        def confirmed(now: float) -> list[Action]:
             if self._pending.get(place) is pending:
                 del self._pending[place]
             latest = pending.update
             if self._cache.refused(session):
                 self._counters["pbu.refused-by-kernel"] += 1
-                return self._answer(source, acknowledge(latest, Status.INSUFFICIENT_RESOURCES))
-            return self._answer(source, acknowledge(latest, Status.ACCEPTED, latest.lifetime))
+                refusal = acknowledge(latest, Status.INSUFFICIENT_RESOURCES)
+                return self._answer(source, refusal, now)
+            accepted = acknowledge(latest, Status.ACCEPTED, latest.lifetime)
+            return self._answer(source, accepted, now)
 
         return actions + self._cache.after(desired(session), confirmed, now)
 
@@ -125,10 +129,10 @@ class Registrations:
         inside = any(pool != prefix and pool.contains(prefix) for pool in pools)
         return inside and self._cache.is_free(prefix)
 
-    def _answer(self, peer: bytes, answer: BindingAcknowledgement) -> list[Action]:
+    def _answer(self, peer: bytes, answer: BindingAcknowledgement, now: float) -> list[Action]:
         try:
             # What a PBA has to echo and to add can be longer than a Mobility Header.
-            encode(answer, self._settings.endpoint, peer)
+            self._guard.outgoing(peer, answer, now)
         except WireError as error:
             self._counters[f"pba.{error.reason}"] += 1
             return []

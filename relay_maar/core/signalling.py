@@ -84,7 +84,8 @@ class Outcome(NamedTuple):
 @dataclass(slots=True)
 class Exchange:
     """One PBU on its way to one peer. `told` is when the lifetime ends that was last asked for,
-    `granted` when the acknowledged one does (None: nothing was)."""
+    `granted` when the acknowledged one does (None: nothing was), and `adjusted` says whether a wrong
+    timestamp was already made good at once."""
 
     binding: Binding
     moved: bool
@@ -92,6 +93,7 @@ class Exchange:
     told: float = math.inf
     granted: float | None = None
     over: bool = False
+    adjusted: bool = False
     wait: float = float(INITIAL_BINDACK_TIMEOUT)
     sequences: deque[int] = field(default_factory=lambda: deque(maxlen=_SEQUENCES))
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
@@ -257,6 +259,10 @@ class Signalling:
         )
         if acknowledgement.accepted:
             self._grant(identity, peer, exchange, acknowledgement.lifetime, now)
+        elif acknowledgement.status == Status.MIPV6_ID_MISMATCH and not exchange.adjusted:
+            # The guard has learnt the time at the peer from it: no reason to wait (RFC 4285 section 6).
+            exchange.adjusted = True
+            self._timers.set((identity, peer), _allowed(exchange, now))
         elif acknowledgement.status in _FINAL:
             exchange.over = True
             self._timers.cancel((identity, peer))
