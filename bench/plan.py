@@ -54,9 +54,9 @@ class Step:
 def plan(
     servers: Sequence[str] = (), traffic: Sequence[str] = (), sizes: Sequence[int] = ()
 ) -> list[Step]:
-    """What is to be done, by size, then traffic: those that are compared are measured one after the other, for a machine
-    that others use, too, is not as fast in each minute. Without names: what `./dev bench cmd` is about; what is named is
-    measured with everything else that is. Raises Unknown.
+    """What is to be done, by size, then traffic: those that are compared are measured one after the other, for a
+    machine that others use, too, is not as fast in each minute. Without names: what `./dev bench cmd` is about; what is
+    named is measured with everything else that is. Raises Unknown.
     """
     every = workloads()
     _check(servers, [each.name for each in SERVERS])

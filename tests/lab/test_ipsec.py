@@ -1,4 +1,4 @@
-"""The `ip xfrm` lines of docs/security.md, on two MAARs of the lab: signalling goes on in ESP, and in the clear nothing does."""
+"""The `ip xfrm` lines of docs/security.md, on two MAARs: signalling goes on in ESP, and in the clear nothing does."""
 
 from __future__ import annotations
 

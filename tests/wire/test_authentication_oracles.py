@@ -1,4 +1,4 @@
-"""A signed PBU as others read it: scapy, in a process of its own, and tshark find both options, whole and where they belong."""
+"""A signed PBU as others read it: scapy, in a process of its own, and tshark find both options, whole and in place."""
 
 from __future__ import annotations
 
