@@ -31,6 +31,8 @@ pytestmark = [
 
 PREFIX = f"laba{os.getpid()}"
 ONE, TWO, THREE = MAAR_PLANS
+_REFUSED = ("auth.repeated", "auth.stale", "auth.unmatched", "pba.unmatched")
+"""Where a replay is counted; a PBA whose PBU is remembered answers nothing any more."""
 RIGHT, WRONG = "5a" * 32, "a5" * 32
 KEY = '\n[[security.key]]\nspi = 1001\nsecret = "{}"\n'
 
@@ -41,9 +43,13 @@ def signalling(lab: Lab) -> list[Packet]:
     return [packet for packet in core if packet.protocol == MOBILITY]
 
 
+def counters(maar: Maar) -> dict[str, int]:
+    found: dict[str, int] = maar.status()["counters"]
+    return found
+
+
 def refused(maar: Maar) -> dict[str, int]:
-    counters = maar.status()["counters"]
-    return {name: count for name, count in counters.items() if name.startswith("auth.")}
+    return {name: count for name, count in counters(maar).items() if name.startswith("auth.")}
 
 
 def replay(lab: Lab, packets: list[Packet]) -> None:
@@ -55,7 +61,7 @@ def replay(lab: Lab, packets: list[Packet]) -> None:
         unsigned = encode(BindingUpdate(1, 4), stranger, plan.endpoint)
         messages.append((stranger, plan.endpoint, unsigned))
     maars = lab.daemons.maars.values()
-    before = [refused(maar) for maar in maars]
+    before = [counters(maar) for maar in maars]
 
     def opened() -> socket.socket:
         return socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -67,12 +73,12 @@ def replay(lab: Lab, packets: list[Packet]) -> None:
 
     def counted(reasons: tuple[str, ...]) -> list[int]:
         return [
-            sum(refused(maar).get(f"auth.{name}", 0) - old.get(f"auth.{name}", 0) for name in reasons)
+            sum(counters(maar).get(name, 0) - old.get(name, 0) for name in reasons)
             for maar, old in zip(maars, before, strict=True)
         ]
 
-    netns.wait_for(lambda: min(counted(("unsigned",))) == 1, timeout=10, what="the last messages")
-    for plan, count in zip(MAAR_PLANS, counted(("repeated", "stale", "unmatched")), strict=True):
+    netns.wait_for(lambda: min(counted(("auth.unsigned",))) == 1, timeout=10, what="the last messages")
+    for plan, count in zip(MAAR_PLANS, counted(_REFUSED), strict=True):
         assert count >= sum(packet.destination == plan.endpoint for packet in packets)
 
 
