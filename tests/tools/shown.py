@@ -210,6 +210,11 @@ def scapy_option(option: mobility.MobilityOption) -> dict[str, Any]:
             name, fields = "LinkLayerId", {"lladdr": hexed(octets)}
         case mobility.LinkLocalAddress(local):
             name, fields = "LinkLocalAddr", {"address": address(local)}
+        case mobility.MessageAuthentication(subtype, spi, data):
+            name = "MsgAuth"
+            fields = {"subtype": subtype, "mspi": spi, "authdata": hexed(data)}
+        case mobility.ReplayProtection(value):
+            name, fields = "ReplayProtection", {"timestamp": value}
         case mobility.Timestamp(value):
             name, fields = "Timestamp", {"timestamp": value}
         case mobility.PreviousMaarOption(endpoint, prefix):
