@@ -77,7 +77,9 @@ def replay(lab: Lab, packets: list[Packet]) -> None:
             for maar, old in zip(maars, before, strict=True)
         ]
 
-    netns.wait_for(lambda: min(counted(("auth.unsigned",))) == 1, timeout=10, what="the last messages")
+    netns.wait_for(
+        lambda: min(counted(("auth.unsigned",))) == 1, timeout=10, what="the last messages"
+    )
     for plan, count in zip(MAAR_PLANS, counted(_REFUSED), strict=True):
         assert count >= sum(packet.destination == plan.endpoint for packet in packets)
 
