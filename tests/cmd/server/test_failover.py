@@ -81,8 +81,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 def asked(server: Postgres, sql: str) -> Any:
-    """The answer of one server, whatever it is."""
-    engine = create_engine(server.url("cmd"), isolation_level="AUTOCOMMIT")
+    """The answer of one server, whatever it is. (In a database that a standby has from the beginning.)"""
+    engine = create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT")
     try:
         with engine.connect() as connection:
             return connection.exec_driver_sql(sql).scalar_one()
