@@ -204,8 +204,18 @@ def test_each_mobility_option() -> None:
     assert rfc8885 == set(range(65, 71))
 
 
+def is_unsigned(message: Proxy) -> bool:
+    """Wireshark 4.0 takes the data of an authentication option for two octets shorter than they are; where there are
+    none it gives up the rest of the message."""
+    return not any(isinstance(o, mobility.MessageAuthentication) for o in message.options)
+
+
 @batches
-@given(st.lists(binding_updates | binding_acknowledgements, min_size=10, max_size=30))
+@given(
+    st.lists(
+        (binding_updates | binding_acknowledgements).filter(is_unsigned), min_size=10, max_size=30
+    )
+)
 def test_mobility_messages(batch: list[Proxy]) -> None:
     for packet, message in zip(dissect(map(mobility_header, batch)), batch, strict=True):
         assert in_place(packet) == options_of(message)
