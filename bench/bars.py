@@ -9,7 +9,7 @@ from bench.report import Results
 
 FOUR_WAY = ("pd-relayed", "na-relayed", "pd-direct", "na-direct")
 ON_SQLITE = ("serve-sqlite", "compiled-sqlite")
-ON_POSTGRESQL = ("serve-postgresql", "compiled-postgresql")
+ON_POSTGRESQL = ("serve-postgresql", "compiled-postgresql", "workers-postgresql")
 RATIOS = {**dict.fromkeys(ON_SQLITE, 1.0), **dict.fromkeys(ON_POSTGRESQL, 6.0)}
 """Capacity in that of the Kea that it is compared with, four-way."""
 AT_A_MILLION = 0.8

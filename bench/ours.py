@@ -27,7 +27,7 @@ _COMPILED = _ROOT / ".venv-compiled" / "bin" / "dhcp-cmd"
 _CONFIGURATION = """\
 user root
 group root
-workers 2
+workers {workers}
 pid-file {directory}/ipv6-dhcpd.pid
 control-socket {directory}/ipv6-dhcpd.sock
 allow-rapid-commit yes
@@ -60,12 +60,15 @@ class OurServer(Server):
     """What the hosts of the CMD have in common. Durability and history are as they are by default."""
 
     command: tuple[str, ...]
+    workers = 2
+    """For ipv6-dhcpd; `serve` has one process on SQLite, whatever it says."""
 
     def configure(self, database: str) -> Path:
         """Write the configuration file into `directory`."""
         path = self.directory / "cmd.conf"
         path.write_text(
             _CONFIGURATION.format(
+                workers=self.workers,
                 directory=self.directory,
                 identifier=SERVER_IDENTIFIER.hex(":"),
                 address=SERVER,
@@ -151,12 +154,16 @@ class DhcpdOnSqlite(OnSqlite):
     command = tuple(SERVER_COMMAND)
 
 
+_PROCESSORS = len(os.sched_getaffinity(0))
+
+
 class ServeOnPostgresql(OnPostgresql, OurServer):
-    """`dhcp-cmd serve` on PostgreSQL."""
+    """`dhcp-cmd serve` on PostgreSQL, one process."""
 
     name = "serve-postgresql"
     kind = "cmd-postgresql"
     title = "serve, PostgreSQL"
+    workers = 1
     rival = "kea-postgresql"
     command = (*_DHCP_CMD, "serve")
 
@@ -190,6 +197,20 @@ class CompiledOnPostgresql(ServeOnPostgresql):
     def prepare(self, size: int) -> None:
         """As interpreted."""
         need_compiled()
+        super().prepare(size)
+
+
+class WorkersOnPostgresql(CompiledOnPostgresql):
+    """The same with a worker for each processor."""
+
+    name = "workers-postgresql"
+    title = f"serve compiled, PostgreSQL, {_PROCESSORS} workers"
+    workers = _PROCESSORS
+
+    def prepare(self, size: int) -> None:
+        """As one process."""
+        if _PROCESSORS == 1:
+            raise Unavailable("there is one processor")
         super().prepare(size)
 
 

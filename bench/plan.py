@@ -13,6 +13,7 @@ from bench.ours import (
     OurServer,
     ServeOnPostgresql,
     ServeOnSqlite,
+    WorkersOnPostgresql,
 )
 from bench.servers import Server
 from bench.workloads import Workload, workloads
@@ -23,6 +24,7 @@ SERVERS: tuple[type[Server], ...] = (
     ServeOnSqlite,
     KeaPostgresql,
     CompiledOnPostgresql,
+    WorkersOnPostgresql,
     ServeOnPostgresql,
     DhcpdOnSqlite,
 )
@@ -31,8 +33,9 @@ SCALED = ("pd-relayed", "handover")
 """Measured with every number of bound nodes; the rest with the first only."""
 SLOW = {DhcpdOnSqlite.name: 0.05}
 """Servers that do a small part of what the others do."""
-BRIEF = (ServeOnSqlite.name, ServeOnPostgresql.name, *SLOW)
-"""Measured with SCALED and the first size only: what was compiled from the same source stands for it, or it is SLOW."""
+BRIEF = (ServeOnSqlite.name, ServeOnPostgresql.name, WorkersOnPostgresql.name, *SLOW)
+"""Measured with SCALED and the first size only: what was compiled from the same source, in one process, stands for it;
+or it is SLOW."""
 
 
 class Unknown(ValueError):
@@ -51,8 +54,9 @@ class Step:
 def plan(
     servers: Sequence[str] = (), traffic: Sequence[str] = (), sizes: Sequence[int] = ()
 ) -> list[Step]:
-    """What is to be done, by size, then server. Without names: what `./dev bench cmd` is about; what is named is
-    measured with everything else that is. Raises Unknown.
+    """What is to be done, by size, then traffic: those that are compared are measured one after the other, for a
+    machine that others use, too, is not as fast in each minute. Without names: what `./dev bench cmd` is about; what is
+    named is measured with everything else that is. Raises Unknown.
     """
     every = workloads()
     _check(servers, [each.name for each in SERVERS])
@@ -61,8 +65,8 @@ def plan(
     return [
         Step(server, workload, size)
         for size in sizes
-        for server in SERVERS
         for workload in every
+        for server in SERVERS
         if (not servers or server.name in servers)
         and (workload.name in traffic if traffic else _is_due(server, workload, size == sizes[0]))
         and (issubclass(server, OurServer) or not workload.mobile)

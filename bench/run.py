@@ -123,6 +123,8 @@ class Run:
         self._files.write(self._results)
 
     def _note(self, text: str) -> None:
+        if text in self._results.notes:  # a server's turn comes with each kind of traffic
+            return
         self._results.notes.append(text)
         self._console.print(Text(text))
 

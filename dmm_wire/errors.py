@@ -21,6 +21,7 @@ class WireError(ValueError):
     checksum       a Mobility Header with a bad checksum
     payload-proto  a Mobility Header whose payload protocol is not IPPROTO_NONE
     binding-error  a Binding Error where an update or an acknowledgement was expected
+    authentication an authentication option that is not the one and the last (RFC 4285 section 5)
     text           text (an address, a prefix, an identifier) that cannot be read
     ============== =============================================================================
 

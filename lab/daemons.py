@@ -233,7 +233,8 @@ class Signaller(Daemon):
 
 
 class Maar(Daemon):
-    """One MAAR's `relay-maar`. `mode` is the CMD's. `registers`: it speaks only PMIPv6."""
+    """One MAAR's `relay-maar`. `mode` is the CMD's, `more` stands at the end of its configuration. `registers`: it
+    speaks only PMIPv6."""
 
     def __init__(
         self,
@@ -241,6 +242,7 @@ class Maar(Daemon):
         plan: MaarPlan,
         driver: str,
         mode: str = DIRECT,
+        more: str = "",
         *,
         registers: bool = False,
     ) -> None:
@@ -253,17 +255,17 @@ class Maar(Daemon):
         for name in ("state", "run"):
             (directory / name).mkdir()
         self._runtime = directory / "run"
-        configuration = directory / "maar.toml"
-        configuration.write_text(
-            _MAAR_CONFIGURATION.format(
-                plan=plan,
-                endpoint=format_address(plan.endpoint),
-                link_address=format_address(plan.link_address),
-                servers="".join(f"{line}\n" for line in lines),
-                driver=driver,
-                directory=directory,
-            )
+        self.configuration = configuration = directory / "maar.toml"
+        text = _MAAR_CONFIGURATION.format(
+            plan=plan,
+            endpoint=format_address(plan.endpoint),
+            link_address=format_address(plan.link_address),
+            servers="".join(f"{line}\n" for line in lines),
+            driver=driver,
+            directory=directory,
         )
+        configuration.touch(mode=0o600)
+        configuration.write_text(text + more)
         super().__init__(
             plan.name.upper(),
             topology.namespace(plan.node),
@@ -299,13 +301,14 @@ class Maar(Daemon):
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` as of Maar."""
+    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number."""
 
     def __init__(
         self,
         topology: Topology,
         driver: str = "auto",
         mode: str = DIRECT,
+        more: Mapping[int, str] | None = None,
         *,
         stock: bool = True,
         registers: bool = False,
@@ -313,7 +316,15 @@ class Daemons:
         self.cmd = Cmd(topology, mode, stock=stock)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
         self._maars = {
-            plan: Maar(topology, plan, driver, mode, registers=registers) for plan in MAAR_PLANS
+            plan: Maar(
+                topology,
+                plan,
+                driver,
+                mode,
+                (more or {}).get(plan.number, ""),
+                registers=registers,
+            )
+            for plan in MAAR_PLANS
         }
         self._undo = ExitStack()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,8 @@ from lab.topology import MAAR_PLANS, MaarPlan, Topology
 
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
-    `mode` and `stock` the CMD's (see `Cmd`). With `registers` the MAARs speak only PMIPv6, and the node has no client.
+    `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number. With
+    `registers` the MAARs speak only PMIPv6, and the node has no client.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -31,6 +33,7 @@ class Lab:
         mode: str = DIRECT,
         stock: bool = True,
         registers: bool = False,
+        more: Mapping[int, str] | None = None,
     ) -> None:
         self.mode = mode
         self._registers = registers
@@ -38,6 +41,7 @@ class Lab:
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
+        self._more = more or {}
         self._undo = ExitStack()
         self.capture: Capture
         self.daemons: Daemons
@@ -57,6 +61,7 @@ class Lab:
                     self.topology,
                     self._driver,
                     self.mode,
+                    self._more,
                     stock=self._stock,
                     registers=self._registers,
                 )

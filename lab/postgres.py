@@ -43,7 +43,21 @@ def private(directory: Path, **settings: str) -> Iterator[Postgres]:
     It ends with the `with`, at the latest when the thread that began it ends. Commits are durable unless `settings`
     say otherwise (fsync="off"). Raises LabError.
     """
-    server = Postgres(directory, settings)
+    with _running(Postgres(directory, settings)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def standby(directory: Path, primary: Postgres, **settings: str) -> Iterator[Postgres]:
+    """A hot standby of `primary`: a copy of it that follows it, or whom the setting `primary_conninfo` names. Its name
+    for `synchronous_standby_names` is the setting `cluster_name`. All else is as with `private`.
+    """
+    with _running(Postgres(directory, settings, primary)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _running(server: Postgres) -> Iterator[Postgres]:
     try:
         server.start()
         yield server
@@ -52,9 +66,11 @@ def private(directory: Path, **settings: str) -> Iterator[Postgres]:
 
 
 class Postgres:
-    """The server; made by `private`."""
+    """The server; made by `private` and `standby`."""
 
-    def __init__(self, directory: Path, settings: dict[str, str]) -> None:
+    def __init__(
+        self, directory: Path, settings: dict[str, str], primary: Postgres | None = None
+    ) -> None:
         found = binaries()
         if found is None:
             raise LabError("PostgreSQL is not installed (Debian's package postgresql)")
@@ -73,7 +89,7 @@ class Postgres:
         self._user = _user()
         if len(os.fsencode(self.directory)) > _LONGEST_SOCKET:
             raise LabError(f"{directory}: too long a path for a Unix socket")
-        self._initialise()
+        self._initialise(primary)
 
     @property
     def pid(self) -> int:
@@ -120,6 +136,11 @@ class Postgres:
             raise
         self._segment = self._status()[6].split()[1]
 
+    def promote(self) -> None:
+        """Make a standby a primary, and wait until it takes writes."""
+        command = [str(self._binaries / "pg_ctl"), "promote", "--wait", "-D", str(self._data)]
+        _run(["setpriv", *self._as_user(), *command], cwd="/")
+
     def stop(self) -> None:
         """A fast shutdown: transactions are rolled back, connections closed. Without effect if it is not running."""
         if self._process is not None:
@@ -155,14 +176,19 @@ class Postgres:
                 subprocess.run(["ipcrm", "-m", self._segment], capture_output=True, check=False)
             shutil.rmtree(self._data, ignore_errors=True)
 
-    def _initialise(self) -> None:
+    def _initialise(self, primary: Postgres | None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.directory.chmod(0o755)
         if self._user is not None:
             os.chown(self.directory, self._user.pw_uid, self._user.pw_gid)
+        if primary is None:
+            command = [str(self._binaries / "initdb"), "--auth=trust", f"--username={ROLE}"]
+            command += ["--encoding=UTF8", "--locale=C"]
+        else:
+            command = [str(self._binaries / "pg_basebackup"), f"--username={ROLE}"]
+            command += ["-h", str(primary.directory), "--checkpoint=fast", "--write-recovery-conf"]
         # No flush: there is nothing in it that anybody could miss.
-        command = [str(self._binaries / "initdb"), "--no-sync", "--auth=trust"]
-        command += [f"--username={ROLE}", "--encoding=UTF8", "--locale=C", "-D", str(self._data)]
+        command += ["--no-sync", "-D", str(self._data)]
         _run(["setpriv", *self._as_user(), *command], cwd="/")
 
     def _as_user(self) -> list[str]:

@@ -60,6 +60,8 @@ def run(config: ConfigPath) -> None:
     )
     try:
         again = asyncio.run(Daemon(settings, config).run())
+    except ConfigError as error:
+        _fail(OPERATOR_FAULT, *error.lines)
     except (StartError, DriverUnavailable) as error:
         _fail(OPERATOR_FAULT, str(error))
     if again:
@@ -69,7 +71,10 @@ def run(config: ConfigPath) -> None:
 @app.command()
 def check(config: ConfigPath) -> None:
     """Validate the configuration and start nothing."""
-    _load(config)
+    try:
+        _load(config).authentication()
+    except ConfigError as error:
+        _fail(OPERATOR_FAULT, *error.lines)
     print(f"{config}: good")
 
 

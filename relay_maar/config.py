@@ -10,53 +10,26 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
 )
 
-from dmm_wire.address import Prefix, format_address, parse_address
+from dmm_wire.address import Prefix, format_address
 from dmm_wire.duid import named_duid
 from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
-from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
+from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
+from relay_maar.config_security import SecurityTable, exposed
+from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings, SecuritySettings
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
 
-
-class ConfigError(Exception):
-    """The configuration cannot be used. `lines` holds one clear line for each fault."""
-
-    def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
-
-
-def _address(value: object) -> bytes:
-    if not isinstance(value, str):
-        raise ValueError("must be an IPv6 address in quotes")
-    try:
-        return parse_address(value)
-    except ValueError:
-        raise ValueError(f"not an IPv6 address: {value!r}") from None
-
-
-def _unicast(value: bytes) -> bytes:
-    address = ipaddress.IPv6Address(value)
-    if (
-        address.is_multicast
-        or address.is_unspecified
-        or address.is_loopback
-        or address.is_link_local
-    ):
-        raise ValueError(f"must be a global unicast address, not {address}")
-    return value
+__all__ = ["AccessTable", "Config", "ConfigError", "RouterTable", "load", "parse"]
 
 
 def _prefix(value: object) -> Prefix:
@@ -73,15 +46,6 @@ def _interface(value: str) -> str:
     # IFNAMSIZ is 16 with the terminating zero; the kernel also refuses "/" and white space.
     if not re.fullmatch(r"[^\s/:]{1,15}", value) or value in {".", ".."}:
         raise ValueError(f"not an interface name: {value!r}")
-    return value
-
-
-_Some = TypeVar("_Some", bound=tuple[object, ...])
-
-
-def _not_empty(value: _Some) -> _Some:
-    if not value:
-        raise ValueError("at least one is needed")
     return value
 
 
@@ -104,24 +68,12 @@ def _duid(value: object) -> bytes:
     return duid
 
 
-Address = Annotated[bytes, BeforeValidator(_address)]
-Unicast = Annotated[Address, AfterValidator(_unicast)]
 Pool = Annotated[Prefix, BeforeValidator(_prefix)]
 Interface = Annotated[str, AfterValidator(_interface)]
 Duid = Annotated[bytes, BeforeValidator(_duid)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        strict=True,
-        alias_generator=lambda name: name.replace("_", "-"),
-        arbitrary_types_allowed=True,
-    )
-
-
-class AccessTable(_Table):
+class AccessTable(Table):
     """`[[access]]`: one access interface."""
 
     interface: Interface
@@ -131,7 +83,7 @@ class AccessTable(_Table):
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
 
 
-class RouterTable(_Table):
+class RouterTable(Table):
     """`[router-advertisements]`: ranges of RFC 4861 section 6.2.1."""
 
     min_interval: Annotated[float, Field(ge=3, le=1350, strict=False)] = 20.0
@@ -151,7 +103,7 @@ class RouterTable(_Table):
         return self
 
 
-class Config(_Table):
+class Config(Table):
     """The whole file."""
 
     name: Annotated[
@@ -160,10 +112,10 @@ class Config(_Table):
     endpoint: Unicast
     core_interface: Interface
     signalling: Literal["dhcp", "pmip"] = "dhcp"
-    servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(_not_empty)] = ()
+    servers: Annotated[tuple[Unicast, ...], Field(strict=False), AfterValidator(not_empty)] = ()
     cmds: Annotated[tuple[Unicast, ...], Field(strict=False)] = ()
-    pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(_not_empty)]
-    access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(_not_empty)]
+    pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(not_empty)]
+    access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(not_empty)]
     driver: Annotated[str, AfterValidator(_driver)] = AUTO
     enterprise_number: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 32473
     relay_id: Duid | None = None
@@ -176,6 +128,7 @@ class Config(_Table):
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     router_advertisements: RouterTable = RouterTable()
+    security: SecurityTable | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Config:
@@ -220,7 +173,7 @@ class Config(_Table):
 
     def agent(self, link_layers: Mapping[str, bytes], mtus: Mapping[str, int]) -> AgentSettings:
         """What the core needs. Of each access interface, `link_layers` gives the router's link-layer address and `mtus`
-        the MTU to advertise."""
+        the MTU to advertise. Raises ConfigError as `authentication` does."""
         return AgentSettings(
             name=self.name,
             endpoint=self.endpoint,
@@ -250,7 +203,12 @@ class Config(_Table):
                 router_lifetime=self.router_advertisements.router_lifetime,
                 autonomous=self.signalling == "pmip",
             ),
+            security=self.authentication(),
         )
+
+    def authentication(self) -> SecuritySettings:
+        """The keys, read from their files. Raises ConfigError for those that cannot be used."""
+        return SecuritySettings() if self.security is None else self.security.settings()
 
 
 def load(path: Path) -> Config:
@@ -260,7 +218,10 @@ def load(path: Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ConfigError([f"{path}: {reason}"]) from None
-    return parse(text, str(path))
+    config = parse(text, str(path))
+    if config.security is not None and config.security.inline and (fault := exposed(path)):
+        raise ConfigError([f"{path}: holds a secret, and {fault}"])
+    return config
 
 
 def parse(text: str, source: str) -> Config:
@@ -272,43 +233,6 @@ def parse(text: str, source: str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([_line(source, text, dict(fault)) for fault in error.errors()]) from None
-
-
-def _line(source: str, text: str, fault: dict[str, Any]) -> str:
-    location = fault["loc"]
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(
-        "."
-    )
-    message = {
-        "missing": "is missing",
-        "extra_forbidden": "is not a key of this file",
-    }.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
-    # What is missing has no line of its own: name the table it is missing from.
-    line = _line_number(text, location[:-1] if fault["type"] == "missing" else location)
-    place = f"{source}:{line}" if line else source
-    return f"{place}: {key}: {message}" if key else f"{place}: {message}"
-
-
-def _line_number(text: str, location: tuple[int | str, ...]) -> int | None:
-    """The line of the key at `location`, by a walk over table headers; None where the key is not written out."""
-    names = [part for part in location if isinstance(part, str)]
-    if not names:
-        return None
-    wanted_index = next((part for part in location[1:2] if isinstance(part, int)), 0)
-    table, index = "", -1
-    for number, line in enumerate(text.splitlines(), start=1):
-        stripped = line.strip()
-        if header := re.match(r"\[\[?\s*([^\]\s]+)\s*\]\]?", stripped):
-            if header[1] != table:
-                table, index = header[1], -1
-            index += 1
-            if names == [table] and index == wanted_index:
-                return number
-            continue
-        key = stripped.split("=", 1)[0].strip().strip("\"'")
-        if (not table and key == names[0]) or (
-            len(names) > 1 and table == names[0] and key == names[1] and index == wanted_index
-        ):
-            return number
-    return None
+        raise ConfigError(
+            [fault_line(source, text, dict(fault)) for fault in error.errors()]
+        ) from None

@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dmm_wire.mobility import encode as encode_mobility
 from dmm_wire.timestamp import from_micros
 from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
@@ -76,7 +75,9 @@ class Daemon:
         self._links = Links(config, self._counters, self._readers)
 
     async def run(self) -> bool:
-        """Start, serve until told to stop, stop. Raises StartError or DriverUnavailable at start."""
+        """Start, serve until told to stop, stop. At the start, raises StartError or DriverUnavailable, and ConfigError
+        for keys that cannot be read."""
+        self._config.authentication()
         loop = asyncio.get_running_loop()
         self._finished = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -104,7 +105,9 @@ class Daemon:
                 {device.interface: device.link_layer for device in devices},
                 host.advertised_mtus(self._config),
             )
-            self._agent = Agent(settings, jitter=random.random, clock=timestamp)
+            self._agent = Agent(
+                settings, jitter=random.random, epoch=time.time() - now(), clock=timestamp
+            )
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
@@ -264,8 +267,8 @@ class Daemon:
                     "client",
                     lambda: self._links.access(interface).client.send(destination, port, data),
                 )
-            case act.SendMobility(destination, message):
-                header = encode_mobility(message, self._config.endpoint, destination)
+            case act.SendMobility(destination):
+                header = self._agent.mobility_header(action, now=now())
                 self._send("peer", lambda: self._links.core.mobility.send(destination, header))
             case act.SendRouterAdvertisement(interface, destination, data):
                 self._send(

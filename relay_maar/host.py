@@ -81,7 +81,8 @@ def _mtu(interface: str) -> int:
 
 def check(config: Config) -> None:
     """Whether this host has what `config` names, as far as that shows without a start.
-    Raises StartError or DriverUnavailable."""
+    Raises StartError or DriverUnavailable, and ConfigError for keys that cannot be read."""
+    config.authentication()
     open_driver(config.driver, config.southbound()).close(keep=True)
     links = [("core", config.core_interface)]
     links += [("access", link.interface) for link in config.access]

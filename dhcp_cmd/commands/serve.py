@@ -34,7 +34,9 @@ def serve(
     waiting: Annotated[
         int,
         typer.Option(
-            min=1, max=1_000_000, help="Datagrams of a listener that may wait; the oldest go."
+            min=1,
+            max=1_000_000,
+            help="Datagrams of a listener that may wait in each worker; the oldest go.",
         ),
     ] = 8192,
     age: Annotated[
@@ -43,8 +45,9 @@ def serve(
 ) -> None:
     """Answer DHCPv6 messages, many in one transaction: the fast host of the CMD.
 
-    SIGHUP reads the configuration again, SIGTERM stops. Of the file it does not use what is about ipv6-dhcpd's own
-    processes: workers, pid-file, control-socket, statistics, max-exceptions.
+    SIGHUP reads the configuration again, SIGTERM stops. On PostgreSQL as many processes serve as the file says with
+    `workers`, without that one for each processor; on SQLite, which has one writer, it is one. Of the file it does not
+    use what is about ipv6-dhcpd's own processes: pid-file, control-socket, statistics, max-exceptions.
     """
     given = chosen(context)
     if given.database is not None or given.config is not None:
@@ -53,16 +56,19 @@ def serve(
     from dhcp_cmd.plugin.config import ConfigError
     from dhcp_cmd.server.loop import Limits
     from dhcp_cmd.server.sockets import ListenerError
-    from dhcp_cmd.server.start import Server
+    from dhcp_cmd.server.start import start
+    from dhcp_cmd.server.workers import WorkersFailed
 
     level = None if log_level is None else logging.getLevelNamesMapping()[log_level.upper()]
     try:
-        server = Server(config, Limits(batch, waiting, age), level)
+        server = start(config, Limits(batch, waiting, age), level)
     except ConfigError as error:
         raise Mistake(str(error)) from error
     except ListenerError as error:
         raise OSError(str(error)) from error
     try:
         server.run()
+    except WorkersFailed as error:
+        raise OSError(str(error)) from error
     finally:
         server.close()

@@ -100,6 +100,7 @@ def read_plan(path: str, *, starting: bool) -> Plan:
         rules=compiler.rules(),
         account=Account(main.user.pw_name, main.user.pw_uid, main.group.gr_gid),
         configure_logging=lambda level: _configure_logging(main, level),
+        workers=main.workers,
     )
 
 

@@ -1,7 +1,7 @@
 """What became of every datagram, counted by outcome and kept where `dhcp-cmd status` finds it.
 
-Each process of the server (its workers, and the main process for what it drops before a worker sees
-it) counts for itself and writes its counters to a file of its own, `counters-SERVER-PROCESS.json`,
+Each process of the server (its workers, and in ipv6-dhcpd the main process for what it drops before a
+worker sees it) counts for itself and writes its counters to a file of its own, `counters-SERVER-PROCESS.json`,
 in the status directory: at most once per second, in one step (written aside and renamed), and when
 it ends. A reader adds the files up. The files of workers that ended are kept until the next start
 of the server, so that a total never goes back while the server runs. A process killed with SIGKILL
@@ -78,6 +78,14 @@ def start(directory: str, server: int) -> None:
     """Count in this process from now on, into a file in `directory`."""
     global _current
     _current = Counters(directory, server)
+
+
+def stop() -> None:
+    """Write a last time and count no more: for a process that ends without Python's own way of ending."""
+    global _current
+    if _current is not None:
+        _current.close()
+        _current = None
 
 
 def count(outcome: str) -> None:

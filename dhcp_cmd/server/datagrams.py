@@ -107,13 +107,16 @@ class Batch:
         self._sizes = memoryview(self._vectors).cast("B")
         self._headers = memoryview(self._messages).cast("B")
 
-    def receive(self, descriptor: int) -> list[tuple[bytes, Address, int]]:
-        """What has arrived at a socket, at most SLOTS datagrams, each with its sender and with when it came, in
-        nanoseconds since the epoch; 0 where that is not known: it takes `stamps`, and `stamp_arrivals` for the socket.
+    def receive(self, descriptor: int, limit: int = SLOTS) -> list[tuple[bytes, Address, int]]:
+        """What has arrived at a socket, at most `limit` or SLOTS datagrams, each with its sender and with when it
+        came, in nanoseconds since the epoch; 0 where that is not known: it takes `stamps`, and `stamp_arrivals` for
+        the socket.
 
         Nothing where nothing is there, or where the network reports an error, which is over with this.
         """
-        count = _libc.recvmmsg(descriptor, self._messages, SLOTS, socket.MSG_DONTWAIT, None)
+        count = _libc.recvmmsg(
+            descriptor, self._messages, min(limit, SLOTS), socket.MSG_DONTWAIT, None
+        )
         octets, addresses, headers = self._octets, self._addresses, self._headers
         stamps, stamped = self._stamps, _STAMP.unpack_from
         found = []

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
-import selectors
+import select
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Final, NamedTuple
 
 from dhcp_cmd.core.model import Micros
-from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.ports import Refused, StoreError
 from dhcp_cmd.server.datagrams import Address
+from dhcp_cmd.server.outage import Outage, Told
 from dhcp_cmd.server.responder import Later, Responder
 from dhcp_cmd.server.signalling import Signalling
 from dhcp_cmd.server.sockets import Listener, Waiting
@@ -40,16 +41,28 @@ class Limits:
     batch: int = 128
     """Datagrams answered from one transaction."""
     waiting: int = 8192
-    """Datagrams of one listener that may wait."""
+    """Datagrams of one listener that may wait, beside those in the kernel."""
     age: float = 0.5
     """Seconds that a datagram may wait, in the kernel or here; a client asks again after about one (RFC 9915 section
     7.6)."""
 
 
-class Loop:
-    """Serves listeners until told to stop. `count` takes outcomes, now and then.
+class Share(NamedTuple):
+    """Several loops, each in a process of its own, share the listeners and the database: this is number `seat`, from 0,
+    of so many."""
 
-    `monotonic` is the clock, in seconds.
+    seat: int
+    of: int
+
+
+ALONE = Share(0, 1)
+
+
+class Loop:
+    """Serves listeners until told to stop. `count` takes outcomes, now and then; `database` hears how that one is.
+
+    `monotonic` is the clock, in seconds; those that share listeners have the same. Where they are shared, a datagram
+    wakes one loop that has nothing to do, and the one that is woken takes a batch: the rest is for others.
     """
 
     def __init__(
@@ -59,6 +72,8 @@ class Loop:
         limits: Limits,
         count: Callable[[Counter[str]], None],
         monotonic: Callable[[], float] = time.monotonic,
+        share: Share = ALONE,
+        database: Told | None = None,
         signalling: Signalling | None = None,
     ) -> None:
         self.responder = responder
@@ -69,9 +84,14 @@ class Loop:
         self._count = count
         self._time = monotonic
         self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age, _opens)
-        self._selector = selectors.DefaultSelector()
-        self._next_reap = self._time()
-        self._outage: tuple[float, int] | None = None
+        self._share = share
+        self._long = limits.age / 4
+        self._database = database or Outage(monotonic)
+        self._poll = select.epoll()
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._leaving = False
+        self._next_reap = self._time() if share.of == 1 else next_turn(self._time(), share)
+        self._refused = ""
         self.listen(listeners)
         if signalling is not None:
             self.wake_on(signalling.fileno(), signalling.receive)
@@ -81,16 +101,28 @@ class Loop:
         listeners = list(listeners)
         for listener in self.listeners:
             if listener not in listeners:
-                self._selector.unregister(listener)
+                self._forget(listener)
                 self._dropped("overload", self._room.forget(listener))
         for listener in listeners:
             if listener not in self.listeners:
-                self._selector.register(listener, selectors.EVENT_READ)
+                self._calls[listener.fileno()] = partial(self._take, listener)
+                # It wakes the first one that is idle, always in the same order: a small load is not split.
+                shared = select.EPOLLEXCLUSIVE if self._share.of > 1 else 0
+                self._poll.register(listener, select.EPOLLIN | shared)
         self.listeners = listeners
 
     def wake_on(self, descriptor: int, call: Callable[[], None]) -> None:
         """Call `call` when there is something to read from `descriptor`."""
-        self._selector.register(descriptor, selectors.EVENT_READ, call)
+        self._calls[descriptor] = call
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def leave(self) -> None:
+        """Take what there is once more, and stop when all that was taken is answered: others go on."""
+        if not self._leaving:
+            self._leaving = True
+            for listener in self.listeners:
+                self._forget(listener)
+                self._take(listener)  # a datagram wakes one loop: of this one nobody else may know
 
     def run(self) -> None:
         """Serve until `stopping` is set; what waits then is not answered: its senders will ask again."""
@@ -105,14 +137,9 @@ class Loop:
         if self.signalling is not None:
             wake = min(wake, self.signalling.deadline())
         idle = max(0.0, wake - self._time())
-        for key, _ in self._selector.select(0 if busy else idle):
-            if isinstance(key.fileobj, Listener):
-                found = key.fileobj.drain(MOST_DRAINED)
-                now = self._time()
-                items = [(now - age, item) for age, item in found]
-                self._dropped("overload", self._room.add(key.fileobj, items))
-            else:
-                key.data()
+        for descriptor, _ in self._poll.poll(0 if busy else idle):
+            if call := self._calls.get(descriptor):  # one before may have removed it
+                call()
         if self.stopping:
             return
         self._dropped("overload", self._room.drop_old(self._time()))
@@ -124,21 +151,44 @@ class Loop:
         if self.signalling is not None:
             self.signalling.work(self.responder)
         self._report()
+        if self._leaving and not len(self._room):
+            self.stopping = True
 
     def close(self) -> None:
-        """Close selector and listeners."""
-        self._selector.close()
+        """Close listeners, and what waits for them."""
+        self._poll.close()
         if self.signalling is not None:
             self.signalling.close()
         for listener in self.listeners:
             listener.close()
 
+    def _take(self, listener: Listener) -> None:
+        """Read from a listener what there is; where others share it, a batch, and more only under overload. What has
+        waited for long shows it: nobody was idle. To choose what goes first, a loop then has to see what there is.
+        """
+        most = self.limits.batch - self._room.waiting(listener)
+        if self._leaving:
+            most = max(most, 0)
+        elif self._share.of == 1 or most <= 0:
+            most = MOST_DRAINED
+        found = listener.drain(most)
+        if self._share.of > 1 and not self._leaving and found and found[0][0] > self._long:
+            found += listener.drain(MOST_DRAINED)
+        now = self._time()
+        items = [(now - age, item) for age, item in found]
+        self._dropped("overload", self._room.add(listener, items))
+
+    def _forget(self, listener: Listener) -> None:
+        if self._calls.pop(listener.fileno(), None):
+            self._poll.unregister(listener)
+
     def _answer(self, batch: list[tuple[Listener, Waiting]]) -> None:
-        before = self.responder.cmd.commits
+        began, before = self._time(), self.responder.cmd.commits
         try:
             answers = self.responder.answer([arrival for _, (arrival, _) in batch], _now)
         except StoreError as error:
-            self._fails(error, len(batch))
+            self._dropped("store-error", len(batch))
+            self._database.fails(began, str(error), len(batch))
             return
         self._works(before)
         outgoing: dict[Listener, list[tuple[bytes, Address]]] = {}
@@ -153,36 +203,25 @@ class Loop:
 
     def _reap(self) -> None:
         """Record what has ended. Where more has than one batch of it, the rest comes after the next datagrams."""
-        before = self.responder.cmd.commits
+        began, before = self._time(), self.responder.cmd.commits
         try:
             more = self.responder.cmd.reap(_now(), REAP_BATCH) == REAP_BATCH
+        except Refused as error:  # it is there; the messages are answered
+            more = False
+            if str(error) != self._refused:
+                self._refused = str(error)
+                _log.error("the database refuses to have it recorded what has ended: %s", error)
         except StoreError as error:
-            self._fails(error, 0)
+            self._database.fails(began, str(error), 0)
             more = False
         else:
             self._works(before)
-        self._next_reap = self._time() + (0 if more else REAP_INTERVAL)
-
-    def _fails(self, error: StoreError, unanswered: int) -> None:
-        """The database did not do it: told once for as long as it lasts."""
-        self._dropped("store-error", unanswered)
-        if self._outage is None:
-            self._outage = (self._time(), unanswered)
-            _log.error("the database does not answer, so nothing is answered: %s", error)
-        else:
-            since, before = self._outage
-            self._outage = (since, before + unanswered)
+        self._next_reap = self._time() if more else next_turn(self._time(), self._share)
 
     def _works(self, before: int) -> None:
         """The database did it. Where that took no commit since `before`, it says nothing: a full disk still reads."""
-        if self._outage is not None and self.responder.cmd.commits > before:
-            since, unanswered = self._outage
-            self._outage = None
-            _log.warning(
-                "the database is back after %.1f s; %d messages were not answered",
-                self._time() - since,
-                unanswered,
-            )
+        if self.responder.cmd.commits > before:
+            self._database.works()
 
     def _dropped(self, reason: str, number: int) -> None:
         if number:
@@ -203,9 +242,8 @@ def _now() -> Micros:
     return time.time_ns() // 1000
 
 
-def drain_pipe(descriptor: int) -> bytes:
-    """Everything in a non-blocking pipe."""
-    try:
-        return os.read(descriptor, 4096)
-    except BlockingIOError:
-        return b""
+def next_turn(now: float, share: Share) -> float:
+    """When this loop reaps next: every REAP_INTERVAL one of those that share the database does."""
+    period = share.of * REAP_INTERVAL
+    turn = now - now % period + share.seat * REAP_INTERVAL
+    return turn if turn > now else turn + period

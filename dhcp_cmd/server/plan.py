@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from dhcp_cmd.core.model import Settings
 from dhcp_cmd.pmip.settings import PmipSettings
@@ -78,4 +80,13 @@ class Plan:
     configure_logging: Callable[[int | None], None]
     """Takes the lowest level to log at, None for the file's own."""
     pmip: PmipSettings | None = None
-    """None where the S-MAARs signal."""
+    """None where the CMD speaks no PMIPv6."""
+    workers: int | None = None
+    """As configured."""
+
+    def processes(self) -> int:
+        """How many serve: on PostgreSQL as many as configured, else one for each processor. SQLite has one writer; and
+        where the CMD speaks PMIPv6, one process sends and waits for what its own batches wrote."""
+        if self.pmip is not None or urlsplit(self.database).scheme.startswith("sqlite"):
+            return 1
+        return self.workers or len(os.sched_getaffinity(0))

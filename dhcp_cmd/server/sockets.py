@@ -73,13 +73,13 @@ class Listener:
         return self._receive.fileno()
 
     def drain(self, limit: int) -> list[tuple[float, Waiting]]:
-        """Everything that has arrived, with for how many seconds it has waited to be asked for; at `limit` datagrams
-        it stops asking for more. Where the clock was set meanwhile, that is what the clock says.
+        """What has arrived, at most `limit` datagrams, with for how many seconds each has waited to be asked for. Where
+        the clock was set meanwhile, that is what the clock says.
         """
         descriptor, plan = self._receive.fileno(), self.plan
         found: list[tuple[float, Waiting]] = []
         while len(found) < limit:
-            received = self._received.receive(descriptor)
+            received = self._received.receive(descriptor, limit - len(found))
             now = time.time_ns()
             found += [
                 ((now - came) / 1e9, (Arrival(data, host_of(address), plan), address))

@@ -59,6 +59,10 @@ class WaitingRoom(Generic[From, Item]):
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
 
+    def waiting(self, side: From) -> int:
+        """How many wait that came from there."""
+        return len(self._queues.get(side, ()))
+
     def add(self, side: From, items: list[tuple[float, Item]]) -> int:
         """Let `items` wait, each with when it came (seconds), in this order; returns how many were dropped for it."""
         queue = self._queues.setdefault(side, _Queue())

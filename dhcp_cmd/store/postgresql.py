@@ -32,7 +32,10 @@ _REFUSALS = (
 _OURS = "relnamespace = current_schema()::regnamespace"
 _UPGRADE_LOCK = 0x646D6D  # "dmm"; nobody else has a reason to use it
 
-_CONNECT = {
+_UNPREPARED = "prepare_threshold"
+"""psycopg's word. With None there are no prepared statements: for a pooler that hands connections on without them."""
+
+_CONNECT: dict[str, int | str] = {
     # Seconds, and milliseconds: what a dead server or a dead network may cost.
     "connect_timeout": 3,
     "keepalives_idle": 5,
@@ -62,6 +65,8 @@ def check_url(url: URL) -> URL:
     """A URL of psycopg 3 that names a database."""
     if url.drivername not in _DRIVERS:
         raise StoreError(f"{url.drivername}: the driver is psycopg: postgresql+psycopg://")
+    if url.query.get(_UNPREPARED, "None") != "None":
+        raise StoreError(f"{_UNPREPARED}: None, or it is left out")
     if not url.database:
         raise StoreError(f"'{url.render_as_string()}' names no database")
     try:
@@ -79,11 +84,13 @@ def make_engine(url: URL, busy_timeout: float, patience: float | None = None) ->
     from dhcp_cmd.store.psycopg_values import adapt
 
     given = {name for name in _CONNECT if name in url.query}
+    unprepared = {_UNPREPARED: None} if _UNPREPARED in url.query else {}
     engine = create_engine(
-        url,
+        url.difference_update_query([_UNPREPARED]),
         connect_args={
             # No transactions but ours.
             "autocommit": True,
+            **unprepared,
             **{name: value for name, value in _CONNECT.items() if name not in given},
         },
         use_native_hstore=False,

@@ -34,7 +34,7 @@ from dhcp_cmd.core.model import (
     PoolId,
     Snapshot,
 )
-from dhcp_cmd.core.ports import Collision
+from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.psycopg_values import Inet, array, arrays
@@ -154,6 +154,24 @@ class PostgresTransaction(SqlTransaction):
         super().write(changes)
         with self._errors():
             self._flush()
+
+    def commit(self) -> None:
+        """Make it durable. Raises StoreError (or Collision): then nothing was written; or it was written and no standby
+        has it, because somebody told PostgreSQL to wait for them no longer. It says so in a warning and calls it done.
+        """
+        warnings: list[str] = []
+
+        def note(notice: Any) -> None:
+            if notice.severity_nonlocalized == "WARNING":
+                warnings.append(str(notice.message_primary))
+
+        self._driver.add_notice_handler(note)
+        try:
+            super().commit()
+        finally:
+            self._driver.remove_notice_handler(note)
+        if warnings:
+            raise StoreError(warnings[0])
 
     # --- how statements are run ---
 

@@ -16,6 +16,7 @@ from dmm_wire.mobility.options import (
     LinkLocalAddress,
     MobileNodeIdentifier,
     MobilityOption,
+    ReplayProtection,
     Timestamp,
     UnknownOption,
 )
@@ -53,6 +54,7 @@ def acknowledge(
     timestamp = first(update, Timestamp)
     if timestamp is not None:
         options.append(timestamp if generation is None else Timestamp(generation))
-    for kind in (LinkLayerIdentifier, LinkLocalAddress):
+    # The last is what a PBU is known again by (RFC 4285 section 6).
+    for kind in (LinkLayerIdentifier, LinkLocalAddress, ReplayProtection):
         options += [option for option in (first(update, kind),) if option is not None]
     return BindingAcknowledgement(status, update.sequence, lifetime, tuple(options))

@@ -69,7 +69,7 @@ class AcknowledgementFlag(IntFlag):
 class Status(IntEnum):
     """Status of a Binding Acknowledgement: below 128 accepted, else rejected.
 
-    RFC 6275 section 6.1.8, RFC 5213 section 8.9, RFC 7148 section 4.2.
+    RFC 6275 section 6.1.8, RFC 4285 section 8, RFC 5213 section 8.9, RFC 7148 section 4.2.
     """
 
     ACCEPTED = 0
@@ -86,6 +86,9 @@ class Status(IntEnum):
     EXPIRED_CARE_OF_NONCE_INDEX = 137
     EXPIRED_NONCES = 138
     REGISTRATION_TYPE_CHANGE_DISALLOWED = 139
+    MIPV6_ID_MISMATCH = 144
+    MIPV6_MESG_ID_REQD = 145
+    MIPV6_AUTH_FAIL = 146
     PROXY_REG_NOT_ENABLED = 152
     NOT_LMA_FOR_THIS_MOBILE_NODE = 153
     MAG_NOT_AUTHORIZED_FOR_PROXY_REG = 154
@@ -129,3 +132,10 @@ class AccessTechnologyValue(IntEnum):
     IEEE_802_3 = 3
     IEEE_802_11 = 4
     IEEE_802_16E = 5
+
+
+class AuthenticationSubtype(IntEnum):
+    """Whose key an authentication option was made with (RFC 4285 section 8)."""
+
+    MN_HA = 1
+    MN_AAA = 2

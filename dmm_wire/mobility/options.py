@@ -23,6 +23,8 @@ PAD1 = 0
 PADN = 1
 
 _VENDOR = Struct("!IB")
+_SEAL = Struct("!BI")
+_STAMP = Struct("!Q")
 
 
 class Alignment(NamedTuple):
@@ -109,6 +111,55 @@ class MobileNodeIdentifier(KnownOption):
         if len(body) == 1:
             return UnknownOption(cls.TYPE, body)
         return cls(Identity.decode(body))
+
+
+@dataclass(frozen=True, slots=True)
+class MessageAuthentication(KnownOption):
+    """Mobility Message Authentication (RFC 4285 section 5), see `dmm_wire.mobility.authentication`.
+
+    `subtype` is an `AuthenticationSubtype`, 0 to 255; `spi` has 32 bits.
+    """
+
+    TYPE: ClassVar[int] = 9
+
+    subtype: int
+    spi: int
+    data: bytes
+
+    @property
+    def alignment(self) -> Alignment:
+        """4n + 1; of the two places in 8 octets the one after which no padding has to follow, as
+        nothing may follow that the option does not cover."""
+        if len(self.data) % 4:
+            return Alignment(4, 1)
+        return Alignment(8, -(_SEAL.size + 2 + len(self.data)) % 8)
+
+    def body(self) -> bytes:
+        return pack(_SEAL, self.subtype, self.spi) + self.data
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        at_least(cls.__name__, body, _SEAL.size)
+        subtype, spi = _SEAL.unpack_from(body)
+        return cls(subtype, spi, body[_SEAL.size :])
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayProtection(KnownOption):
+    """Mobility Message Replay Protection (RFC 4285 section 6): an NTP timestamp, 64 bits."""
+
+    TYPE: ClassVar[int] = 10
+    ALIGNMENT: ClassVar[Alignment] = Alignment(8, 2)
+
+    value: int
+
+    def body(self) -> bytes:
+        return pack(_STAMP, self.value)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        exactly(cls.__name__, body, _STAMP.size)
+        return cls(*_STAMP.unpack(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,6 +414,8 @@ class DlifLinkLayer(_LinkLayerOption):
 _OPTIONS: tuple[type[KnownOption], ...] = (
     MobileNodeIdentifier,
     VendorSpecific,
+    MessageAuthentication,
+    ReplayProtection,
     HomeNetworkPrefix,
     HandoffIndicator,
     AccessTechnology,

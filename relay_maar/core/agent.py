@@ -22,8 +22,9 @@ from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingError,
     BindingErrorStatus,
+    BindingUpdate,
+    Guard,
     Status,
-    decode,
 )
 from relay_maar.core.actions import (
     Action,
@@ -34,6 +35,7 @@ from relay_maar.core.actions import (
     SendToClient,
     SendToServers,
 )
+from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain, Report
@@ -72,10 +74,11 @@ class Agent:
         settings: AgentSettings,
         *,
         jitter: Callable[[], float],
+        epoch: float = 0.0,
         clock: Callable[[float], int] = lambda now: int(now * 65536),
     ) -> None:
-        """`jitter` gives random numbers from 0 to 1, `clock` the timestamp (RFC 5213 section 8.8) of
-        an instant."""
+        """`jitter` gives random numbers from 0 to 1; `epoch` is the time of day (Unix seconds) at
+        which `now` is 0; `clock` gives the timestamp (RFC 5213 section 8.8) of an instant."""
         self._settings = settings
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
@@ -92,7 +95,18 @@ class Agent:
         )
         self._transactions = Transactions()
         self._visits = Visits(settings.endpoint, self._cache, self._counters)
-        self._registrations = Registrations(settings, self._cache, self._domain, self._counters)
+        security = settings.security
+        self._guard = Guard(
+            settings.endpoint,
+            security.keys,
+            require=security.require,
+            epoch=epoch,
+            tolerance=security.tolerance,
+        )
+        self._authenticated = Authenticated(self._guard, self._counters)
+        self._registrations = Registrations(
+            settings, self._cache, self._domain, self._guard, self._counters
+        )
         self._unsolicited = Unsolicited(
             settings, self._cache, self._domain, self._ask_for_anchors, self._counters
         )
@@ -121,6 +135,7 @@ class Agent:
         right stays untouched, what is missing is put, what nobody wants is dropped."""
         actions: list[Action] = []
         cache = self._cache
+        self._guard.start(now)
         cache.expect(POOLS, [Route(pool, Unreachable()) for pool in self._settings.pools])
         for record in records:
             try:
@@ -137,15 +152,19 @@ class Agent:
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)
         self._router.start(now)
+        actions += self._authenticated.keyless(self._domain.peers)
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
         return actions + self._flush(now)
 
     def _restore(self, record: Mapping[str, Any], now: float) -> None:
-        if record.get("kind") == "domain":
-            self._domain.restore(*read_domain(record))
-        else:
-            self._cache.restore(record, self._links.keys(), now)
+        match record.get("kind"):
+            case "domain":
+                self._domain.restore(*read_domain(record))
+            case "mark":
+                self._authenticated.restore(record, now)
+            case _:
+                self._cache.restore(record, self._links.keys(), now)
 
     def stop(self, now: float, *, keep: bool) -> list[Action]:
         """End. With `keep` the kernel is left to the next process, otherwise everything is
@@ -315,6 +334,7 @@ class Agent:
         return [
             SaveSession(DOMAIN_NAME, domain_record(peers, mode)),
             Log("info", f"the domain's other MAARs ({len(peers)}): {names}"),
+            *self._authenticated.keyless(peers),
             *self._cache.claim(_DOMAIN, map(AcceptFrom, sorted(peers))),
         ]
 
@@ -347,7 +367,7 @@ class Agent:
         if not is_routable(source):
             return self._drop("mobility.source")
         try:
-            message = decode(data, source, self._endpoint)
+            message, actions = self._authenticated.incoming(source, data, now)
         except WireError as error:
             self._counters[f"mobility.{error.reason}"] += 1
             if error.reason == "type" and now >= self._error_sent + _ERROR_PAUSE:
@@ -357,9 +377,16 @@ class Agent:
                 unrecognized = BindingError(BindingErrorStatus.UNRECOGNIZED_MH_TYPE)
                 return [SendMobility(source, unrecognized)]
             return []
-        if isinstance(message, BindingAcknowledgement):
-            return [*self._binding_acknowledgement(source, message, now), *self._flush(now)]
-        return [*self._registrations.received(source, message, now), *self._flush(now)]
+        match message:
+            case BindingAcknowledgement():
+                actions += self._binding_acknowledgement(source, message, now)
+            case BindingUpdate():
+                actions += self._registrations.received(source, message, now)
+        return actions + self._flush(now)
+
+    def mobility_header(self, send: SendMobility, now: float) -> bytes:
+        """The octets of what is to be sent now, signed where keys are shared with the receiver."""
+        return self._guard.outgoing(send.destination, send.message, now)
 
     def _binding_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
@@ -475,6 +502,7 @@ class Agent:
             "name": settings.name,
             "endpoint": format_address(self._endpoint),
             "pools": [str(pool) for pool in settings.pools],
+            "authentication": settings.security.mode,
             "domain": {
                 "known": self._domain.known,
                 "mode": _MODES.get(self._domain.mode, "other"),

@@ -8,7 +8,7 @@ the kernel first and then acknowledges.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dmm_wire.address import Prefix, is_routable
 from dmm_wire.identity import Identity
@@ -19,7 +19,9 @@ from dmm_wire.mobility import (
     HandoffIndicator,
     HomeNetworkPrefix,
     MobileNodeIdentifier,
+    MobilityOption,
     PreviousMaarOption,
+    ReplayProtection,
     ServingMaar,
     Status,
     Timestamp,
@@ -109,6 +111,17 @@ def judge(
     return Request(
         identifier.identity, timestamp.value, serving.endpoint, named, served, update.lifetime
     )
+
+
+def same(update: BindingUpdate, other: BindingUpdate) -> bool:
+    """Whether one is a retransmission of the other: all but sequence number and time is equal."""
+    return replace(update, sequence=0, options=_lasting(update)) == replace(
+        other, sequence=0, options=_lasting(other)
+    )
+
+
+def _lasting(update: BindingUpdate) -> tuple[MobilityOption, ...]:
+    return tuple(o for o in update.options if not isinstance(o, ReplayProtection))
 
 
 def _mandatory(update: BindingUpdate) -> Refusal | None:

@@ -21,6 +21,22 @@ DOMAIN_NAME: Final = Identity(0, b"domain")
 has it."""
 
 
+def mark_name(peer: bytes) -> Identity:
+    """Under this name a peer's mark (see `dmm_wire.mobility.guard`) is in the file."""
+    return Identity(0, b"mark" + peer)
+
+
+def mark_record(peer: bytes, mark: int) -> dict[str, Any]:
+    """The record of the latest timestamp that was accepted from a peer."""
+    return {"kind": "mark", "endpoint": format_address(peer), "timestamp": mark}
+
+
+def read_mark(record: Mapping[str, Any]) -> tuple[bytes, int]:
+    """The peer and the timestamp in a record of kind `mark`."""
+    with _Reading():
+        return parse_address(record["endpoint"]), int(record["timestamp"])
+
+
 class Told(NamedTuple):
     """An exchange as it was saved: what a peer is to know, and how long what it acknowledged lasts
     (None: it did not)."""

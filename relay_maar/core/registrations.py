@@ -17,14 +17,15 @@ from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingUpdate,
     DelegatedPrefix,
+    Guard,
     HomeNetworkPrefix,
     MobileNodeIdentifier,
+    ReplayProtection,
     Status,
-    encode,
 )
 from dmm_wire.mobility.answers import acknowledge, first
 from relay_maar.core.actions import Action, Log, SendMobility
-from relay_maar.core.binding_updates import Refusal, Request, judge
+from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
@@ -48,9 +49,11 @@ class Registrations:
         settings: AgentSettings,
         cache: BindingCache,
         domain: Domain,
+        guard: Guard,
         counters: Counter[str],
     ) -> None:
         self._settings = settings
+        self._guard = guard
         self._cache = cache
         self._domain = domain
         self._counters = counters
@@ -95,10 +98,10 @@ class Registrations:
             if not known and not self._settings.registers:
                 self._domain.suspect(now)
             refusal = acknowledge(update, verdict.status, generation=verdict.generation)
-            return self._answer(source, refusal)
+            return self._answer(source, refusal, now)
         place = (source, verdict.identity)
         pending = self._pending.get(place)
-        if pending is not None and replace(pending.update, sequence=update.sequence) == update:
+        if pending is not None and same(pending.update, update):
             pending.update = update
             self._counters["pbu.duplicate"] += 1
             return []
@@ -108,15 +111,16 @@ class Registrations:
             return actions
         pending = self._pending[place] = _Pending(update)
 
-        def confirmed(_: float) -> list[Action]:
+        def confirmed(now: float) -> list[Action]:
             if self._pending.get(place) is pending:
                 del self._pending[place]
             latest = pending.update
             if self._cache.refused(session):
                 self._counters["pbu.refused-by-kernel"] += 1
-                return self._answer(source, acknowledge(latest, Status.INSUFFICIENT_RESOURCES))
+                refusal = acknowledge(latest, Status.INSUFFICIENT_RESOURCES)
+                return self._answer(source, refusal, now)
             answer = acknowledge(latest, Status.ACCEPTED, latest.lifetime)
-            return [*self._answer(source, answer), *self._copy(source, session, answer)]
+            return [*self._answer(source, answer, now), *self._copy(source, session, answer, now)]
 
         return actions + self._cache.after(desired(session), confirmed, now)
 
@@ -157,19 +161,21 @@ class Registrations:
         return inside and self._cache.is_free(prefix)
 
     def _copy(
-        self, source: bytes, session: Session, answer: BindingAcknowledgement
+        self, source: bytes, session: Session, answer: BindingAcknowledgement, now: float
     ) -> list[Action]:
         """The same answer to the S-MAAR, where the CMD only located us (RFC 8885 section 3.3)."""
         is_cmd = source in self._settings.cmds and source != session.serving
         if not is_cmd or self._domain.mode != SignallingMode.LOCATOR:
             return []
         self._counters["pba.copied"] += 1
-        return self._answer(session.serving, answer)
+        # It answers no PBU of the S-MAAR, so it is signed with a time of its own.
+        options = tuple(o for o in answer.options if not isinstance(o, ReplayProtection))
+        return self._answer(session.serving, replace(answer, options=options), now)
 
-    def _answer(self, peer: bytes, answer: BindingAcknowledgement) -> list[Action]:
+    def _answer(self, peer: bytes, answer: BindingAcknowledgement, now: float) -> list[Action]:
         try:
             # What a PBA has to echo and to add can be longer than a Mobility Header.
-            encode(answer, self._settings.endpoint, peer)
+            self._guard.outgoing(peer, answer, now)
         except WireError as error:
             self._counters[f"pba.{error.reason}"] += 1
             return []

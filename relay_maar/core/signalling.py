@@ -24,6 +24,7 @@ from dmm_wire.mobility import (
     MAX_UPDATE_RATE,
     BindingAcknowledgement,
     BindingUpdate,
+    Status,
 )
 from dmm_wire.mobility.serving import FINAL, Notice, echoes, lifetime_of
 from dmm_wire.timers import Timers
@@ -62,7 +63,8 @@ class Outcome(NamedTuple):
 @dataclass(slots=True)
 class Exchange:
     """One PBU on its way to one peer. `told` is when the lifetime ends that was last asked for,
-    `granted` when the acknowledged one does (None: nothing was)."""
+    `granted` when the acknowledged one does (None: nothing was), and `adjusted` says whether a wrong
+    timestamp was already made good at once."""
 
     binding: Binding
     moved: bool
@@ -70,6 +72,7 @@ class Exchange:
     told: float = math.inf
     granted: float | None = None
     over: bool = False
+    adjusted: bool = False
     wait: float = float(INITIAL_BINDACK_TIMEOUT)
     sequences: deque[int] = field(default_factory=lambda: deque(maxlen=_SEQUENCES))
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
@@ -235,6 +238,10 @@ class Signalling:
         )
         if acknowledgement.accepted:
             self._grant(identity, peer, exchange, acknowledgement.lifetime, now)
+        elif acknowledgement.status == Status.MIPV6_ID_MISMATCH and not exchange.adjusted:
+            # The guard has learnt the time at the peer from it: no reason to wait (RFC 4285 section 6).
+            exchange.adjusted = True
+            self._timers.set((identity, peer), _allowed(exchange, now))
         elif acknowledgement.status in FINAL:
             exchange.over = True
             self._timers.cancel((identity, peer))

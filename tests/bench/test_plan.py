@@ -12,10 +12,21 @@ def test_everything_once_and_what_tells_of_scale_with_every_size() -> None:
     assert len({(step.server.name, step.workload.name, step.size) for step in steps}) == len(steps)
     by_size = Counter(step.size for step in steps)
     assert list(by_size) == [10_000, 100_000, 1_000_000]
-    # Two Keas with nine kinds of traffic, two compiled CMDs with eleven; interpreted, and ipv6-dhcpd, with two.
-    assert by_size[10_000] == 2 * 9 + 2 * 11 + 3 * 2
+    # Two Keas with nine kinds of traffic, two compiled CMDs with eleven; interpreted, with several workers, and
+    # ipv6-dhcpd, with two.
+    assert by_size[10_000] == 2 * 9 + 2 * 11 + 4 * 2
     assert by_size[1_000_000] == 2 * 1 + 2 * 2
     assert {step.workload.name for step in steps if step.size > 10_000} == set(SCALED)
+
+
+def test_what_is_compared_is_measured_one_after_the_other() -> None:
+    steps = plan(["kea-memfile", "compiled-sqlite"], ["pd-relayed", "na-relayed"], [5])
+    assert [(step.workload.name, step.server.name) for step in steps] == [
+        ("pd-relayed", "kea-memfile"),
+        ("pd-relayed", "compiled-sqlite"),
+        ("na-relayed", "kea-memfile"),
+        ("na-relayed", "compiled-sqlite"),
+    ]
 
 
 def test_what_is_named_is_measured() -> None:

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("dmm_wire", "dhcp_cmd", "relay_maar")
 """What is installed. schema/ is too, as dhcp_cmd.schema."""
 
-FOLDERS = (*PRODUCT, "schema", "lab", "tests", "bench")
+FOLDERS = (*PRODUCT, "schema", "lab", "tests", "bench", "tools")
 
 IMPURE = (
     # the network and the event loop
@@ -104,6 +104,11 @@ def is_oracle(module: str) -> bool:
     return not is_product(module) and module.endswith("_oracle")
 
 
+def is_beside_scapy(module: str) -> bool:
+    """What runs in a process with scapy."""
+    return is_oracle(module) or within(module, "tools.scapy_dmm")
+
+
 def own_core(module: str) -> str:
     """relay_maar.core.agent -> relay_maar.core"""
     parts = module.split(".")
@@ -164,19 +169,27 @@ RULES = (
         lambda module, name: within(name, "lab", "tests", "bench"),
     ),
     Rule(
-        "scapy (GPL-2.0-only) is imported by *_oracle.py only, which runs as a child process",
-        lambda module: not is_oracle(module),
+        "scapy (GPL-2.0-only) is imported by *_oracle.py, which runs as a child process, and tools.scapy_dmm only",
+        lambda module: not is_beside_scapy(module),
         lambda module, name: within(name, "scapy"),
     ),
     Rule(
-        "an *_oracle.py imports neither dhcpkit (GPL-3.0-or-later) nor our programs",
-        is_oracle,
+        "what is beside scapy imports neither dhcpkit (GPL-3.0-or-later) nor our programs",
+        is_beside_scapy,
         lambda module, name: within(name, "dhcpkit", "dhcp_cmd", "relay_maar"),
     ),
     Rule(
-        "nobody imports an *_oracle.py",
+        "nobody imports an *_oracle.py, and only what is beside scapy imports tools.scapy_dmm",
         lambda module: True,
-        lambda module, name: any(part.endswith("_oracle") for part in name.split(".")),
+        lambda module, name: (
+            any(part.endswith("_oracle") for part in name.split("."))
+            or (within(name, "tools") and not is_beside_scapy(module))
+        ),
+    ),
+    Rule(
+        "tools.scapy_dmm is another reader of the same wire: it does not know dmm_wire",
+        lambda module: within(module, "tools"),
+        lambda module, name: within(name, "dmm_wire"),
     ),
 )
 

@@ -15,6 +15,8 @@ import pytest
 from dmm_wire.address import Prefix
 from lab import netns
 from relay_maar.config import AccessTable, Config, RouterTable, load, parse
+from relay_maar.config_fields import Table
+from relay_maar.config_security import KeyTable, SecurityTable
 from relay_maar.io.control import NotRunning, ask
 from tests.house.import_rules import ROOT
 
@@ -46,16 +48,34 @@ def test_the_maars_example_is_good() -> None:
 
 def test_what_the_maars_example_calls_a_default_is_one() -> None:
     text = MAAR.read_text()
-    assert len(DEFAULT.findall(text)) == 15
-    assert parse(DEFAULT.sub("", text), "all keys") == load(MAAR)
+    assert len(DEFAULT.findall(text)) == 19
+    before, security, after = in_parts(text)
+    assert parse(DEFAULT.sub("", before + after), "all keys") == load(MAAR)
+    # What is commented out there is all or nothing.
+    used = re.sub(r"^#(?=[a-z\[])(?!secret =)", "", security, flags=re.MULTILINE)
+    assert used.count("\n[") == 1
+    assert parse(DEFAULT.sub("", before + used + after), "all keys") == parse(
+        before + used + after, "what has no default"
+    )
 
 
-@pytest.mark.parametrize("table", [Config, RouterTable, AccessTable], ids=lambda t: t.__name__)
-def test_the_maars_example_shows_every_key(
-    table: type[Config] | type[RouterTable] | type[AccessTable],
-) -> None:
+def in_parts(text: str) -> tuple[str, str, str]:
+    """What stands before the example's table `security`, that table, and what is behind it."""
+    before, found, rest = text.partition("#[security]\n")
+    security, end, after = rest.partition("\n\n# One table for each access link")
+    assert found
+    assert end
+    return before, found + security, end + after
+
+
+TABLES: list[type[Table]] = [Config, RouterTable, AccessTable, SecurityTable, KeyTable]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda t: t.__name__)
+def test_the_maars_example_shows_every_key(table: type[Table]) -> None:
     shown = re.findall(r"^(?:#\s?)?([a-z-]+) = ", MAAR.read_text(), flags=re.MULTILINE)
-    shown += re.findall(r"^\[{1,2}([a-z-]+)\]", MAAR.read_text(), flags=re.MULTILINE)
+    for tables in re.findall(r"^#?\[{1,2}([a-z.-]+)\]", MAAR.read_text(), flags=re.MULTILINE):
+        shown += tables.split(".")
     assert {str(field.alias) for field in table.model_fields.values()} <= set(shown)
 
 

@@ -44,10 +44,12 @@ class Outline:
         policy = "policy=/usr/sbin/policy-rc.d\n"
         programs = next(line for line in text.splitlines() if line.startswith("programs="))
         no_cluster = next(line for line in text.splitlines() if line.startswith("no_cluster="))
+        testers = next(line for line in text.splitlines() if line.startswith("test_programs="))
         assert policy in text
         text = text.replace(policy, f"policy={self.policy}\n")
         text = text.replace(no_cluster, f"no_cluster={self.no_cluster}")
         text = text.replace(programs, "programs='sh:dash no-such-program:its-package'")
+        text = text.replace(testers, "test_programs='no-such-tester:its-tester'")
         (self.path / "dev").write_text(text)
         (self.path / "dev").chmod(0o755)
         self.stub("id", "echo 0")
@@ -107,6 +109,14 @@ def test_as_root_it_gets_what_is_missing_and_no_daemon_starts(outline: Outline) 
     assert " install --no-install-recommends its-package [held]" in call
     assert "dash" not in call
     assert not outline.policy.exists()
+
+
+def test_what_only_the_tests_start_is_got_for_them(outline: Outline) -> None:
+    outline.dev("setup")
+    outline.dev("test")
+    first, second = outline.called("apt-get")
+    assert "its-tester" not in first
+    assert " install --no-install-recommends its-package its-tester [held]" in second
 
 
 def test_postgresql_makes_no_cluster_on_the_host(outline: Outline) -> None:

@@ -61,6 +61,10 @@ BREACHES = [
     ("tests.wire.scapy_oracle", "import scapy\nimport dhcpkit", "neither dhcpkit"),
     ("tests.wire.scapy_oracle", "from dhcp_cmd.plugin import mend", "neither dhcpkit"),
     ("tests.wire.test_options", "from tests.wire import scapy_oracle", "nobody imports"),
+    ("tests.wire.test_options", "import tools.scapy_dmm.options", "only what is beside scapy"),
+    ("dhcp_cmd.cli", "import tools.scapy_dmm", "only what is beside scapy"),
+    ("tools.scapy_dmm.options", "import dhcpkit", "neither dhcpkit"),
+    ("tools.scapy_dmm.options", "from dmm_wire import dmm", "does not know dmm_wire"),
 ]
 
 
@@ -103,6 +107,8 @@ def test_every_rule_has_a_breach_above() -> None:
         ("relay_maar.southbound.seg6", "import pyroute2\nimport socket"),
         ("tests.plugin.test_mends", "import dhcpkit\nimport dhcp_cmd.plugin"),
         ("tests.wire.scapy_oracle", "from scapy.all import IPv6\nimport json"),
+        ("tests.wire.scapy_oracle", "import tools.scapy_dmm.options"),
+        ("tools.scapy_dmm.options", "from scapy.packet import Packet\nfrom tools import scapy_dmm"),
         ("lab.topology", "import pyroute2\nimport relay_maar.config"),
     ],
 )

@@ -2,14 +2,17 @@
 
     {"do": "build", "packet": PACKET}        -> {"octets": HEX}
     {"do": "dissect", "as": CLASS, "octets": HEX} -> {"layers": [PACKET, ...], "rest": HEX}
+    {"do": "rebuild", "as": CLASS, "octets": HEX, "computed": BOOL} -> {"octets": HEX}
     {"do": "checksum", "octets": HEX, "source": ADDRESS, "destination": ADDRESS} -> {"checksum": N}
 
 PACKET is `{"layer": CLASS, field: value, ..., "payload": PACKET}`; octets are `{"hex": HEX}`,
-packets may stand in lists. Run only as a program: its licence, GPL-2.0-only, does not go with dhcpkit's.
+packets may stand in lists. Arguments are modules with more layers. Run only as a program: scapy's
+licence, GPL-2.0-only, does not go with dhcpkit's.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from typing import Any
@@ -17,9 +20,14 @@ from typing import Any
 from scapy.layers import dhcp6, inet6
 from scapy.packet import NoPayload, Packet, Raw
 
+COMPUTED = ("optlen", "olen", "len", "plen", "cksum", "chksum")
+"""Lengths and checksums, which scapy works out where they are not given."""
+
+places = [dhcp6, inet6]
+
 
 def find(name: str) -> Any:
-    return getattr(dhcp6, name, None) or getattr(inet6, name)
+    return next(getattr(place, name) for place in places if hasattr(place, name))
 
 
 def to_scapy(value: Any) -> Any:
@@ -57,6 +65,27 @@ def layers_of(packet: Packet) -> tuple[list[Any], bytes]:
     return layers, b""
 
 
+def forget(packet: Packet, computed: bool) -> None:
+    """Make scapy build anew what it dissected; with `computed`, lengths, checksums and padding, too."""
+    while not isinstance(packet, NoPayload):
+        packet.raw_packet_cache = None
+        if not computed:
+            packet.fields.update({"autopad": 0} if "autopad" in packet.fields else {})
+        elif not isinstance(packet, Raw):
+            for name in COMPUTED:
+                # A prefix has a `plen`, too.
+                if name != "plen" or isinstance(packet, inet6.IPv6):
+                    packet.fields.pop(name, None)
+        for name, value in packet.fields.items():
+            if isinstance(value, list):
+                drop = (inet6.Pad1, inet6.PadN) if computed else ()
+                packet.fields[name] = value = [each for each in value if not isinstance(each, drop)]
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, Packet):
+                    forget(each, computed)
+        packet = packet.payload
+
+
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     match request["do"]:
         case "build":
@@ -65,6 +94,10 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             packet = find(request["as"])(bytes.fromhex(request["octets"]))
             layers, rest = layers_of(packet)
             return {"layers": layers, "rest": rest.hex()}
+        case "rebuild":
+            packet = find(request["as"])(bytes.fromhex(request["octets"]))
+            forget(packet, request["computed"])
+            return {"octets": bytes(packet).hex()}
         case "checksum":
             octets = bytes.fromhex(request["octets"])
             lower = inet6.IPv6(src=request["source"], dst=request["destination"])
@@ -74,6 +107,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    places.extend(map(importlib.import_module, sys.argv[1:]))
     for line in sys.stdin:
         print(json.dumps(answer(json.loads(line))), flush=True)
 

@@ -85,6 +85,8 @@ suboptions: st.SearchStrategy[dmm.SubOption] = st.one_of(
 
 mobility_options: st.SearchStrategy[mobility.MobilityOption] = st.one_of(
     st.builds(mobility.MobileNodeIdentifier, identities),
+    st.builds(mobility.MessageAuthentication, u8, u32, st.binary(max_size=40)),
+    st.builds(mobility.ReplayProtection, u64),
     st.builds(mobility.HomeNetworkPrefix, prefixes),
     st.builds(mobility.HandoffIndicator, u8),
     st.builds(mobility.AccessTechnology, u8),

@@ -102,6 +102,27 @@ PBA_OCTETS = hexed(
     "01 00",  # 214: PadN up to a multiple of 8
 )
 
+SIGNED = mobility.BindingAcknowledgement(
+    mobility.Status.MIPV6_ID_MISMATCH,
+    7,
+    0,
+    (
+        mobility.ReplayProtection(0xEC9B06F940000000),
+        mobility.MessageAuthentication(
+            mobility.AuthenticationSubtype.MN_HA, 1001, hexed("5a" * 12)
+        ),
+    ),
+)
+SIGNED_OCTETS = hexed(
+    "3b 05 06 00 0000",  # no next header, 48 octets, Binding Acknowledgement, checksum
+    "90 22 0007 0000",  # Status 144, P D, Sequence #, Lifetime
+    "01 04 00000000",  # 12: PadN
+    "0a 08 ec9b06f940000000",  # 18 = 8n+2: Mobility Message Replay Protection
+    "00",  # 28: Pad1
+    "09 11 01 000003e9",  # 29 = 4n+1: Mobility Message Authentication, MN-HA, SPI 1001
+    "5a" * 12,  # ... and it ends with the header
+)
+
 BE = mobility.BindingError(mobility.BindingErrorStatus.UNRECOGNIZED_MH_TYPE)
 BE_OCTETS = hexed("3b 02 07 00 0000 02 00", "00" * 16)
 
@@ -121,7 +142,8 @@ def sum_by_hand(data: bytes, source: bytes, destination: bytes) -> int:
 
 
 @pytest.mark.parametrize(
-    ("message", "octets"), [(PBU, PBU_OCTETS), (PBA, PBA_OCTETS), (BE, BE_OCTETS)]
+    ("message", "octets"),
+    [(PBU, PBU_OCTETS), (PBA, PBA_OCTETS), (SIGNED, SIGNED_OCTETS), (BE, BE_OCTETS)],
 )
 def test_vectors(message: Any, octets: bytes) -> None:
     data = mobility.encode(message, S_MAAR, P_MAAR)
@@ -237,6 +259,8 @@ def test_padding(options: tuple[mobility.MobilityOption, ...], octets: str) -> N
 
 # Option type: the alignment xn+y of its RFC.
 ALIGNMENTS = {
+    9: (4, 1),
+    10: (8, 2),
     22: (8, 4),
     26: (8, 6),
     27: (8, 2),
@@ -285,7 +309,7 @@ def test_binding_error_round_trips(message: mobility.BindingError) -> None:
     assert mobility.decode_binding_error(data, S_MAAR, P_MAAR) == message
 
 
-@pytest.mark.parametrize("octets", [PBU_OCTETS, PBA_OCTETS, BE_OCTETS])
+@pytest.mark.parametrize("octets", [PBU_OCTETS, PBA_OCTETS, SIGNED_OCTETS, BE_OCTETS])
 def test_truncated_at_every_octet(octets: bytes) -> None:
     for decode in (mobility.decode, mobility.decode_binding_error):
         for size in range(len(octets)):
@@ -314,17 +338,19 @@ def test_shortened_with_a_header_len_that_is_right(message: Any, octets: bytes) 
             assert reason_of(mobility.decode, data, S_MAAR, P_MAAR, False) == reason
 
 
-SHORTEST_OF_ANY: dict[Any, int] = {
+LEAST: dict[type[KnownOption], int] = {
     mobility.LinkLayerIdentifier: 2,
     mobility.DlifLinkLayer: 2,
+    mobility.MessageAuthentication: 4,
     mobility.VendorSpecific: 4,
 }
-"""Of options that may have any length above this."""
+"""The longest data that are too short, where an option has no fixed size."""
 
 
 @pytest.mark.parametrize("kind", REGISTRY.values())
 def test_option_truncated_at_every_octet(kind: type[KnownOption]) -> None:
-    (option,) = (each for each in PBU.options + PBA.options if isinstance(each, kind))
+    options = PBU.options + PBA.options + SIGNED.options
+    (option,) = (each for each in options if isinstance(each, kind))
     body = option.body()
     for size in {*range(len(body)), len(body) + 1}:
         short = (body + b"\0")[:size]
@@ -332,7 +358,7 @@ def test_option_truncated_at_every_octet(kind: type[KnownOption]) -> None:
         if kind is mobility.MobileNodeIdentifier and size == 1:
             # No identifier at all: RFC 5213 section 5.3.6 has a use for it.
             assert decode_options(data) == (mobility.UnknownOption(8, short),)
-        elif size > SHORTEST_OF_ANY.get(kind, size):
+        elif size > LEAST.get(kind, size):
             assert decode_options(data)[0].body() == short
         else:
             assert reason_of(decode_options, data) in ("length", "identifier")
@@ -447,6 +473,8 @@ def test_longest_mobility_header() -> None:
         (mobility.BindingUpdate(1, 4, (mobility.HandoffIndicator(256),)), "range"),
         (mobility.BindingUpdate(1, 4, (mobility.AccessTechnology(-1),)), "range"),
         (mobility.BindingUpdate(1, 4, (mobility.Timestamp(1 << 64),)), "range"),
+        (mobility.BindingUpdate(1, 4, (mobility.ReplayProtection(-1),)), "range"),
+        (mobility.BindingUpdate(1, 4, (mobility.MessageAuthentication(1, 1 << 32, b""),)), "range"),
         (mobility.BindingUpdate(1, 4, (mobility.LinkLayerIdentifier(b""),)), "length"),
         (mobility.BindingUpdate(1, 4, (mobility.ServingMaar(b""),)), "length"),
         (mobility.BindingUpdate(1, 4, (mobility.DlifLinkLocal(b"x"),)), "length"),

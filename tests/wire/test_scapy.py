@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +26,7 @@ from dmm_wire.dhcpv6.options import (
 )
 from dmm_wire.identity import Identity, IdentitySubtype
 
+from .oracle import Oracle, matches, scapy
 from .strategies import binding_acknowledgements, binding_updates, hexed, unhurried
 
 pytestmark = pytest.mark.skipif(
@@ -44,51 +41,10 @@ ADDRESS = parse_address("2001:db8:1::53")
 PREFIX = Prefix.parse("2001:db8:40::/56")
 
 
-class Oracle:
-    """The child process and its three questions (see scapy_oracle.py)."""
-
-    def __init__(self, child: subprocess.Popen[str]) -> None:
-        self.child = child
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.child.stdin is not None
-        assert self.child.stdout is not None
-        print(json.dumps(request), file=self.child.stdin, flush=True)
-        line = self.child.stdout.readline()
-        assert line, "the oracle died; its own message is above"
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def build(self, packet: dict[str, Any]) -> bytes:
-        return bytes.fromhex(self.ask(do="build", packet=packet)["octets"])
-
-    def dissect(self, kind: str, octets: bytes) -> list[dict[str, Any]]:
-        answer = self.ask(**{"do": "dissect", "as": kind, "octets": octets.hex()})
-        assert answer["rest"] == "", "scapy could not read all of it"
-        layers: list[dict[str, Any]] = answer["layers"]
-        return layers
-
-    def checksum(self, octets: bytes, source: bytes, destination: bytes) -> int:
-        addresses = {"source": format_address(source), "destination": format_address(destination)}
-        number = self.ask(do="checksum", octets=octets.hex(), **addresses)["checksum"]
-        assert isinstance(number, int)
-        return number
-
-
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Oracle]:
-    program = Path(__file__).with_name("scapy_oracle.py")
-    command = [sys.executable, str(program)]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        try:
-            yield Oracle(child)
-        finally:
-            assert child.stdin is not None
-            child.stdin.close()
-            child.wait(10)
-    assert child.returncode == 0
+    with scapy() as child:
+        yield child
 
 
 def has(layer: dict[str, Any], **expected: Any) -> bool:
@@ -197,17 +153,6 @@ def stacked(*layers: dict[str, Any]) -> dict[str, Any]:
     for layer in reversed(layers[:-1]):
         packet = {**layer, "payload": packet}
     return packet
-
-
-def matches(layer: Any, spec: Any) -> bool:
-    """Whether what scapy dissected has everything that the specification of a layer says."""
-    if isinstance(spec, dict) and "layer" in spec:
-        return all(matches(layer[name], value) for name, value in spec.items())
-    if isinstance(spec, list):
-        return len(layer) == len(spec) and all(map(matches, layer, spec))
-    if isinstance(spec, str) and isinstance(layer, dict):
-        return bytes.fromhex(layer["hex"]) == spec.encode()
-    return bool(layer == spec)
 
 
 @pytest.mark.parametrize(("name", "number"), MESSAGES.items())

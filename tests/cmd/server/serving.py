@@ -66,10 +66,12 @@ def a_database(engine: str, state: Path, maars: Sequence[MaarSpec]) -> Iterator[
             yield url
 
 
-def configured(state: Path, url: str, changes: Sequence[tuple[str, str]] = ()) -> Path:
+def configured(
+    state: Path, url: str, changes: Sequence[tuple[str, str]] = (), *, workers: int = 1
+) -> Path:
     """A configuration for relay agents, with that database."""
-    there = (f"sqlite:///{state}/cmd.sqlite", url)
-    return make_configuration(state, address=SERVER, changes=[there, *changes])
+    there = (f"sqlite:///{state}/cmd.sqlite", url), ("\nworkers 2\n", f"\nworkers {workers}\n")
+    return make_configuration(state, address=SERVER, changes=[*there, *changes])
 
 
 @contextmanager

@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pytest
 
 from dhcp_cmd.core.model import BindingRequest, ClientReply, Decision, Registration, Settings
-from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.ports import Refused, StoreError
 from dhcp_cmd.server.datagrams import Address, make_address
-from dhcp_cmd.server.loop import REAP_BATCH, REAP_INTERVAL, Limits, Loop
+from dhcp_cmd.server.loop import (
+    ALONE,
+    REAP_BATCH,
+    REAP_INTERVAL,
+    Limits,
+    Loop,
+    Share,
+    next_turn,
+)
 from dhcp_cmd.server.plan import Account, ListenerPlan, Plan, Rules
 from dhcp_cmd.server.responder import Arrival, Responder
 from dhcp_cmd.server.sockets import Listener, Waiting
@@ -76,6 +84,7 @@ class Scripted(Cmd):
     def __init__(self) -> None:
         self.away = False
         self.full = False
+        self.spoilt = False
         self.writes = True
         self.commits = 0
         self.batches: list[int] = []
@@ -97,6 +106,8 @@ class Scripted(Cmd):
     def reap(self, now: int, limit: int) -> int:
         if self.away:
             raise StoreError("database is locked")
+        if self.spoilt:
+            raise Refused("CHECK constraint failed: at")
         done = min(self.due, limit)
         self._commit(done > 0)
         self.due -= done
@@ -112,17 +123,22 @@ class Scripted(Cmd):
 class Bench:
     """A loop with its surroundings, and a clock that only the test moves."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, share: Share = ALONE, line: Line | None = None) -> None:
         self.now = 1000.0
         self.cmd = Scripted()
         self.counted: Counter[str] = Counter()
-        self.line = Line()
+        self.line = line or Line()
         plan = Plan(
             *("", "", Settings(server_duid=m.SERVER_DUID), ()),
             *(Rules(), Account("", 0, 0), lambda level: None),
         )
         self.loop = Loop(
-            Responder(self.cmd, plan), [self.line], limits, self.counted.update, lambda: self.now
+            Responder(self.cmd, plan),
+            [self.line],
+            limits,
+            self.counted.update,
+            lambda: self.now,
+            share,
         )
 
 
@@ -221,6 +237,22 @@ def test_the_database_is_back_only_when_something_was_committed(
     assert caplog.messages[1:] == ["the database is back after 3.0 s; 3 messages were not answered"]
 
 
+def test_a_row_that_cannot_be_reaped_is_no_outage(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    bench.cmd.spoilt = True
+    for number in range(3):
+        bench.now += REAP_INTERVAL
+        bench.line.say(number)
+        bench.loop.turn()
+    assert bench.line.heard() == [0, 1, 2]
+    assert caplog.messages == [
+        "the database refuses to have it recorded what has ended: CHECK constraint failed: at"
+    ]
+    assert bench.counted["store-error"] == 0
+
+
 def test_it_reaps_between_batches_and_goes_on_where_more_is_due(bench: Bench) -> None:
     bench.cmd.due = REAP_BATCH + 1
     bench.line.say(*range(8))
@@ -270,3 +302,110 @@ def test_told_to_stop_it_begins_nothing_else(bench: Bench) -> None:
     bench.loop.run()
     assert bench.line.heard() == [0, 1, 2, 3]  # these were committed
     assert bench.cmd.reaped == []
+
+
+# --- several that share a listener ---
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[Bench, Bench]]:
+    line = Line()
+    limits = Limits(batch=4, waiting=10, age=0.5)
+    made = Bench(limits, Share(0, 2), line), Bench(limits, Share(1, 2), line)
+    yield made
+    for each in made:
+        each.loop.close()
+
+
+def test_one_takes_a_batch_and_leaves_the_rest_to_the_other(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(10))
+    first.loop.turn()
+    second.loop.turn()
+    first.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 2], [4])
+    assert first.line.heard() == list(range(10))
+
+
+def test_under_overload_one_takes_it_all_to_choose_from(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(9))
+    first.line.age = 0.2  # nobody was idle
+    first.loop.turn()
+    second.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4], [])
+    first.line.age = 0
+    first.line.say(*range(20, 23))
+    first.loop.turn()  # more waits here than a batch: it goes on so
+    second.loop.turn()
+    first.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 4, 4], [])
+    first.line.say(*range(30, 36))
+    first.loop.turn()
+    second.loop.turn()
+    assert (first.cmd.batches, second.cmd.batches) == ([4, 4, 4, 4], [2])
+
+
+def test_one_that_leaves_answers_what_it_has_and_takes_no_more(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    other = Line()
+    first.loop.listen([first.line, other])
+    first.line.say(*range(10))
+    other.say(*range(20, 24))
+
+    def leave() -> None:
+        first.cmd.while_busy = lambda: None
+        first.loop.leave()
+
+    first.cmd.while_busy = leave
+    first.loop.run()
+    assert first.cmd.batches == [
+        4,
+        4,
+        2,
+    ]  # two of each listener, and a batch of each at most beside them
+    assert first.line.heard() == [0, 1, 2, 3, 4, 5]
+    assert other.heard() == [20, 21, 22, 23]
+    second.loop.turn()
+    second.loop.turn()
+    assert second.cmd.batches == [4]
+    assert first.counted == {"reply": 10}
+
+
+def test_one_that_leaves_under_overload_takes_no_more(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(*range(9))
+    first.line.age = 0.2
+    first.loop.turn()
+    first.line.say(*range(20, 24))
+    first.loop.leave()
+    first.loop.run()
+    assert first.cmd.batches == [4, 4, 1]
+    second.loop.turn()
+    assert second.cmd.batches == [4]
+
+
+def test_one_that_leaves_answers_what_may_have_woken_it(two: tuple[Bench, Bench]) -> None:
+    first, second = two
+    first.line.say(1)
+    first.loop.leave()
+    first.line.say(2)
+    first.loop.run()
+    assert first.line.heard() == [1]
+    second.loop.turn()
+    assert first.line.heard() == [1, 2]
+
+
+def test_they_reap_in_turn() -> None:
+    moments = sorted(
+        moment for seat in range(3) for moment in _turns(1000.25 + seat / 7, Share(seat, 3), 4)
+    )
+    assert moments == [moments[0] + number * REAP_INTERVAL for number in range(12)]
+    assert next_turn(1000.0, ALONE) == 1000.0 + REAP_INTERVAL
+
+
+def _turns(now: float, share: Share, number: int) -> Iterator[float]:
+    for _ in range(number):
+        now = next_turn(now, share)
+        yield now
+        now += 0.01  # it takes a moment

@@ -91,7 +91,8 @@ def test_a_reload_takes_over_what_can_be_used(configuration: Path, maar1: Relay)
         wait_for(lambda: log_lines(server, "not reloading"))
         [line] = log_lines(server, "not reloading")
         assert "anchor-hold: 'never' is not a time" in line
-        assert len(server.log.read_text().splitlines()) == 2  # ready, and this
+        assert len(server.log.read_text().splitlines()) == 3  # one process, ready, and this
+        assert len(log_lines(server, "one process serves, not 2")) == 1
         answer = unwrap(maar1.ask(through_maar1(m.solicit()))).client
         before = m.option(answer.options, OptionCode.DNS_SERVERS)
 

@@ -15,7 +15,7 @@ from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import ClientMessage, RelayMessage, first, unwrap
 from dmm_wire.dhcpv6.options import ElapsedTime
 from dmm_wire.identity import Identity, IdentitySubtype
-from dmm_wire.mobility import checksum, encode
+from dmm_wire.mobility import checksum
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import (
@@ -228,7 +228,7 @@ class Packet:
 
 class World:
     """Three MAARs in one domain. With `slow_kernel` an Apply is answered only by `run_kernel`; `changes` are for the
-    settings of all."""
+    settings of all, `own` for those of one MAAR, `epochs` are the times of day at which a MAAR's clock was 0."""
 
     def __init__(
         self,
@@ -236,9 +236,13 @@ class World:
         slow_kernel: bool = False,
         valid: int = 7200,
         cmd: FakeCmd | None = None,
+        own: Mapping[int, dict[str, Any]] | None = None,
+        epochs: Mapping[int, float] | None = None,
         **changes: Any,
     ) -> None:
         self._changes = changes
+        self.own = dict(own or {})
+        self.epochs = dict(epochs or {})
         self.now = 1000.0
         self.cmd = cmd or FakeCmd(valid=valid)
         self.cmd_up = True
@@ -253,7 +257,10 @@ class World:
         self.settle()
 
     def _agent(self, number: int) -> Agent:
-        return Agent(settings(number, **self._changes), jitter=lambda: 0.5)
+        changes = {**self._changes, **self.own.get(number, {})}
+        return Agent(
+            settings(number, **changes), jitter=lambda: 0.5, epoch=self.epochs.get(number, 0.0)
+        )
 
     def run(self, maar: Maar, actions: list[act.Action]) -> None:
         """Do what the agent wants, as the shell does."""
@@ -272,9 +279,9 @@ class World:
                     maar.file.pop(str(identity), None)
                 case act.SendToServers(data):
                     self._emit(Packet("up", endpoint(maar.number), SERVER, data))
-                case act.SendMobility(destination, message):
+                case act.SendMobility(destination):
                     maar.said.append(action)
-                    data = encode(message, endpoint(maar.number), destination)
+                    data = maar.agent.mobility_header(action, self.now)
                     self._emit(Packet("mobility", endpoint(maar.number), destination, data))
                 case act.SendRouterAdvertisement():
                     maar.advertisements.append(action)

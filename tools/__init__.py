@@ -1,0 +1,1 @@
+"""For people: see and craft the messages. Nothing here is imported by the daemons."""
