@@ -49,7 +49,7 @@ def test_at_start_it_asks_for_its_domain_until_the_cmd_answers(place: Site, own:
     assert inner.options == ((1, RELAY_ID), (8, b"\0\0"))
 
     # No domain, no peers: nobody is decapsulated from.
-    assert own.status()["domain"] == {"known": False, "peers": []}
+    assert own.status()["domain"] == {"known": False, "mode": "direct", "peers": []}
     place.cmd.answer(queries[0].data, ENDPOINT, PEER, transaction_id=b"\0\0\0")
     own.counts("server.transaction-id")
     assert not own.status()["domain"]["known"]
