@@ -22,6 +22,7 @@ from rich.text import Text
 
 from lab import expect, trail
 from lab.checks import Checks
+from lab.daemons import DIRECT
 from lab.host import MobileNode
 from lab.lab import Lab
 from lab.netns import LabError
@@ -31,11 +32,13 @@ from lab.signals import Terminated, tidy_on_signals
 from lab.topology import CN1
 
 INTERRUPTED = 130
+STOCK = "ipv6-dhcpd"
+SERVE = "serve"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     console = _console()
     if problem := _obstacle():
         console.print(Text(f"demo: {problem}", style="bold red"))
@@ -58,9 +61,15 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     started = time.monotonic()
     report = Report(console)
     checks = Checks(tell=report.check)
-    with Lab(options.prefix, pcap=options.pcap, driver=options.driver) as lab:
+    with Lab(
+        options.prefix,
+        pcap=options.pcap,
+        driver=options.driver,
+        mode=options.mode,
+        stock=options.server == STOCK,
+    ) as lab:
         try:
-            report.introduction(lab.daemons.driver)
+            report.introduction(lab)
             with MainJob(lab, checks, report) as job:
                 report.job = job
                 job.run()
@@ -148,11 +157,33 @@ def _obstacle() -> str | None:
     return None
 
 
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.server is None:
+        options.server = SERVE if options.mode == "relay" else STOCK
+    elif options.server == STOCK and options.mode == "relay":
+        parser.error(f"mode relay: {STOCK} cannot hold an answer back, only {SERVE} can")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./dev demo",
         description="One mobile node, three moves, its flows go on: shown in network namespaces, "
         "asserted on the wire, in the kernels and in the database.",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=("direct", "proxy", "locator", "relay"),
+        default=DIRECT,
+        help="who tells the previous MAARs (RFC 8885 sections 3.2 to 3.4; default: %(default)s)",
+    )
+    parser.add_argument(
+        "--server",
+        choices=(STOCK, SERVE),
+        help=f"the CMD's program: {STOCK}, with `dhcp-cmd signal` beside it where the CMD sends PBUs, or `dhcp-cmd "
+        f"{SERVE}` (default: {STOCK}; with --mode relay: {SERVE})",
     )
     parser.add_argument(
         "--prefix", default="dmm", help="of the namespaces' names (default: %(default)s)"

@@ -11,8 +11,9 @@ from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import OptionCode
 from dmm_wire.dhcpv6.message import every
 from dmm_wire.dhcpv6.options import IaAddress, IaNa, IaPd, IaPrefix
-from lab import kernel, paths
+from lab import figures, kernel, paths
 from lab.checks import Checks
+from lab.figures import Figure, Told
 from lab.flows import Counts
 from lab.messages import Message, named_prefixes
 from lab.names import CMD_NAME, MN, Names
@@ -35,6 +36,7 @@ def step(job: MainJob, seen: Step) -> None:
         _client_reply(job, seen)
         _relay_options(job, seen)
         _binding_updates(job, seen)
+        _figure(job, seen)
     _ways(job, seen)
     _kernels(job, seen)
 
@@ -42,6 +44,18 @@ def step(job: MainJob, seen: Step) -> None:
 def anchors(job: MainJob, serving: MaarPlan) -> list[MaarPlan]:
     """The MAARs that anchor prefixes of the node away from where it is."""
     return [plan for plan in job.visited if plan != serving]
+
+
+def figure(job: MainJob, seen: Step) -> tuple[Figure, list[Told]]:
+    """The figure of RFC 8885 that a step is to follow, and the messages that are to do so."""
+    wanted = figures.of_step(job.lab.mode, moved=seen.left is not None)
+    return wanted, figures.told(
+        wanted, seen.messages, seen.plan.name.upper(), _anchor_names(job, seen)
+    )
+
+
+def _anchor_names(job: MainJob, seen: Step) -> list[str]:
+    return [plan.name.upper() for plan in anchors(job, seen.plan)]
 
 
 # --- at the node ---
@@ -179,6 +193,15 @@ def _binding_updates(job: MainJob, seen: Step) -> None:
             len(visits) == 1 and generations == visits,
             f"VISIT {visits}, timestamps {generations}",
         )
+
+
+def _figure(job: MainJob, seen: Step) -> None:
+    wanted, told = figure(job, seen)
+    job.checks.that(
+        f"{wanted.name}: all of its messages, in its order",
+        figures.is_followed(wanted, told, _anchor_names(job, seen)),
+        [f"{each.message.sender}→{each.message.receiver} {each.message.title}" for each in told],
+    )
 
 
 # --- on the wire: the flows ---

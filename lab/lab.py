@@ -37,7 +37,7 @@ class Lab:
     ) -> None:
         self.mode = mode
         self._registers = registers
-        self._stock = stock
+        self.stock = stock
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
@@ -62,7 +62,7 @@ class Lab:
                     self._driver,
                     self.mode,
                     self._more,
-                    stock=self._stock,
+                    stock=self.stock,
                     registers=self._registers,
                 )
             )

@@ -12,6 +12,7 @@ from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType, OptionC
 from dmm_wire.dhcpv6.message import ClientMessage, Options, every, first, unwrap
 from dmm_wire.dhcpv6.options import IaAddress, IaNa, IaPd, IaPrefix, StatusOption
 from dmm_wire.errors import WireError
+from lab import wording
 from lab.names import CMD_NAME, MN, Names
 from lab.packets import MOBILITY, UDP, Packet
 from lab.topology import CMD, MAAR_PLANS
@@ -119,7 +120,7 @@ def _dhcpv6(packet: Packet, names: Names) -> Message:
     return Message(
         *(packet.at, packet.link, sender, receiver, _type_name(level.type)),
         inner=title,
-        details=tuple(_suboption_text(suboption, names) for suboption in suboptions),
+        details=tuple(wording.suboption(suboption, names) for suboption in suboptions),
         suboptions=suboptions,
         dhcpv6=client,
     )
@@ -177,61 +178,22 @@ def _status(options: Options) -> str:
     return f" {StatusCode(code).name if code in set(StatusCode) else code}"
 
 
-def _suboption_text(suboption: dmm.SubOption, names: Names) -> str:
-    match suboption:
-        case dmm.Maar(endpoint=endpoint):
-            return f"MAAR {names.address(endpoint)}"
-        case dmm.Attachment(age_ms=age):
-            return f"ATTACHMENT {age} ms ago"
-        case dmm.AnchoredPrefix(prefix=prefix):
-            return f"ANCHORED_PREFIX {names.prefix(prefix)}"
-        case dmm.PreviousMaar(prefix=prefix, endpoint=endpoint):
-            return f"PREVIOUS_MAAR {names.prefix(prefix)} at {names.address(endpoint)}"
-        case dmm.Visit(previous=previous):
-            left = "" if not any(previous) else f", left {names.address(previous)}"
-            return f"VISIT{left}"
-        case dmm.Status(code=code):
-            return f"STATUS {code}"
-        case dmm.MobileNode():
-            return "MOBILE_NODE"
-        case dmm.Domain(endpoints=endpoints):
-            return f"DOMAIN {' '.join(names.address(endpoint) for endpoint in endpoints)}"
-        case dmm.AnchorFailed(prefix=prefix):
-            return f"ANCHOR_FAILED {names.prefix(prefix)}"
-        case dmm.Signalling(mode=mode, expected=expected):
-            known = {each.value: each.name.lower() for each in dmm.SignallingMode}
-            awaited = f", {expected} to come" if expected else ""
-            return f"SIGNALLING {known.get(mode, mode)}{awaited}"
-    return type(suboption).__name__
-
-
 # --- PMIPv6 and ICMPv6 ---
 
 
 def _mobility(packet: Packet, names: Names) -> Message:
     # The checksum was filled in by the kernel and is checked here for each of them.
-    decoded = mh.decode(packet.payload, packet.source, packet.destination)
-    sender, receiver = _parties(packet)
-    prefixes = [names.prefix(prefix) for prefix in named_prefixes(decoded)]
-    if isinstance(decoded, mh.BindingUpdate):
-        serving = [o.endpoint for o in decoded.options if isinstance(o, mh.ServingMaar)]
-        details = [*prefixes, *(f"S-MAAR {names.address(endpoint)}" for endpoint in serving)]
-        name = "PBU"
-    else:
-        details = [_mobility_status(decoded.status), *prefixes]
-        name = "PBA"
-    return Message(
-        *(packet.at, packet.link, sender, receiver, name),
-        details=tuple(details),
-        mobility=decoded,
-    )
-
-
-def _mobility_status(status: int) -> str:
+    ends = packet.source, packet.destination
+    place = (packet.at, packet.link, *_parties(packet))
     try:
-        return f"status {status} {mh.Status(status).name.lower().replace('_', ' ')}"
-    except ValueError:
-        return f"status {status}"
+        decoded = mh.decode(packet.payload, *ends)
+    except WireError as problem:
+        if problem.reason != "binding-error":
+            raise
+        error = mh.decode_binding_error(packet.payload, *ends)
+        return Message(*place, "Binding Error", details=(wording.binding_error(error),))
+    name = "PBU" if isinstance(decoded, mh.BindingUpdate) else "PBA"
+    return Message(*place, name, details=tuple(wording.binding(decoded, names)), mobility=decoded)
 
 
 def _icmpv6(packet: Packet) -> Message:
