@@ -166,7 +166,7 @@ def is_followed(figure: Figure, seen: Sequence[Told], anchors: Sequence[str]) ->
 
 def new_options(message: Message) -> list[str]:
     """The options of RFC 8885 in a message, or what stands for them, each kind once."""
-    parts = (*message.suboptions, *(message.mobility.options if message.mobility else ()))
+    parts: tuple[object, ...] = message.mobility.options if message.mobility else message.suboptions
     return list(dict.fromkeys(_NEW[type(part)] for part in parts if type(part) in _NEW))
 
 
@@ -180,7 +180,7 @@ def _exchange(messages: Sequence[Message], serving: str) -> list[Message]:
     """The Relay-reply that begins the visit, and the Relay-forward that it answers, when that was first sent."""
     for reply in messages:
         visit = any(isinstance(each, dmm.Visit) for each in reply.suboptions)
-        if visit and reply.receiver == serving:
+        if visit and (reply.name, reply.receiver) == ("Relay-reply", serving):
             asked = [m for m in messages if m.name == "Relay-forward" and _is_answer(reply, m)]
             return [*asked[:1], reply]
     return []

@@ -36,7 +36,7 @@ class Lab:
         more: Mapping[int, str] | None = None,
     ) -> None:
         self.mode = mode
-        self._registers = registers
+        self.registers = registers
         self.stock = stock
         self.topology = Topology(prefix)
         self._pcap = pcap
@@ -63,10 +63,10 @@ class Lab:
                     self.mode,
                     self._more,
                     stock=self.stock,
-                    registers=self._registers,
+                    registers=self.registers,
                 )
             )
-            if self._registers:
+            if self.registers:
                 self.node = undo.enter_context(SlaacNode(self.topology))
             else:
                 self.node = self.mn = undo.enter_context(MobileNode(self.topology))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dmm_wire import dmm
@@ -25,6 +26,8 @@ _ICMPV6_NAMES = {
     143: "MLDv2 report",
 }
 _ROUTER_ADVERTISEMENT = 134
+_PREFIX_INFORMATION = 3
+_PREFIX_FLAGS = {0x80: "L", 0x40: "A"}
 _RA_FLAGS = {0x80: "M", 0x40: "O"}
 
 
@@ -33,7 +36,8 @@ class Message:
     """A message between two of the parties, at the link where it arrived.
 
     `name` is "Rebind", "Relay-forward", "PBU"...; `inner` the client's message inside a relay message. `details` are
-    short texts for a person; `suboptions`, `mobility` and `dhcpv6` are the decoded parts for assertions.
+    short texts for a person; `suboptions` (also those in Vendor Specific mobility options), `mobility` and `dhcpv6` are
+    the decoded parts for assertions.
     """
 
     at: int
@@ -83,7 +87,11 @@ def _read(packet: Packet, names: Names) -> Message | None:
     elif packet.icmp_type in _ICMPV6_NAMES and on_access_link:
         # A MAAR is a listener of its own; the node's reports are what shows that it is there.
         from_node = packet.sender == "mn"
-        return _icmpv6(packet) if from_node or packet.icmp_type == _ROUTER_ADVERTISEMENT else None
+        return (
+            _icmpv6(packet, names)
+            if from_node or packet.icmp_type == _ROUTER_ADVERTISEMENT
+            else None
+        )
     return None
 
 
@@ -193,18 +201,46 @@ def _mobility(packet: Packet, names: Names) -> Message:
         error = mh.decode_binding_error(packet.payload, *ends)
         return Message(*place, "Binding Error", details=(wording.binding_error(error),))
     name = "PBU" if isinstance(decoded, mh.BindingUpdate) else "PBA"
-    return Message(*place, name, details=tuple(wording.binding(decoded, names)), mobility=decoded)
+    return Message(
+        *(*place, name),
+        details=tuple(wording.binding(decoded, names)),
+        suboptions=tuple(_suboptions(decoded)),
+        mobility=decoded,
+    )
 
 
-def _icmpv6(packet: Packet) -> Message:
+def _suboptions(
+    message: mh.BindingUpdate | mh.BindingAcknowledgement,
+) -> Iterator[dmm.SubOption]:
+    """The sub-options in Vendor Specific mobility options; one that cannot be read counts as absent."""
+    for option in message.options:
+        if isinstance(option, mh.VendorSpecific) and option.enterprise == dmm.DEFAULT_ENTERPRISE:
+            kind = dmm.REGISTRY.get(option.subtype)
+            with suppress(WireError):
+                yield from () if kind is None else (kind.decode(option.data),)
+
+
+def _icmpv6(packet: Packet, names: Names) -> Message:
     sender, receiver = _parties(packet)
     name = _ICMPV6_NAMES[packet.payload[0]]
     details: tuple[str, ...] = ()
     if name == "RA" and len(packet.payload) >= 16:
         flags = " ".join(text for bit, text in _RA_FLAGS.items() if packet.payload[5] & bit)
         target = "all nodes" if packet.destination[0] == 0xFF else "unicast"
-        details = (f"{target}, flags {flags or 'none'}",)
+        details = (f"{target}, flags {flags or 'none'}", *_prefix_informations(packet, names))
     return Message(packet.at, packet.link, sender, receiver, name, details=details)
+
+
+def _prefix_informations(packet: Packet, names: Names) -> Iterator[str]:
+    """The Prefix Information options of a Router Advertisement (RFC 4861 section 4.6.2)."""
+    data = packet.payload[16:]
+    while len(data) >= 8 and data[1]:
+        option, data = data[: 8 * data[1]], data[8 * data[1] :]
+        if option[0] == _PREFIX_INFORMATION and len(option) == 32:
+            flags = "".join(text for bit, text in _PREFIX_FLAGS.items() if option[3] & bit)
+            valid, preferred = (int.from_bytes(option[at : at + 4], "big") for at in (4, 8))
+            prefix = names.prefix(Prefix.of(option[16:32], option[2]))
+            yield f"{prefix} {_lifetime(preferred, valid)}{flags and f', {flags}'}"
 
 
 def named_prefixes(message: mh.BindingUpdate | mh.BindingAcknowledgement) -> list[Prefix]:
