@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     options = _options(arguments)
     console = _console()
-    if problem := _obstacle():
+    if problem := _obstacle(options):
         console.print(Text(f"demo: {problem}", style="bold red"))
         return 1
     with tidy_on_signals():
@@ -151,11 +151,13 @@ def _console() -> Console:
     return Console(width=max(WIDTH, min(width, 120)), highlight=False)
 
 
-def _obstacle() -> str | None:
+def _obstacle(options: argparse.Namespace) -> str | None:
     if os.geteuid() != 0:
         return "network namespaces need root"
     missing = [name for name in ("ip", "sqlite3") if shutil.which(name) is None]
-    if missing := missing + MobileNode.missing():
+    if options.signalling != PMIP:
+        missing += MobileNode.missing()
+    if missing:
         return f"not installed: {', '.join(missing)} (Debian: iproute2 sqlite3 dhcpcd-base)"
     return None
 

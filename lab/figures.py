@@ -113,7 +113,7 @@ _MOVES = {
             (_REGISTER,),
             (_ANSWER,),
             (Arrow("PBU", S_MAAR, P_MAAR, new=True),),
-            (Arrow("PBA", P_MAAR, S_MAAR, new=True),),
+            (Arrow("PBA", P_MAAR, S_MAAR),),
         ),
     ),
 }
