@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dhcpv6.options import IaNa, IaPd
 from dmm_wire.dmm import SignallingMode
 from tests.maar.core.modes_world import Loses, ModesWorld
 
@@ -225,6 +226,26 @@ def test_an_anchor_that_knows_nothing_ends_its_prefixes(mode: SignallingMode) ->
     world.refuses.clear()
     world.check()
     assert "served" not in world.roles(2).values()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_that_was_lost_before_a_move_ends_nothing(mode: SignallingMode) -> None:
+    """MAAR 1 never heard of the last prefix that the node got there; what it knew of is in use all the same."""
+    is_lost = False
+    world = ModesWorld(mode, 2, lambda what, before: is_lost and "Relay-reply" in what)
+    world.place = 1
+    world.say(MessageType.REBIND, IaNa(1).encode())
+    world.go_on(10.0)
+    is_lost = True
+    world.say(MessageType.REQUEST, IaPd(2).encode())
+    world.settle()
+    is_lost = False
+    assert len(world.roles(1)) == 1
+    world.attach(2)
+    world.go_on(10.0)
+    assert len([b for b in world.store.bindings.values() if b.anchor == 1]) == 3
+    assert set(world.roles(1).values()) == {"anchored"}
+    world.check()
 
 
 @pytest.mark.parametrize("mode", MODES)
