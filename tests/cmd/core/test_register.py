@@ -229,6 +229,18 @@ def test_an_older_message_is_refused(world: World, maars: Maars) -> None:
     assert maars.register(1, skew=0.08).status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
 
 
+def test_a_clock_that_was_set_back_shuts_nobody_out(world: World, maars: Maars) -> None:
+    """The CMD's was an hour ahead, and those of the MAARs with it; then likewise at a visit by DHCPv6."""
+    maars.register(1)
+    world.later(-3600)
+    assert maars.register(2).status == Status.ACCEPTED
+    world.later(3600)
+    world.attached(Host(1, mac=MAC), 3, na())
+    world.later(-3599)
+    assert maars.register(1).status == Status.ACCEPTED
+    assert len(world.events("handover")) == 4
+
+
 def test_the_same_message_twice_is_answered_twice(world: World, maars: Maars) -> None:
     update = maars.update(maars.options())
     first, again = maars.asked(1, update), maars.asked(1, update)
