@@ -145,6 +145,30 @@ def test_a_message_that_is_lost(mode: SignallingMode, what: str) -> None:
 # --- coming and going ---
 
 
+def test_what_is_late_in_mode_relay_is_believed_and_not_asked_for() -> None:
+    """It names a MAAR that this one has never heard of."""
+    is_lost = False
+    world = PmipWorld(
+        SignallingMode.RELAY,
+        2,
+        lambda what, before: is_lost and "PBU: at maar" in what and not before,
+    )
+    walked(world, 1)
+    is_lost = True
+    world.mark()
+    world.forget_what_was_said()
+    walked(world, 2)
+    assert world.record == [
+        "  0.000  maar2 > cmd    PBU: attached",
+        "  0.000    cmd > maar1  PBU: at maar2, 1 prefixes  LOST",
+        "  0.200    cmd > maar2  PBA: status 0, 1 prefixes",
+        "  1.000    cmd > maar1  PBU: at maar2, 1 prefixes",
+        "  1.000  maar1 > cmd    PBA: status 0, 1 prefixes",
+        "  1.000    cmd > maar2  PBA: status 0, 1 prefixes, of maar1",
+    ]
+    world.check()
+
+
 def test_a_return_to_an_earlier_maar() -> None:
     world = walked(PmipWorld(PROXY, 3), 1, 2)
     first = {prefix for prefix, role in world.roles(2).items() if role == "served"}
