@@ -146,16 +146,27 @@ class Registrations:
         if before is None or before.generation != session.generation:
             self._cache.leave(session.identity)
             actions.append(Log("info", went(session)))
-        return session, actions + self._cache.change(session, now)
+        absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
+        actions += self._cache.change(session, now)
+        for other in absorbed:
+            if other is not None and other.identity != session.identity:
+                actions += self._absorb(other, session, now)
+        return session, actions
+
+    def _absorb(self, other: Session, session: Session, now: float) -> list[Action]:
+        """What the CMD names of a node was another one's here, which was found to be the same."""
+        left = tuple(each for each in other.entries if session.find(each.prefix) is None)
+        return self._cache.change(replace(other, entries=left), now)
 
     def _anchors(self, decided: int, identity: Identity, prefix: Prefix) -> bool:
         """Whether we anchor this prefix for this node: its session says so. Where nothing is known
         of the node's prefixes, because the session was lost, a part of our pools that nobody has is
         believed to be its: a MAAR of the domain says that the CMD decided so. So it is where the CMD
         says it itself, of a later visit (`decided`, a generation): the answer with which it gave the
-        node one more may never have come here."""
+        node one more may never have come here; and if it is another node's here, the two are one."""
         session = self._cache.get(identity)
-        entry = None if session is None else session.find(prefix)
+        holder = self._cache.holder(prefix) if decided else session
+        entry = None if holder is None else holder.find(prefix)
         if entry is not None:
             return entry.anchor == self._settings.endpoint
         known = session is not None and bool(session.entries)

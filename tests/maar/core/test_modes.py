@@ -13,10 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.address import parse_address
+from dmm_wire.dhcpv6.codes import MessageType, OptionCode
+from dmm_wire.dhcpv6.message import ClientMessage
 from dmm_wire.dhcpv6.options import IaNa, IaPd
 from dmm_wire.dmm import SignallingMode
+from dmm_wire.identity import Identity, IdentitySubtype
 from tests.maar.core.modes_world import Loses, ModesWorld
+from tests.maar.core.world import ACCESS, NODE_ID
 
 RECORDED = Path(__file__).with_name("recorded_modes.txt")
 MODES = (SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY)
@@ -245,6 +249,30 @@ def test_an_answer_that_was_lost_before_a_move_ends_nothing(mode: SignallingMode
     world.go_on(10.0)
     assert len([b for b in world.store.bindings.values() if b.anchor == 1]) == 3
     assert set(world.roles(1).values()) == {"anchored"}
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_nodes_of_one_anchor_that_are_linked(mode: SignallingMode) -> None:
+    """MAAR 1 knows two, of which the CMD says that they are one, at MAAR 2."""
+    world = ModesWorld(mode, 2)
+    other_mac = bytes.fromhex("0200000000bb")
+    other_duid = bytes.fromhex("00030001") + other_mac
+    options = ((int(OptionCode.CLIENTID), other_duid), IaPd(2).encode())
+    message = ClientMessage(MessageType.REBIND, b"two", options).encode()
+    maar = world.maars[1]
+    at = parse_address("fe80::ff:fe00:2")
+    world.run(maar, maar.agent.client_datagram(ACCESS, at, other_mac, message, world.now))
+    world.attach(1)
+    world.go_on(10.0)
+    world.attach(2)
+    world.go_on(10.0)
+    other = Identity(IdentitySubtype.DUID, other_duid)
+    assert world.server.link(NODE_ID, other, world.clock())
+    world.go_on(0.0)
+    world.attach(2)
+    world.go_on(10.0)
+    assert len(world.roles(1)) == 3
     world.check()
 
 
