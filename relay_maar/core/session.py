@@ -178,6 +178,10 @@ class Session:
         """The entries in one of these roles."""
         return tuple(entry for entry in self.entries if entry.role in roles)
 
+    def maars(self) -> set[bytes]:
+        """The endpoints of all MAARs that it is about."""
+        return {self.serving, self.previous, *(entry.anchor for entry in self.entries)}
+
     def deadline(self) -> float:
         """When the next lifetime ends, or the memory of a session without prefixes; infinity for
         never."""

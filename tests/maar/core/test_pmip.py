@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dhcp_cmd.core.model import State
+from dmm_wire.address import format_address
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core.items import Route
 from tests.maar.core.modes_world import CMD
@@ -166,6 +167,18 @@ def test_what_is_late_in_mode_relay_is_believed_and_not_asked_for() -> None:
         "  1.000  maar1 > cmd    PBA: status 0, 1 prefixes",
         "  1.000    cmd > maar2  PBA: status 0, 1 prefixes, of maar1",
     ]
+    world.check()
+
+
+def test_a_maar_that_matters_no_more_is_not_believed_for_ever() -> None:
+    world = walked(PmipWorld(SignallingMode.PROXY, 3, lifetime=400), 1, 2, 3)
+    agent = world.maars[3].agent
+    both = sorted(map(format_address, (endpoint(1), endpoint(2))))
+    assert agent.status(world.now)["domain"]["peers"] == both
+    (lost,) = [b for b in world.store.bindings.values() if b.anchor == 1]
+    world.server.anchor_refused(NAME, 1, [lost.prefix], world.clock())
+    world.go_on(3600.0)
+    assert agent.status(world.now)["domain"]["peers"] == [format_address(endpoint(2))]
     world.check()
 
 
