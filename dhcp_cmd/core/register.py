@@ -130,10 +130,12 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
         denied = refused(Status.ADMINISTRATIVELY_PROHIBITED, outcome="identity-conflict")
         return denied._replace(changes=recorded(conflict, finding.node))
     link = _link(draft, registration, here)
-    if isinstance(link, Status):
+    if not isinstance(link, Status):
+        if not link.autoconf:
+            draft.put(link._replace(autoconf=True))
+    elif link is not Status.INSUFFICIENT_RESOURCES or not draft.live():
         return refused(link)
-    if not link.autoconf:
-        draft.put(link._replace(autoconf=True))
+    # Where there is no room, or the MAAR drains, what the node has elsewhere goes on all the same.
     for binding in draft.live():
         # Nobody but the MAAR asks for what a node makes its addresses out of.
         if binding.kind is _LINK and binding.autoconf:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED, is_link_local
+from dmm_wire.address import UNSPECIFIED, is_link_local, is_routable
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement, Status
 from relay_maar.core.actions import Action, Log, SendMobility
@@ -158,6 +158,10 @@ class Registrar:
                 named.add(each.endpoint)
             elif isinstance(each, dmm.Domain):
                 named.update(each.endpoints)
+            elif isinstance(each, dmm.Visit) and is_routable(each.previous):
+                named.add(
+                    each.previous
+                )  # it sends on what is under way, also if it anchors nothing
             elif isinstance(each, dmm.Signalling):
                 beside.append(each)
         return [dmm.Domain(tuple(sorted(named))), *beside]

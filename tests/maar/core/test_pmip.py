@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from dhcp_cmd.core.model import State
+from dhcp_cmd.core.model import MaarState, State
 from dmm_wire.address import format_address
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core.items import Route
@@ -179,6 +181,21 @@ def test_a_maar_that_matters_no_more_is_not_believed_for_ever() -> None:
     world.server.anchor_refused(NAME, 1, [lost.prefix], world.clock())
     world.go_on(3600.0)
     assert agent.status(world.now)["domain"]["peers"] == [format_address(endpoint(2))]
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_maar_that_drains_serves_what_comes_from_elsewhere(mode: SignallingMode) -> None:
+    world = walked(PmipWorld(mode, 3), 1)
+    domain = world.store.domain
+    draining = replace(domain.maars[2], state=MaarState.DRAINING)
+    maars = {**domain.maars, 2: draining}
+    by_relay_id = {each.relay_id: each for each in maars.values()}
+    world.store.domain = replace(domain, maars=maars, by_relay_id=by_relay_id)
+    walked(world, 2, pause=4000.0)
+    assert set(world.roles(2).values()) == {"served"}
+    world.check()
+    walked(world, 3)
     world.check()
 
 
