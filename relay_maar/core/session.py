@@ -153,7 +153,8 @@ class Session:
     `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
     which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
     `touched` is when anybody last told us something about the node. `signalled` is None where it is
-    for us to tell the P-MAARs (mode direct).
+    for us to tell the P-MAARs (mode direct). `withdrawn` is what we have anchored for the node until
+    a PBU of this visit elsewhere did not name it any more.
     """
 
     identity: Identity
@@ -164,6 +165,7 @@ class Session:
     entries: tuple[Entry, ...] = ()
     touched: float = 0.0
     signalled: Signalled | None = None
+    withdrawn: frozenset[Prefix] = frozenset()
 
     @property
     def here(self) -> bool:
@@ -304,7 +306,17 @@ def depart(
         else:
             event = Event.AWAY_UNNAMED
         after += _after(_bounded(entry, now), event, entry.role)
-    return Session(identity, generation, serving, entries=_limited(after), touched=now)
+    withdrawn = {entry.prefix for entry in before.values() if entry.anchor == endpoint}
+    if session is not None and session.generation == generation:
+        withdrawn |= session.withdrawn
+    return Session(
+        identity,
+        generation,
+        serving,
+        entries=_limited(after),
+        touched=now,
+        withdrawn=frozenset(withdrawn),
+    )
 
 
 def withdraw(session: Session, anchor: bytes, named: Collection[Prefix]) -> Session:

@@ -19,8 +19,8 @@ from dmm_wire.dhcpv6.message import ClientMessage
 from dmm_wire.dhcpv6.options import IaNa, IaPd
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.identity import Identity, IdentitySubtype
-from tests.maar.core.modes_world import Loses, ModesWorld
-from tests.maar.core.world import ACCESS, NODE_ID
+from tests.maar.core.modes_world import CMD, Loses, ModesWorld
+from tests.maar.core.world import ACCESS, NODE_ID, endpoint
 
 RECORDED = Path(__file__).with_name("recorded_modes.txt")
 MODES = (SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY)
@@ -186,6 +186,25 @@ def test_the_end_of_a_prefix_is_told(mode: SignallingMode) -> None:
     world.check()
     assert "anchored" not in world.roles(1).values()
     assert len([line for line in world.record if "PBU" in line]) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_ended_is_not_brought_back_by_a_pbu_that_was_late(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 2)
+    world.attach(1)
+    world.go_on(10.0)
+    world.attach(2)
+    world.go_on(10.0)
+    (late,) = [e for e in world.sent if (e.source, e.destination) == (CMD, endpoint(1))]
+    world.release(1)
+    world.go_on(10.0)
+    assert world.roles(1) == {}
+    world.mark()
+    world.wire.append(late)
+    world.go_on(1.0)
+    assert "PBA: status 157" in world.record[-1]
+    assert world.roles(1) == {}
+    world.check()
 
 
 @pytest.mark.parametrize("mode", MODES)
