@@ -187,12 +187,16 @@ class Agent:
             return []
         return [*self._cache.due(now), *self._router.due(now), *self._flush(now)]
 
-    def applied(self, token: int, failures: Mapping[Key, str], now: float) -> list[Action]:
-        """The kernel's answer to an Apply: the keys it refused, each with the reason. What waited
-        for it comes out."""
-        actions = self._cache.applied(token, failures, now)
-        if actions is None:
-            return self._drop("kernel.unknown-token")
+    def applied(
+        self, token: int | Sequence[int], failures: Mapping[Key, str], now: float
+    ) -> list[Action]:
+        """The kernel's answer to an Apply, or to several that were made as one (see
+        :func:`relay_maar.core.batch.merged`): the keys it refused, each with the reason. What
+        waited for it comes out."""
+        actions: list[Action] = []
+        for each in (token,) if isinstance(token, int) else token:
+            answered = self._cache.applied(each, failures, now)
+            actions += self._drop("kernel.unknown-token") if answered is None else answered
         return actions + self._flush(now)
 
     def kernel_changed(self, found: frozenset[Item], now: float) -> list[Action]:

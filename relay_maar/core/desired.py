@@ -173,6 +173,11 @@ class Wanted:
         tokens = [token for item in items if (token := self._pending.get(item.key)) is not None]
         return max(tokens, default=None)
 
+    def tokens(self, items: Iterable[Item]) -> set[int]:
+        """The tokens whose answers say something of `items`."""
+        pending = self._pending
+        return {pending[key] for item in items if (key := item.key) in pending}
+
     def refused(self, items: Iterable[Item]) -> bool:
         """Whether the kernel refused one of `items`."""
         return any(item.key in self._failed for item in items)
@@ -225,6 +230,11 @@ class Wanted:
         )
 
 
+def rank(item: Item) -> int:
+    """Sort key: what others depend on first."""
+    return _RANK[type(item)]
+
+
 def _dependence(item: Item) -> tuple[int, str]:
-    """Sort key: what others depend on first, and the same order on every run."""
+    """The same, and in the same order on every run."""
     return _RANK[type(item)], repr(item.key)
