@@ -37,7 +37,6 @@ from relay_maar.core.actions import (
 )
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain, Report
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
@@ -261,7 +260,7 @@ class Agent:
         deliver = SendToClient(reply.link.interface, reply.peer, reply.port, reply.data)
         actions, session = self._learn(reply, now)
         # RFC 8987 G-1: whatever became of our options, the client gets its message.
-        items = () if session is None else desired(session)
+        items = () if session is None else self._cache.wanted(session)
 
         def confirmed(now: float) -> list[Action]:
             return [*(self._advertised(session, now) if session is not None else ()), deliver]
@@ -285,7 +284,9 @@ class Agent:
             )
             actions += learned
             if told is not None:
-                actions += self._cache.after(desired(told), partial(self._advertised, told), now)
+                actions += self._cache.after(
+                    self._cache.wanted(told), partial(self._advertised, told), now
+                )
         return actions
 
     def _visit(
@@ -419,7 +420,7 @@ class Agent:
         if session is None:
             return actions
         return actions + self._cache.after(
-            desired(session), partial(self._advertised, session), now
+            self._cache.wanted(session), partial(self._advertised, session), now
         )
 
     # --- the access links ---

@@ -98,9 +98,15 @@ class BindingCache:
             return False
         return session.signalled.missing > 0
 
+    def wanted(self, session: Session) -> tuple[Item, ...]:
+        """What the kernel has to hold for it."""
+        if self._sessions.get(session.identity) is session:
+            return self._wanted.of(session.identity)
+        return desired(session)
+
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
-        return self._wanted.refused(desired(session))
+        return self._wanted.refused(self.wanted(session))
 
     def tunnels(self) -> list[bytes]:
         """The peers to which there is to be a tunnel."""
@@ -307,7 +313,7 @@ class BindingCache:
 
     def _release(self, identity: Identity, now: float) -> None:
         """Let those exchanges go whose items the kernel has confirmed."""
-        items = desired(self._sessions[identity])
+        items = self._wanted.of(identity)
 
         def confirmed(peer: bytes, binding: Binding) -> bool:
             concerned = _concerning(items, peer, binding)
