@@ -35,12 +35,13 @@ _NLM_F_DUMP_INTR = 0x10
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 _HEADER = struct.Struct("=LHHLL")
+_TIMEVAL = struct.Struct("@ll")
 _BATCH = 1024
 """Requests per system call: few enough for the send buffer, and for the receive buffer to hold their answers."""
 _BUFFER = 4 << 20
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _LARGEST_DATAGRAM = 1 << 18
-_ANSWER_TIME = 10.0
+_ANSWER_TIME = 10
 """Seconds. The kernel answers inside the system call; this only turns a kernel bug into an error."""
 
 
@@ -91,7 +92,9 @@ class Netlink:
             with suppress(PermissionError):  # what is asked will not be allowed either
                 self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         self._socket.bind((0, 0))
-        self._socket.settimeout(_ANSWER_TIME)
+        # The kernel's own timeout: Python's would ask it before each call whether there is something.
+        patience = _TIMEVAL.pack(_ANSWER_TIME, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         self._sequence = 0
         self._oldest = 0
 
@@ -201,7 +204,12 @@ class Netlink:
 
     def _receive(self, *, wait: bool = True) -> Iterator[tuple[int, int, int, bytes]]:
         """One datagram's answers to what was sent last: sequence number, message type, flags, the whole message."""
-        data = self._socket.recv(_LARGEST_DATAGRAM, 0 if wait else socket.MSG_DONTWAIT)
+        try:
+            data = self._socket.recv(_LARGEST_DATAGRAM, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if wait:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            raise
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, number, flags, sequence, _ = _HEADER.unpack_from(data, offset)
