@@ -16,7 +16,6 @@ from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement, Status
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
 from relay_maar.core.registering import Accepted, Left, Place, Probe, Refused, Registering
 from relay_maar.core.router import PrefixesOf, Router
@@ -132,7 +131,7 @@ class Registrar:
         if session is None:
             return actions
         told = partial(self._told, place)
-        return actions + self._cache.after(desired(session), told, now)
+        return actions + self._cache.after(self._cache.wanted(session), told, now)
 
     def _known_as(self, accepted: Accepted) -> list[Session]:
         """The sessions that are this node's, whatever they are called."""

@@ -29,7 +29,6 @@ from dmm_wire.mobility.answers import acknowledge, first
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
 from relay_maar.core.session import Session, depart
 from relay_maar.core.settings import AgentSettings
@@ -126,7 +125,7 @@ class Registrations:
             answer = acknowledge(latest, Status.ACCEPTED, latest.lifetime)
             return [*self._answer(source, answer, now), *self._copy(source, session, answer, now)]
 
-        return actions + self._cache.after(desired(session), confirmed, now)
+        return actions + self._cache.after(self._cache.wanted(session), confirmed, now)
 
     def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
         before = self._cache.get(request.identity)
