@@ -19,6 +19,7 @@ from dmm_wire.mobility import (
     MAX_UPDATE_RATE,
     BindingAcknowledgement,
     BindingUpdate,
+    Status,
 )
 from dmm_wire.mobility.serving import FINAL, Notice, echoes
 from dmm_wire.timers import Timers
@@ -57,6 +58,8 @@ class Outcome(NamedTuple):
 @dataclass(slots=True)
 class _Exchange:
     wait: float = float(INITIAL_BINDACK_TIMEOUT)
+    adjusted: bool = False
+    """A wrong timestamp was already made good at once."""
     sequences: deque[tuple[bytes, int]] = field(default_factory=deque)
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
 
@@ -88,7 +91,7 @@ class Outbox:
             return
         if exchange is None:
             exchange = self._exchanges[key] = _Exchange()
-        exchange.wait = float(INITIAL_BINDACK_TIMEOUT)
+        exchange.wait, exchange.adjusted = float(INITIAL_BINDACK_TIMEOUT), False
         self._timers.set(key, _allowed(exchange, now))
 
     def drop(self, key: Key) -> None:
@@ -150,13 +153,18 @@ class Outbox:
             return None
         if not echoes(answer, sent.notice.identity, sent.notice.generation):
             return None
-        latest = self._matches[self._exchanges[sent.key].sequences[-1]]
+        exchange = self._exchanges[sent.key]
+        latest = self._matches[exchange.sequences[-1]]
         due = self._timers.when(sent.key)
         is_put_anew = sent.key in self._ready or (due is not None and due <= now)
         is_latest = latest.serial == sent.serial and not is_put_anew
         is_over = answer.accepted or answer.status in FINAL
         if is_over and is_latest:
             self.drop(sent.key)
+        elif answer.status == Status.MIPV6_ID_MISMATCH and not exchange.adjusted:
+            # The guard has learnt the time at the peer from it: no reason to wait (RFC 4285 section 6).
+            exchange.adjusted = True
+            self._timers.set(sent.key, _allowed(exchange, now))
         return Outcome(sent, is_latest, answer.accepted, answer.status, answer.lifetime, is_over)
 
     def _fill(self, now: float) -> None:
