@@ -186,6 +186,12 @@ class ModesWorld(World):
         arrived, self._arrived = self._arrived, []
         return arrived
 
+    def hear(self, source: bytes, data: bytes) -> None:
+        """A Mobility Header comes to the CMD."""
+        self._arrived.append((source, data))
+        self.signaller.receive()
+        self._work()
+
     def _heard(self, key: Key) -> bool:
         if not self.holding.is_waited_for(*key):
             return False
@@ -258,9 +264,7 @@ class ModesWorld(World):
                 self._up(packet)
         elif packet.destination == CMD:
             if self.cmd_up:
-                self._arrived.append((packet.source, packet.data))
-                self.signaller.receive()
-                self._work()
+                self.hear(packet.source, packet.data)
         elif self._is_refused(packet):
             message = decode(packet.data, packet.source, packet.destination)
             assert isinstance(message, BindingUpdate)
