@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -218,3 +219,39 @@ def test_only_the_last_numbers_are_answered() -> None:
         now = outbox.deadline(now) or now
     assert outbox.answered(PEER, pba(numbers[0]), now) is None
     assert outbox.answered(PEER, pba(numbers[1]), now) is not None
+
+
+def test_who_is_told_the_time_asks_again_at_once_and_only_once() -> None:
+    """The guard has learnt the peer's time from a 144 (RFC 4285 section 6)."""
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 100.0)
+    (first,) = transmit(outbox, 100.0)
+    told = BindingAcknowledgement(Status.MIPV6_ID_MISMATCH, first, 0, (MobileNodeIdentifier(NODE),))
+    outcome = outbox.answered(PEER, told, 100.1)
+    assert outcome is not None
+    assert not outcome.is_over
+    (second,) = transmit(outbox, 100.1)
+    assert outbox.answered(PEER, replace(told, sequence=second), 100.2) is not None
+    assert transmit(outbox, 100.2) == []
+    (third,) = transmit(outbox, 102.1)  # as if nobody had answered
+    outcome = outbox.answered(PEER, pba(third), 102.2)
+    assert outcome is not None
+    assert outcome.is_over
+    # The next one to be sent may be told the time again.
+    outbox.put(KEY, 200.0)
+    (fourth,) = transmit(outbox, 200.0)
+    outbox.answered(PEER, replace(told, sequence=fourth), 200.1)
+    assert len(transmit(outbox, 200.1)) == 1
+
+
+@pytest.mark.parametrize("status", [Status.MIPV6_MESG_ID_REQD, Status.MIPV6_AUTH_FAIL])
+def test_who_is_refused_for_its_key_goes_on(status: Status) -> None:
+    """An operator may be changing it."""
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 100.0)
+    (first,) = transmit(outbox, 100.0)
+    outcome = outbox.answered(PEER, pba(first, status), 100.1)
+    assert outcome is not None
+    assert not outcome.is_over
+    assert transmit(outbox, 100.5) == []
+    assert len(transmit(outbox, 101.0)) == 1
