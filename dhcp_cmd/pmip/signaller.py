@@ -23,6 +23,7 @@ from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     AccessTechnology,
     BindingAcknowledgement,
+    BindingError,
     BindingUpdate,
     HandoffIndicator,
     MobileNodeIdentifier,
@@ -31,6 +32,7 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
 )
+from dmm_wire.mobility.guard import Message
 from dmm_wire.mobility.security import Security
 from dmm_wire.mobility.serving import prefix_options
 from dmm_wire.timers import Timers
@@ -254,9 +256,7 @@ class Signaller:
         update = self._outbox.send(key, letter.peer, owed.serial, letter.notice, self._time())
         self._emit(letter.peer, update, "pbu-sent")
 
-    def _emit(
-        self, peer: bytes, message: BindingUpdate | BindingAcknowledgement, outcome: str
-    ) -> None:
+    def _emit(self, peer: bytes, message: Message | BindingError, outcome: str) -> None:
         try:
             self.emit(peer, self._authenticated.outgoing(peer, message), outcome)
         except WireError as error:
@@ -283,7 +283,8 @@ class Signaller:
         asked: list[Asked] = []
         heard, refusals = self._authenticated.incoming(self._wire.receive())
         for peer, refusal in refusals:
-            self._emit(peer, refusal, "pba-sent")
+            is_error = isinstance(refusal, BindingError)
+            self._emit(peer, refusal, "binding-error-sent" if is_error else "pba-sent")
         for source, message in heard:
             if isinstance(message, BindingUpdate):
                 asked.append(Asked(source, message))
