@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from dhcp_cmd.core.model import MaarId, NodeId
@@ -125,7 +126,7 @@ class Outbox:
             self._ready[key] = None
         self._fill(now)
         # What is missing of a token by rounding is not waited for.
-        taken = list(self._ready)[: int(self._tokens + 1e-6)]
+        taken = list(islice(self._ready, int(self._tokens + 1e-6)))
         for key in taken:
             del self._ready[key]
         self._tokens -= len(taken)
