@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dhcp_cmd.plugin import counters
 from dmm_wire.address import format_address
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
@@ -155,22 +156,26 @@ class Daemon:
 
 
 class Cmd(Daemon):
-    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`."""
+    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`. `more`
+    stands at the end of its section."""
 
-    def __init__(self, topology: Topology, mode: str = DIRECT, *, stock: bool = True) -> None:
+    def __init__(
+        self, topology: Topology, mode: str = DIRECT, more: str = "", *, stock: bool = True
+    ) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
         self.database = directory / "cmd.sqlite"
         self.url = f"sqlite:///{self.database}"
         configuration = self.configuration = directory / "cmd.conf"
         lines = f"    mode {mode}\n    endpoint {CMD.address}\n" if mode != DIRECT else ""
+        configuration.touch(mode=0o600)
         configuration.write_text(
             _CMD_CONFIGURATION.format(
                 directory=directory,
                 identifier=b"lab".hex(":"),
                 address=CMD.address,
                 database=self.url,
-                mode=lines,
+                mode=lines + more,
             )
         )
         serve = [sys.executable, "-m", "dhcp_cmd.cli", "serve"]
@@ -209,6 +214,11 @@ class Cmd(Daemon):
             raise netns.LabError(f"sqlite3: {done.stderr.strip()}")
         rows: list[dict[str, Any]] = json.loads(done.stdout or "[]")
         return rows
+
+    def counters(self) -> Mapping[str, int]:
+        """What became of messages since its start, `dhcp-cmd signal` included; this may be a second old."""
+        found: Mapping[str, int] = counters.read(str(self.database.parent / "status"))["counters"]
+        return found
 
     def wait_until_ready(self) -> None:
         """Until it listens on the DHCPv6 server port. Raises LabError."""
@@ -301,7 +311,8 @@ class Maar(Daemon):
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number."""
+    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number, and
+    the CMD's by 0."""
 
     def __init__(
         self,
@@ -313,7 +324,7 @@ class Daemons:
         stock: bool = True,
         registers: bool = False,
     ) -> None:
-        self.cmd = Cmd(topology, mode, stock=stock)
+        self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
         self._maars = {
             plan: Maar(

@@ -18,8 +18,8 @@ from lab.topology import MAAR_PLANS, MaarPlan, Topology
 
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
-    `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number. With
-    `registers` the MAARs speak only PMIPv6, and the node has no client.
+    `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number, and
+    the CMD's by 0. With `registers` the MAARs speak only PMIPv6, and the node has no client.
 
     Raises LabError when something cannot be made or does not get ready.
     """

@@ -151,7 +151,7 @@ class Agent:
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)
         self._router.start(now)
-        actions += self._authenticated.keyless(self._domain.peers)
+        actions += self._authenticated.keyless({*self._domain.peers, *self._settings.cmds})
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
         return actions + self._flush(now)
