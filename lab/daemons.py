@@ -18,7 +18,7 @@ from typing import Any, Self
 from dmm_wire.address import format_address
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
-from lab.topology import CMD, MAAR_PLANS, MaarPlan, Topology
+from lab.topology import CMD, MaarPlan, Topology
 from relay_maar.io.control import NotRunning, ask
 
 _BIN = Path(sys.executable).parent
@@ -160,6 +160,7 @@ class Cmd(Daemon):
     def __init__(self, topology: Topology, mode: str = DIRECT, *, stock: bool = True) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
+        self._plans = topology.plans
         self.database = directory / "cmd.sqlite"
         self.url = f"sqlite:///{self.database}"
         configuration = self.configuration = directory / "cmd.conf"
@@ -185,7 +186,7 @@ class Cmd(Daemon):
         """Make the database and register the MAARs with their links and pools, as an operator does."""
         self.command("db", "upgrade")
         file = self.database.parent / "maars.toml"
-        file.write_text("".join(_registration(plan) for plan in MAAR_PLANS))
+        file.write_text("".join(_registration(plan) for plan in self._plans))
         self.command("maar", "import", str(file))
 
     def command(self, *arguments: str) -> str:
@@ -247,6 +248,7 @@ class Maar(Daemon):
         registers: bool = False,
     ) -> None:
         self.plan = plan
+        self._peers = len(topology.plans) - 1
         self._registers = registers
         lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
@@ -290,11 +292,7 @@ class Maar(Daemon):
                 status = ask(self._runtime, "status")
             except (NotRunning, OSError):
                 return False
-            return (
-                not peers
-                or self._registers
-                or len(status["domain"]["peers"]) == len(MAAR_PLANS) - 1
-            )
+            return not peers or self._registers or len(status["domain"]["peers"]) == self._peers
 
         netns.wait_for(ready, timeout=_PATIENCE, what=f"{self.name} to be ready", interval=0.05)
 
@@ -324,7 +322,7 @@ class Daemons:
                 (more or {}).get(plan.number, ""),
                 registers=registers,
             )
-            for plan in MAAR_PLANS
+            for plan in topology.plans
         }
         self._undo = ExitStack()
 
