@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from bench.packet_stream import Flow, PacketStream
-from bench.phase_clock import Move, Phase, counted, held, phases
+from bench.phase_clock import Move, Phase, counted, held, phases, sent_back
 from bench.scripted_client import ScriptedClient
 from dmm_wire.address import UNSPECIFIED
 from lab import netns
@@ -32,8 +32,9 @@ _AT_ONCE: Final = 0.03
 """Seconds after which it is first looked whether all is done, beside what the delay makes of it."""
 _AGAIN: Final = 0.02
 _PATIENCE: Final = 3.0
-_LONGEST_WAY: Final = 5
-"""Times that a message of a handover crosses the delay, and one to spare."""
+_WAYS: Final = {"relay": 5}
+_FEWER_WAYS: Final = 4
+"""Times that a message of a handover crosses the delay, and one to spare: who looks earlier takes processor time."""
 
 PBA_GOES_TO: Final[Mapping[str, tuple[bool, bool]]] = {
     "direct": (False, True),
@@ -47,7 +48,7 @@ PBA_GOES_TO: Final[Mapping[str, tuple[bool, bool]]] = {
 @dataclass(frozen=True, slots=True)
 class Handover:
     """One move: seconds for each phase that was done, messages by kind, and how long each message to or from the CMD
-    was held (seconds)."""
+    was held (seconds). `sent_back`: see `phase_clock`."""
 
     mode: str
     delay: float
@@ -55,6 +56,7 @@ class Handover:
     seconds: Mapping[Phase, float]
     messages: Counter[str]
     held: tuple[float, ...]
+    sent_back: int = 0
 
     @property
     def is_complete(self) -> bool:
@@ -101,11 +103,6 @@ class HandoverLab:
         with uninterrupted():
             self._undo.__exit__(kind, problem, trace)
 
-    @property
-    def plans(self) -> tuple[MaarPlan, ...]:
-        """The MAARs, in the order in which a node visits them."""
-        return self._topology.plans
-
     def delay(self, seconds: float) -> None:
         """The CMD is so far away, one way, from now on."""
         self._delay.set(seconds)
@@ -115,8 +112,12 @@ class HandoverLab:
         """A node that nobody knows comes to the first MAAR."""
         self._nodes += 1
         self._client.become(self._nodes)
+        self.hop()
+
+    def hop(self) -> None:
+        """It goes on to the next MAAR, and nothing is measured."""
         self._capture.forget(time.time_ns())
-        self._client.go(self.plans[0])
+        self._client.go(self._next)
         self._take(self._client.ask())
         self._moved = time.monotonic()
 
@@ -124,7 +125,7 @@ class HandoverLab:
         """It goes on to the next MAAR, where it was not yet; the prefix just left and its first one are watched."""
         node = self._client.node
         visited = tuple(node.addresses)
-        serving = self.plans[len(visited)]
+        serving = self._next
         watched = dict.fromkeys((node.addresses[visited[0]], node.addresses[visited[-1]]))
         down = tuple(Flow(UNSPECIFIED, address) for address in watched)
         up = tuple(Flow(address, CN1.packed) for address in watched)
@@ -147,6 +148,10 @@ class HandoverLab:
         """The ends of the daemons' logs."""
         return "" if self._daemons is None else self._daemons.tails()
 
+    @property
+    def _next(self) -> MaarPlan:
+        return self._topology.plans[len(self._client.node.addresses)]
+
     def _told(self, serving: MaarPlan) -> frozenset[str]:
         names = (CMD.node, serving.name)
         return frozenset(n for n, does in zip(names, PBA_GOES_TO[self.mode], strict=True) if does)
@@ -157,7 +162,7 @@ class HandoverLab:
     def _watch(self, began: int, move: Move) -> Handover:
         """Until all phases are done, or patience is at its end."""
         deadline = time.monotonic() + _PATIENCE
-        pause = _AT_ONCE + _LONGEST_WAY * self._seconds
+        pause = _AT_ONCE + _WAYS.get(self.mode, _FEWER_WAYS) * self._seconds
         while True:
             time.sleep(pause)
             packets = self._capture.packets(began)
@@ -173,6 +178,7 @@ class HandoverLab:
             {phase: at / 1e9 for phase, at in found.items() if at is not None},
             counted(packets, move),
             tuple(each / 1e9 for each in held(packets)),
+            sent_back(packets, move),
         )
 
     def _take(self, transaction: bytes) -> None:

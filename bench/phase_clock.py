@@ -213,6 +213,19 @@ def _is_of(message: ClientMessage | None, move: Move) -> bool:
     return message is not None and message.transaction_id == move.transaction
 
 
+def sent_back(packets: Iterable[Packet], move: Move) -> int:
+    """How often the S-MAAR sent what had come for a watched address back to the core, as it did not know better yet.
+    The anchor tunnels it to the S-MAAR again, and so on until its hop limit is used up: this counts each time."""
+    watched = {flow.destination for flow in move.flows}
+    return sum(
+        1
+        for packet in packets
+        if packet.link == packet.sender == move.serving.node
+        and packet.tunnel is None
+        and packet.destination in watched
+    )
+
+
 def held(packets: Iterable[Packet]) -> list[int]:
     """For how long each signalling packet to or from the CMD was held before its link, nanoseconds: what the delay
     really was. One that was seen at one side only is left out."""
