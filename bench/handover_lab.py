@@ -31,7 +31,7 @@ REST: Final = 0.35
 _AT_ONCE: Final = 0.03
 """Seconds after which it is first looked whether all is done, beside what the delay makes of it."""
 _AGAIN: Final = 0.02
-_PATIENCE: Final = 3.0
+_PATIENCE: Final = 10.0
 _WAYS: Final = {"relay": 5}
 _FEWER_WAYS: Final = 4
 """Times that a message of a handover crosses the delay, and one to spare: who looks earlier takes processor time."""
