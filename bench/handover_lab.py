@@ -32,6 +32,7 @@ _AT_ONCE: Final = 0.03
 """Seconds after which it is first looked whether all is done, beside what the delay makes of it."""
 _AGAIN: Final = 0.02
 _PATIENCE: Final = 10.0
+_ASK_AGAIN: Final = 1.0
 _WAYS: Final = {"relay": 5}
 _FEWER_WAYS: Final = 4
 """Times that a message of a handover crosses the delay, and one to spare: who looks earlier takes processor time."""
@@ -182,10 +183,17 @@ class HandoverLab:
         )
 
     def _take(self, transaction: bytes) -> None:
+        """The Reply; asks again as clients do. (Where that was needed after a move, the move was not complete.)"""
+        asked = time.monotonic()
+
         def taken() -> bool:
+            nonlocal asked
             assert self._daemons is not None
             for daemon in self._daemons:
                 daemon.check()
+            if time.monotonic() > asked + _ASK_AGAIN:
+                self._client.ask(transaction)
+                asked = time.monotonic()
             return self._client.take(transaction)
 
         netns.wait_for(taken, timeout=_PATIENCE, what="a Reply", interval=0.005)

@@ -1,6 +1,6 @@
 """When each part of a handover was done, from packets on the links and nothing else: what programs say is not asked.
 
-Times are nanoseconds since the node's message, with which it shows itself, arrived at its new MAAR.
+Times are nanoseconds since the node's DHCPv6 message arrived on its new link, or since another instant that is given.
 """
 
 from __future__ import annotations
@@ -101,10 +101,13 @@ def _last(times: dict[_Key, int], wanted: Sequence[_Key]) -> int | None:
     return max(times[key] for key in wanted)
 
 
-def phases(packets: Iterable[Packet], move: Move) -> Phases:
-    """Read them from packets in the order of time. What came before the node's message does not count."""
-    found = Phases()
+def phases(packets: Iterable[Packet], move: Move, start: int | None = None) -> Phases:
+    """Read them from packets in the order of time. They count from the node's message or, where something else shows
+    that it is there, from `start` (nanoseconds since the epoch). What came before does not count."""
+    found = Phases(start)
     for packet in packets:
+        if start is not None and packet.at < start:
+            continue
         if packet.protocol == UDP and SERVER_PORT in packet.ports:
             _dhcpv6(packet, move, found)
         elif found.start is None:

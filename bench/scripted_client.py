@@ -147,11 +147,13 @@ class ScriptedClient:
         netns.batch([f"link set mn master link{plan.number}", "link set mn up"], namespace=air)
         self._topology.attached = plan
 
-    def ask(self) -> bytes:
-        """Send a Rebind, or a Solicit where nothing is held; gives its transaction id."""
+    def ask(self, again: bytes | None = None) -> bytes:
+        """Send a Rebind, or a Solicit where nothing is held; gives its transaction id. `again`: the transaction of one
+        that stayed without answer (RFC 9915 section 15)."""
         assert self._socket is not None
-        self._transaction += 1
-        transaction = self._transaction.to_bytes(3, "big")
+        if again is None:
+            self._transaction += 1
+        transaction = again or self._transaction.to_bytes(3, "big")
         make = rebind if self.node.addresses else solicit
         data = make(self.node, transaction)
         self._socket.sendto(data, (_ALL_SERVERS, SERVER_PORT, 0, self._index))

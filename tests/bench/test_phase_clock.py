@@ -208,6 +208,15 @@ def test_nothing_counts_before_the_message_or_of_another_one() -> None:
     assert set(phases(other, told).all(told).values()) == {None}
 
 
+def test_they_may_count_from_another_instant_than_the_message() -> None:
+    """As when a carrier or a first frame shows the node, before it asks or without that it ever does."""
+    told, packets, wanted = LADDERS["proxy"]
+    early = phases(packets, told, START - 5).all(told)
+    assert {phase: early[phase] for phase in wanted} == {p: at + 5 for p, at in wanted.items()}
+    silent = phases([down(3, ONE), *packets[2:]], told, START + 4).all(told)
+    assert (silent[Phase.UPDATES], silent[Phase.OPEN]) == (8, 20)
+
+
 def test_what_the_s_maar_sends_out_by_its_default_route_does_not_count() -> None:
     told = move()
     astray = [up(3, ONE, 9, THREE.node, THREE.node), up(4, ONE, 9, CN1.node, "core")]
