@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ import pytest
 from bench import cli
 from bench.modes import expected_messages
 from lab import netns
+from tests.house.import_rules import ROOT
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("setpriv")]
 
@@ -42,3 +47,30 @@ def test_a_quick_run_of_one_mode(tmp_path: Path) -> None:
     assert held["count"] >= COUNT * sum(2 + 2 * anchors for anchors in (2, 3))
     assert D <= held["median"] < 1.5 * D
     assert not [name for name in netns.names() if name.startswith(PREFIX)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_goes_without_a_trace_when_it_is_interrupted(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """While a node moves in two domains, side by side."""
+    command = [sys.executable, "-m", "bench", "modes", "--modes", "direct,proxy", "--p-maars", "1"]
+    command += ["--output", str(tmp_path), "--prefix", PREFIX]
+    log = Path("/run", f"{PREFIX}-proxy-lab", "maar2", "maar.log")
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not (log.exists() and " came from maar " in log.read_text()):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + number
+    assert b"everything is removed" in said
+    assert not [name for name in netns.names() if name.startswith(PREFIX)]
+    assert not list(Path("/run").glob(f"{PREFIX}*"))
+    assert list(tmp_path.iterdir()) == []
