@@ -13,6 +13,8 @@ verify      what the database says of the handovers that were answered
 plan, run   which of them in which order, told as it happens
 report      its tables; `bars`: what has to be reached; `output`: JSON, Markdown, docs/performance.md
 
+`crowd`, nodes that move at once (`crowds`, `crowd`, `maars`, `nodes`, `kernel_events`).
+
 `modes`, handovers in the four modes:
 
 scripted_client   a mobile node whose messages are sent when they are told to be
