@@ -13,7 +13,7 @@ from lab.capture import Capture
 from lab.daemons import DIRECT, Daemons
 from lab.host import MobileNode, SlaacNode
 from lab.signals import uninterrupted
-from lab.topology import MAAR_PLANS, MaarPlan, Topology
+from lab.topology import MaarPlan, Topology
 
 
 class Lab:
@@ -55,7 +55,9 @@ class Lab:
         with ExitStack() as undo:
             undo.enter_context(self.topology)
             self.capture = undo.enter_context(Capture(self.topology, self._pcap))
-            self.kernels = {plan: kernel.snapshot(self.topology, plan) for plan in MAAR_PLANS}
+            self.kernels = {
+                plan: kernel.snapshot(self.topology, plan) for plan in self.topology.plans
+            }
             self.daemons = undo.enter_context(
                 Daemons(
                     self.topology,
