@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import plan, workloads
+from bench import crowds, plan, workloads
 from bench.images import kept
 from bench.network import Network
 from bench.output import Files
@@ -94,6 +94,36 @@ def cmd(
     files = Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
     with tidy_on_signals(), Network(prefix, directory, kept(images)) as network:
         Run(network, console, seconds, precision, files).run(steps)
+
+
+@app.command()
+def crowd(
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of nodes that move at once, with commas between them.")
+    ] = ",".join(map(str, crowds.SIZES)),
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="The tree of another version, to be measured in the same run."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The directory for crowd.json.")] = ROOT
+    / "bench"
+    / "results",
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-crowd",
+) -> int:
+    """Nodes that move from one MAAR to another at once: when both kernels have it, and whether all is right."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    try:
+        numbers = [int(size) for size in _split(sizes)]
+        if not all(1 <= number <= crowds.MOST for number in numbers):
+            raise ValueError(f"crowds have 1 to {crowds.MOST:,} nodes")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    console = Console(width=WIDTH, highlight=False)
+    with tidy_on_signals():
+        results = crowds.measure(prefix, numbers, beside, console.print)
+    crowds.write(results, output)
+    return 0 if crowds.told(results, console) else FAILED
 
 
 def _split(text: str) -> list[str]:

@@ -13,7 +13,13 @@ from dhcp_cmd.core.model import MICROS, Micros
 from dhcp_cmd.core.ports import StoreError
 from dmm_wire.address import is_routable
 from dmm_wire.errors import WireError
-from dmm_wire.mobility import BindingAcknowledgement, Guard, Refused
+from dmm_wire.mobility import (
+    BindingAcknowledgement,
+    BindingError,
+    BindingErrorStatus,
+    Guard,
+    Refused,
+)
 from dmm_wire.mobility.guard import Message
 from dmm_wire.mobility.refusals import Refusals, without_key
 from dmm_wire.mobility.replay import from_microseconds, microseconds
@@ -22,6 +28,9 @@ from dmm_wire.mobility.security import Security
 RESERVE: Final = MICROS
 """By how much a mark is written ahead of what was accepted, so that one write serves for all that a peer says
 meanwhile. It may cost who speaks within that time after a restart a round trip: a refusal that tells it the time."""
+
+ERROR_PAUSE: Final = 1.0
+"""Seconds between two Binding Errors (RFC 6275 section 9.3.3: rate limited)."""
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +58,7 @@ class Refusal(NamedTuple):
     """What to answer to one that may not."""
 
     peer: bytes
-    answer: BindingAcknowledgement
+    answer: BindingAcknowledgement | BindingError
 
 
 class Authenticated:
@@ -71,6 +80,7 @@ class Authenticated:
         self._outcomes = outcomes
         self._time = monotonic
         self._refusals = Refusals(outcomes, "auth-")
+        self._error_sent = float("-inf")
         now = monotonic()
         self._guard = Guard(
             endpoint,
@@ -100,7 +110,7 @@ class Authenticated:
         if (line := without_key(self._guard, peers)) is not None:
             _log.warning("%s", line)
 
-    def outgoing(self, peer: bytes, message: Message) -> bytes:
+    def outgoing(self, peer: bytes, message: Message | BindingError) -> bytes:
         """The Mobility Header to send to `peer`: signed if there is a key for it. Raises WireError as `encode` does."""
         return self._guard.outgoing(peer, message, self._time())
 
@@ -120,6 +130,11 @@ class Authenticated:
                 verdict = self._guard.incoming(source, data, now)
             except WireError as error:
                 self._outcomes[f"mobility-{error.reason}"] += 1
+                if error.reason == "type" and now >= self._error_sent + ERROR_PAUSE:
+                    # RFC 6275 section 9.2: an MH Type that is not known is the one fault that is answered.
+                    self._error_sent = now
+                    unrecognized = BindingError(BindingErrorStatus.UNRECOGNIZED_MH_TYPE)
+                    refused.append(Refusal(source, unrecognized))
                 continue
             if isinstance(verdict, Refused):
                 refused += self._refused(source, verdict, now)

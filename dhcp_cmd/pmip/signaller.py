@@ -23,6 +23,7 @@ from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     AccessTechnology,
     BindingAcknowledgement,
+    BindingError,
     BindingUpdate,
     HandoffIndicator,
     MobileNodeIdentifier,
@@ -31,6 +32,7 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
 )
+from dmm_wire.mobility.guard import Message
 from dmm_wire.mobility.security import Security
 from dmm_wire.mobility.serving import prefix_options
 from dmm_wire.timers import Timers
@@ -254,9 +256,7 @@ class Signaller:
         update = self._outbox.send(key, letter.peer, owed.serial, letter.notice, self._time())
         self._emit(letter.peer, update, "pbu-sent")
 
-    def _emit(
-        self, peer: bytes, message: BindingUpdate | BindingAcknowledgement, outcome: str
-    ) -> None:
+    def _emit(self, peer: bytes, message: Message | BindingError, outcome: str) -> None:
         try:
             self.emit(peer, self._authenticated.outgoing(peer, message), outcome)
         except WireError as error:
@@ -283,7 +283,8 @@ class Signaller:
         asked: list[Asked] = []
         heard, refusals = self._authenticated.incoming(self._wire.receive())
         for peer, refusal in refusals:
-            self._emit(peer, refusal, "pba-sent")
+            is_error = isinstance(refusal, BindingError)
+            self._emit(peer, refusal, "binding-error-sent" if is_error else "pba-sent")
         for source, message in heard:
             if isinstance(message, BindingUpdate):
                 asked.append(Asked(source, message))
@@ -309,7 +310,8 @@ class Signaller:
             self.outcomes[f"pba-refused-{outcome.status}"] += 1
             if outcome.status != Status.MIPV6_ID_MISMATCH:  # it was told the time, no more
                 self._log_refusal(sent, outcome.status)
-            if outcome.status == _REFUSED and not self._end(sent):
+            # What it says of an older set was perhaps mended by the one on its way.
+            if outcome.status == _REFUSED and outcome.is_latest and not self._end(sent):
                 return  # nothing is finished: it will be sent, and refused, again
         if outcome.is_over:
             self._over(sent.key, sent.serial)

@@ -188,6 +188,7 @@ def test_an_anchor_with_a_wrong_key_counts_for_nothing(mode: tuple[str, bool]) -
         settle(lab)
 
 
+@pytest.mark.timeout(360)
 def test_keys_are_changed_by_reload(mode: tuple[str, bool]) -> None:
     """The three steps of docs/security.md, and the node moves after each."""
     old = KEY.format(RIGHT)

@@ -79,6 +79,7 @@ def test_what_is_acknowledged_is_over() -> None:
         (PEER, pba(1, generation=4)),
         (PEER, pba(1, node=Identity(IdentitySubtype.DUID, b"\0\3\0\1ghijkl"))),
         (PEER, BindingAcknowledgement(0, 1, 0, (), proxy=False)),
+        (PEER, replace(pba(1), dmm=False)),
     ],
 )
 def test_what_answers_nothing_of_ours_ends_nothing(
@@ -164,13 +165,60 @@ def test_news_begin_the_waits_anew_and_repetitions_do_not() -> None:
     assert outbox.deadline(5.0) == 6.0
 
 
-@given(st.lists(st.floats(0.0, 0.4), max_size=60))
-def test_no_second_sees_more_than_the_update_rate(gaps: list[float]) -> None:
+def test_what_waits_for_the_rate_is_not_answered_by_what_was_before() -> None:
+    outbox = Outbox(1000.0)
+    sequence = 0
+    for serial in (1, 2, 3):
+        outbox.put(KEY, 0.1 * serial)
+        (sequence,) = transmit(outbox, 0.1 * serial, serial)
+    outbox.put(KEY, 0.4)  # the fourth in a second
+    outcome = outbox.answered(PEER, pba(sequence), 0.4)
+    assert outcome is not None
+    assert not outcome.is_latest
+    assert outbox.deadline(0.4) == pytest.approx(1.1)
+    assert transmit(outbox, 1.1, serial=4) == [4]
+
+
+def test_a_retransmission_that_is_due_is_no_news() -> None:
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 0.0)
+    (sequence,) = transmit(outbox, 0.0)
+    assert outbox.deadline(1.0) == 1.0
+    outcome = outbox.answered(PEER, pba(sequence), 1.0)
+    assert outcome is not None
+    assert outcome.is_latest
+    assert outbox.due(1.0) == []
+
+
+def test_numbers_come_again() -> None:
+    """Of a peer that has long been silent, many exchanges have all their numbers pending."""
+    outbox = Outbox(1e6)
+    one, other = (1, 1), (2, 1)
+    outbox.put(one, 0.0)
+    assert transmit(outbox, 0.0) == [1]
+    outbox.put(other, 0.0)
+    assert transmit(outbox, 0.0) == [2]
+    for _ in range(65_534):
+        outbox.put(KEY, 0.0)
+        outbox.send(KEY, PEER, 1, NOTICE, 0.0)
+    assert outbox.send(other, PEER, 1, NOTICE, 0.0).sequence == 1
+    outbox.drop(one)
+    outcome = outbox.answered(PEER, pba(1), 0.0)
+    assert outcome is not None
+    assert outcome.sent.key == other
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.booleans()), max_size=60))
+def test_no_second_sees_more_than_the_update_rate(gaps: list[tuple[float, bool]]) -> None:
+    """Whether the peer answers or not."""
     outbox = Outbox(1e6)
     now, moments = 0.0, list[float]()
-    for gap in gaps:
+    for gap, answers in gaps:
         outbox.put(KEY, now)
-        moments += [now for _ in transmit(outbox, now)]
+        for sequence in transmit(outbox, now):
+            moments.append(now)
+            if answers:
+                outbox.answered(PEER, pba(sequence), now)
         now += gap
     for start in moments:
         assert sum(start <= each < start + 1.0 for each in moments) <= MAX_UPDATE_RATE

@@ -28,6 +28,7 @@ from dmm_wire.mobility import (
     BindingUpdate,
     DelegatedPrefix,
     HomeNetworkPrefix,
+    MobilityHeaderType,
     PreviousMaarOption,
     ServingMaar,
     decode,
@@ -131,6 +132,8 @@ class ModesWorld(World):
         """The next message is committed, and then the CMD is gone."""
         self.refuses: set[int] = set()
         """MAARs that answer every PBU with status 155."""
+        self.errors: list[tuple[bytes, bytes]] = []
+        """Binding Errors of the CMD, each with whom they are for."""
         self._messages = 0
         self._said: dict[str, int] = {}
         self._marked = self.now
@@ -180,6 +183,9 @@ class ModesWorld(World):
         return EPOCH * MICROS + round(self.now * MICROS)
 
     def send(self, destination: bytes, data: bytes) -> None:
+        if data[2] == MobilityHeaderType.BINDING_ERROR:
+            self.errors.append((destination, data))  # nobody makes anything of it
+            return
         self._emit(Packet("mobility", CMD, destination, data))
 
     def receive(self) -> list[tuple[bytes, bytes]]:
@@ -313,9 +319,9 @@ class ModesWorld(World):
 
     # --- the node ---
 
-    def say(self, kind: int) -> None:
+    def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
         assert self.place is not None
-        options = [(int(OptionCode.CLIENTID), DUID), *IAS]
+        options = [(int(OptionCode.CLIENTID), DUID), *(ias or IAS)]
         if kind in (MessageType.REQUEST, MessageType.RENEW):
             options.append((int(OptionCode.SERVERID), SERVER_DUID))
         self._messages += 1
