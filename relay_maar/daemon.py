@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dmm_wire.address import parse_mac
+from dmm_wire.errors import WireError
 from dmm_wire.timestamp import from_micros
 from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
@@ -27,8 +29,8 @@ from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Change, Key
 from relay_maar.io.control import ControlServer
+from relay_maar.io.frames import LinkLayers
 from relay_maar.io.links import Access, Core, Link, Links, Readers
-from relay_maar.io.sockets import LinkLayers
 from relay_maar.io.storage import Storage
 from relay_maar.io.watch import KernelWatch
 from relay_maar.southbound.api import (
@@ -45,6 +47,10 @@ _BURST = 256
 """Datagrams read from one socket before the others get their turn."""
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
+_FEW = 32
+_BREATH = 0.01
+"""Packets of unknown hosts that are read from one link at once, and seconds until the next ones: at most some thousand
+a second, whatever a host sends."""
 SESSION_FILE = "sessions.jsonl"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -166,6 +172,7 @@ class Daemon:
             case Access():
                 return {
                     link.frames: functools.partial(self._read_frames, link),
+                    link.strangers: functools.partial(self._read_strangers, link),
                     link.client: functools.partial(self._read_client, link),
                     link.router: functools.partial(self._read_router, link),
                 }
@@ -189,12 +196,23 @@ class Daemon:
             self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
                 self._call(
-                    self._agent.seen,
+                    functools.partial(self._agent.seen, target=frame.target),
                     access.interface,
                     frame.source,
                     frame.link_layer,
                     frame.trigger,
                 )
+
+    def _read_strangers(self, access: Access) -> None:
+        for _ in range(_FEW):
+            if (frame := access.strangers.receive()) is None:
+                return
+            self._call(
+                self._agent.seen, access.interface, frame.source, frame.link_layer, frame.trigger
+            )
+        # Who sends so many is either known by now or makes addresses up: the rest can wait, and be lost.
+        self._counters["attach.packets-paused"] += 1
+        self._links.rest(access, access.strangers, _BREATH)
 
     def _read_client(self, access: Access) -> None:
         # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
@@ -270,14 +288,12 @@ class Daemon:
             case act.SendMobility(destination):
                 header = self._agent.mobility_header(action, now=now())
                 self._send("peer", lambda: self._links.core.mobility.send(destination, header))
-            case act.SendRouterAdvertisement(interface, destination, data):
-                self._send(
-                    "ra", lambda: self._links.access(interface).router.send(destination, data)
-                )
-            case act.SendNeighborSolicitation(interface, destination, data):
-                self._send(
-                    "ns", lambda: self._links.access(interface).router.send(destination, data)
-                )
+            case act.SendRouterAdvertisement():
+                self._send("ra", lambda: self._discover(action))
+            case act.SendNeighborSolicitation():
+                self._send("ns", lambda: self._discover(action))
+            case act.WatchPackets(interface, quiet):
+                self._links.watch(interface, quiet)
             case act.Log(level, line):
                 log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)
 
@@ -300,6 +316,15 @@ class Daemon:
         except OSError as error:
             # As good as lost on the way: whoever waits for it asks again.
             self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
+
+    def _discover(
+        self, message: act.SendRouterAdvertisement | act.SendNeighborSolicitation
+    ) -> None:
+        access = self._links.access(message.interface)
+        if message.link_layer is None:
+            access.router.send(message.destination, message.data)
+        else:
+            access.frames.send(message.link_layer, message.destination, message.data)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -337,7 +362,7 @@ class Daemon:
 
     # --- control ---
 
-    def _control(self, command: str) -> dict[str, Any]:
+    def _control(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         match command:
             case "status":
                 status = self._agent.status(now=now())
@@ -350,6 +375,9 @@ class Daemon:
                     "links": self._links.status(),
                     "counters": dict(sorted(counters.items())),
                 }
+            case "attach" | "detach":
+                if (fault := self._hook(command, arguments)) is not None:
+                    return {"error": fault}
             case "stop":
                 self._finish(False, False)
             case "stop-keep":
@@ -360,6 +388,19 @@ class Daemon:
             case _:
                 return {"error": f"unknown command {command!r}"}
         return {"pid": os.getpid()}
+
+    def _hook(self, command: str, arguments: Mapping[str, Any]) -> str | None:
+        """What an access point says of a node. Returns what is wrong with it."""
+        interface, text = str(arguments.get("interface")), str(arguments.get("link-layer"))
+        if interface not in [link.interface for link in self._config.access]:
+            return f"{interface!r} is no access interface of this MAAR"
+        try:
+            link_layer = parse_mac(text)
+        except WireError:
+            return f"not a link-layer address: {text!r}"
+        hook = self._agent.attached if command == "attach" else self._agent.detached
+        self._call(hook, interface, link_layer)
+        return None
 
     def _restart(self) -> str | None:
         """Restart in place, with the kernel's state kept; a bad configuration leaves the running daemon alone."""
