@@ -30,7 +30,7 @@ MIN_DELAY_BETWEEN_RAS: Final = 3.0
 MAX_RA_DELAY_TIME: Final = 0.5
 """RFC 4861 section 10."""
 
-UNICAST_RATE: Final = 50
+UNICAST_RATE: Final = 200
 """Unicast advertisements per second and link; beyond, a multicast one serves everybody."""
 _REMEMBERED: Final = 4096
 
@@ -248,6 +248,7 @@ class Router:
     ) -> list[SendRouterAdvertisement]:
         link = self._links[interface]
         if not _room(link, now):
+            self._hasten(interface, now)
             return []
         link.unicast_sent += 1
         self._recent[interface, node] = _Told(now, _gist(prefixes))
@@ -279,16 +280,17 @@ class Router:
         a MAAR is alone on its link. All others, and those without an address, get a multicast one,
         delayed and limited as that section says."""
         sent = self.attached(interface, source, now, prefixes, link_layer) if any(source) else []
-        if sent:
-            return sent
-        link = self._links[interface]
-        when = max(
-            now + MAX_RA_DELAY_TIME * self._jitter(), link.last_multicast + MIN_DELAY_BETWEEN_RAS
-        )
+        if not sent:
+            self._hasten(interface, now)
+        return sent
+
+    def _hasten(self, interface: str, now: float) -> None:
+        """Have a multicast advertisement sent as soon as one may be."""
+        delay = MAX_RA_DELAY_TIME * self._jitter()
+        when = max(now + delay, self._links[interface].last_multicast + MIN_DELAY_BETWEEN_RAS)
         current = self._timers.when(interface)
         if current is None or when < current:
             self._timers.set(interface, when)
-        return []
 
     def stop(self) -> list[SendRouterAdvertisement]:
         """No longer a router here: one last advertisement with a lifetime of 0 on each link
