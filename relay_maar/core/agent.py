@@ -325,6 +325,8 @@ class Agent:
         now: float,
     ) -> tuple[list[Action], Session | None]:
         actions, session = self._visits.accept(identity, attachment, visit, suboptions, now)
+        if session is not None and self._arrivals is not None:
+            self._arrivals.visited(session, now)
         if session is None or session.signalled is None:
             return actions, session
         more, session = self._unsolicited.visited(session, now)

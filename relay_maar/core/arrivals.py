@@ -5,24 +5,33 @@ neighbour probes and advertisements out; what the CMD answers goes the way of a 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
 from dmm_wire import dmm
-from dmm_wire.address import is_link_local, is_unicast
+from dmm_wire.address import UNSPECIFIED, is_link_local, is_unicast
 from dmm_wire.identity import Identity
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import Action, Log, SendToServers, WatchPackets
-from relay_maar.core.attaching import Ask, Attaching, Gone, Place, Probe, Why, made_link_local
+from relay_maar.core.attaching import (
+    MOST_REMEMBERED,
+    Ask,
+    Attaching,
+    Gone,
+    Place,
+    Probe,
+    Why,
+    made_link_local,
+)
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import desired
 from relay_maar.core.relay import OwnReply, Relay
 from relay_maar.core.router import PrefixesOf, Router
-from relay_maar.core.session import Attachment, Role, Session, remaining
+from relay_maar.core.session import Attachment, Role, Session, arrive, remaining
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import stays_away
+from relay_maar.core.telling import stays_away, was_lost
 from relay_maar.core.transactions import Transactions
 
 MOST_QUIET: Final = 1000
@@ -63,6 +72,7 @@ class Arrivals:
         visit: Visit,
         prefixes: PrefixesOf,
     ) -> None:
+        self._endpoint = settings.endpoint
         self._cache = cache
         self._router = router
         self._relay = relay
@@ -74,9 +84,13 @@ class Arrivals:
         self._watches = "data" in settings.attach.triggers
         self._attaching = Attaching(settings.attach, self._is_here, transaction_id, counters)
         self._timers: Timers[tuple[str, bytes | str]] = Timers()
-        """Of ("watch", interface) and ("keep", link-layer address)."""
-        self._kept: dict[bytes, str] = {}
-        """On which link the node is whose prefix is asked for again."""
+        """Of ("watch", interface), and ("keep" or "silence", link-layer address)."""
+        self._links_of: dict[bytes, str] = {}
+        """On which link the node is that is looked after."""
+        self._silence = settings.attach.silence
+        self._transaction_id = transaction_id
+        self._missed: OrderedDict[bytes, Identity] = OrderedDict()
+        """Nodes that are silent, by the question whether they are elsewhere."""
 
     def _is_here(self, place: Place) -> bool:
         return self._cache.speaker(place.interface, place.link_layer) is not None
@@ -87,7 +101,7 @@ class Arrivals:
             for interface in links:
                 self._timers.set(("watch", interface), now)
         for session in self._cache:
-            self._keep(session, now)
+            self.visited(session, now)
 
     # --- what is seen, and what others say ---
 
@@ -146,11 +160,12 @@ class Arrivals:
     def answered(self, reply: OwnReply, refused: bool, now: float) -> list[Action] | None:
         """Take in an answer. None where it answers no question of ours about a node that came;
         `refused`: the CMD says that it does not do so."""
-        number = reply.transaction_id
+        number, told = reply.transaction_id, reply.suboptions or ()
+        if number in self._missed:
+            return self._is_missed(number, told, now)
         place = self._attaching.question(number)
         if place is None:
             return None
-        told = reply.suboptions or ()
         if refused:
             status = next(each.code for each in told if isinstance(each, dmm.Status))
             if status == dmm.DmmStatus.STALE:
@@ -192,7 +207,6 @@ class Arrivals:
             return actions
         if before is not None and before.interface != place.interface:
             self._attaching.left(before, now)
-        self._keep(session, now)
         tell = self._router.renewed if place.interface in self._slaac else self._router.changed
 
         def told_node(now: float) -> list[Action]:
@@ -216,6 +230,8 @@ class Arrivals:
                 actions += self._watch(name, now)
             elif what == "keep":
                 self._look_after(name, now)
+            else:
+                self._listen_for(name, now)
         for each in self._attaching.due(now):
             match each:
                 case Ask(place, transaction_id, age, known):
@@ -235,8 +251,40 @@ class Arrivals:
         return actions
 
     def _gone(self, place: Place) -> list[Action]:
+        """A node is silent. It may have gone by way of a MAAR that never learned of it, and so told nobody."""
         session = self._cache.speaker(place.interface, place.link_layer)
-        return [] if session is None else [Log("info", stays_away(session))]
+        if session is None:
+            return []
+        number = self._transaction_id()
+        self._missed[number] = session.identity
+        if len(self._missed) > MOST_REMEMBERED:
+            self._missed.popitem(last=False)
+        question = self._relay.query(number, (dmm.MobileNode(session.identity),))
+        return [Log("info", stays_away(session)), SendToServers(question)]
+
+    def _is_missed(
+        self, number: bytes, told: tuple[dmm.SubOption, ...], now: float
+    ) -> list[Action]:
+        """The CMD's word on a silent node. Where it is elsewhere, nothing of it is served here any more."""
+        session = self._cache.get(self._missed.pop(number))
+        status = next((each.code for each in told if isinstance(each, dmm.Status)), None)
+        elsewhere = status in (dmm.DmmStatus.STALE, dmm.DmmStatus.UNKNOWN_NODE)
+        if session is None or session.attachment is None or not elsewhere:
+            return []
+        self._counters["attach.was-elsewhere"] += 1
+        served = session.having(Role.LOCAL, Role.SERVED)
+        after = arrive(
+            session,
+            session.identity,
+            session.generation,
+            UNSPECIFIED,
+            session.attachment,
+            (),
+            self._endpoint,
+            now,
+        )
+        self._cache.leave(session.identity)
+        return [Log("info", was_lost(session, len(served))), *self._cache.change(after, now)]
 
     def _note_changes(self, now: float) -> None:
         """Links on which other nodes are quiet now have their filters changed, all at once."""
@@ -258,7 +306,32 @@ class Arrivals:
         quiet = here | asked if len(here | asked) <= MOST_QUIET else here
         return [WatchPackets(interface, frozenset(quiet))]
 
-    # --- prefixes that no DHCPv6 client renews ---
+    # --- nodes that are here ---
+
+    def visited(self, session: Session, now: float) -> None:
+        """The node is here, by whatever message: from now on it is looked after."""
+        at = session.attachment
+        if at is None or at.link_layer is None:
+            return
+        self._links_of[at.link_layer] = at.interface
+        self._timers.set(("silence", at.link_layer), now + self._silence)
+        self._keep(session, now)
+
+    def _listen_for(self, link_layer: bytes, now: float) -> None:
+        session = self._cache.speaker(self._links_of.get(link_layer, ""), link_layer)
+        place = self._place_of(session)
+        if place is None:
+            self._timers.cancel(("keep", link_layer))
+            self._links_of.pop(link_layer, None)
+            return
+        due = self._attaching.last_seen(link_layer) + self._silence
+        if due <= now:
+            due = now + self._silence
+            if not self._attaching.is_away(link_layer):
+                self._attaching.look_after(place, Why.SILENCE, now)
+        self._timers.set(("silence", link_layer), due)
+
+    # Where hosts make their own addresses, no DHCPv6 client renews their prefix.
 
     def _keep(self, session: Session, now: float) -> None:
         """Where hosts make their own addresses, their prefix is asked for again before it ends."""
@@ -267,7 +340,6 @@ class Arrivals:
             return
         left = self._lifetime(session, now)
         if not math.isinf(left):
-            self._kept[at.link_layer] = at.interface
             wait = max(_KEEP_AFTER * left, _KEEP_LEAST)
             self._timers.set(("keep", at.link_layer), now + wait)
 
@@ -278,7 +350,7 @@ class Arrivals:
         return remaining(min(own, default=math.inf), now)
 
     def _look_after(self, link_layer: bytes, now: float) -> None:
-        session = self._cache.speaker(self._kept.pop(link_layer, ""), link_layer)
+        session = self._cache.speaker(self._links_of.get(link_layer, ""), link_layer)
         place = self._place_of(session)
         if session is None or place is None:
             return

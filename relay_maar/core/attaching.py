@@ -20,7 +20,7 @@ from relay_maar.core.settings import AttachSettings
 MOST_OPEN: Final = 8192
 """Nodes that something is being found out about; what comes beyond is passed over."""
 
-MOST_REMEMBERED: Final = 4096
+MOST_REMEMBERED: Final = MOST_OPEN
 """Nodes of which it is remembered that they were seen, or left, a moment ago."""
 
 FIRST_WAIT: Final = 0.25
@@ -36,11 +36,14 @@ LONGEST_PAUSE: Final = 32.0
 STRANGER_PAUSE: Final = 30.0
 """Seconds for which a node is not asked for that the CMD does not know, or that has nothing."""
 
+AGAIN: Final = 1.0
+"""Seconds until it is asked again, at most, when the node has been seen once more meanwhile."""
+
+PROBE_PAUSE: Final = 0.02
+"""Seconds between two probes of a node, however many frames there are of it."""
+
 REACHABLE_TIME: Final = 30.0
 """Seconds for which a node that was seen is taken to be there (RFC 4861 section 10)."""
-
-RECENT: Final = 2.0
-"""A node that was seen here so many seconds before it went elsewhere may be back already."""
 
 
 _T = TypeVar("_T")
@@ -77,8 +80,8 @@ class Probe(NamedTuple):
 
 
 class Gone(NamedTuple):
-    """The node does not answer, and an access point said that it left. Its prefixes stay until
-    their lifetimes end."""
+    """The node does not answer, and an access point said that it left, or it has been silent for
+    long. Its prefixes stay until their lifetimes end, if the CMD does not know it elsewhere."""
 
     place: Place
 
@@ -92,6 +95,8 @@ class Why(Enum):
     """Whether it is still here, so that its prefix is asked for again."""
     DETACH = "detach"
     """Whether it left, as an access point says."""
+    SILENCE = "silence"
+    """Whether it is still here, where nothing has been seen of it for long."""
 
 
 class _Doing(Enum):
@@ -109,6 +114,9 @@ class _Entry:
     transaction_id: bytes = b""
     times: int = 0
     wait: float = 0.0
+    probed: float = float("-inf")
+    sent: float = float("-inf")
+    is_news: bool = False
     pause: float = FIRST_PAUSE
     tries_again: bool = False
 
@@ -131,8 +139,8 @@ class Attaching:
         self._transaction_id = transaction_id
         self._counters = counters
         self._entries: dict[bytes, _Entry] = {}
-        self._asked: dict[bytes, bytes] = {}
-        """Whom an open question is about, by its transaction id."""
+        self._asked: OrderedDict[bytes, Place] = OrderedDict()
+        """What questions were about, by transaction id, also of those that are not open any more."""
         self._timers: Timers[bytes] = Timers()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._left: OrderedDict[bytes, tuple[float, Place]] = OrderedDict()
@@ -185,9 +193,19 @@ class Attaching:
         if entry.place.is_guessed or not place.is_guessed:
             entry.place = place
         entry.seen = now
-        if entry.doing is not _Doing.PROBE or not (trigger == "na" or entry.why is Why.KEEP):
+        if entry.doing is not _Doing.PROBE:
             self._counters["attach.debounced"] += 1
-        elif entry.why is Why.DETACH:
+            if entry.doing is _Doing.ASK and entry.times:
+                # What is asked again from now on tells more than before, and is another question.
+                entry.is_news, entry.times, entry.wait = True, 1, min(entry.wait, AGAIN)
+                due = self._timers.when(place.link_layer) or now
+                self._timers.set(place.link_layer, min(due, max(now, entry.sent + AGAIN)))
+        elif trigger not in ("na", "hook") and entry.why in (Why.ARRIVAL, Why.DETACH):
+            # The probes that it did not answer may be older than its coming.
+            self._counters["attach.late"] += 1
+            entry.times = 0
+            self._timers.set(place.link_layer, max(now, entry.probed + PROBE_PAUSE))
+        elif entry.why in (Why.DETACH, Why.SILENCE):
             self._counters["attach.stayed"] += 1
             self._drop(entry)
         else:
@@ -195,15 +213,15 @@ class Attaching:
             self._ask(entry, now)
 
     def left(self, place: Place, now: float) -> None:
-        """The node of this place is elsewhere now, as a PBU or a frame says. If it was seen here a
-        moment ago it may be here already again, where the PBU crossed with its return."""
+        """The node of this place is elsewhere now, as a PBU or a frame says. It is asked itself: it may be
+        back already, and the PBU may have crossed with its return."""
         self._left_at(place, now)
         self._away.pop(place.link_layer, None)
         entry = self._entries.get(place.link_layer)
         if entry is not None and entry.why is not Why.ARRIVAL:
             self._drop(entry)
             entry = None
-        if entry is None and now < self._seen.get(place.link_layer, float("-inf")) + RECENT:
+        if entry is None:
             self._open(place, Why.ARRIVAL, _Doing.PROBE, now)
 
     def _left_at(self, place: Place, now: float) -> None:
@@ -213,11 +231,15 @@ class Attaching:
         """Find out whether the node is still here."""
         if place.link_layer in self._entries:
             return
-        recent = now <= self._seen.get(place.link_layer, float("-inf")) + REACHABLE_TIME
+        recent = now <= self.last_seen(place.link_layer) + REACHABLE_TIME
         if why is Why.KEEP and recent:
             self._ask(self._open(place, why, _Doing.ASK, now), now)
         else:
             self._open(place, why, _Doing.PROBE, now)
+
+    def last_seen(self, link_layer: bytes) -> float:
+        """When a frame of this node was seen last, for all that is remembered."""
+        return self._seen.get(link_layer, float("-inf"))
 
     def is_away(self, link_layer: bytes) -> bool:
         """Whether this node left without a word."""
@@ -234,29 +256,36 @@ class Attaching:
     # --- what the CMD says ---
 
     def question(self, transaction_id: bytes) -> Place | None:
-        """The place that an open question is about; None where it is none of ours."""
-        mac = self._asked.get(transaction_id)
-        return None if mac is None else self._entries[mac].place
+        """The place that a question is, or was, about; None where it is none of ours. A late answer to
+        one that is not open any more still says where the CMD takes the node to be."""
+        return self._asked.get(transaction_id)
 
     def settled(self, transaction_id: bytes) -> None:
         """The CMD told where the node is, and that was taken in."""
-        self._drop(self._entries[self._asked[transaction_id]])
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._drop(entry)
 
     def refused(self, transaction_id: bytes, now: float) -> None:
         """The CMD does not move the node, now: it is asked again if the node is still here then."""
-        entry = self._entries[self._asked[transaction_id]]
-        self._wait(entry, entry.pause, now, tries_again=True)
-        entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._wait(entry, entry.pause, now, tries_again=True)
+            entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
 
     def doubted(self, transaction_id: bytes, now: float) -> None:
         """The CMD knows of a later visit than the frame: the node itself is asked."""
-        entry = self._entries[self._asked[transaction_id]]
-        self._forget_question(entry)
-        self._probe(entry, now)
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._probe(entry, now)
 
     def unknown(self, transaction_id: bytes, now: float) -> None:
         """There is nothing to serve the node with: DHCPv6 will say when there is."""
-        self._wait(self._entries[self._asked[transaction_id]], STRANGER_PAUSE, now)
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._wait(entry, STRANGER_PAUSE, now)
+
+    def _waiting(self, transaction_id: bytes) -> _Entry | None:
+        """The node that waits for the answer to this question."""
+        entry = self._entries.get(self._asked[transaction_id].link_layer)
+        is_open = entry is not None and entry.doing is _Doing.ASK
+        return entry if is_open and entry and entry.transaction_id == transaction_id else None
 
     # --- time ---
 
@@ -276,7 +305,7 @@ class Attaching:
                     self._counters["attach.unanswered"] += 1
                     self._drop(entry)
                 case _Doing.PROBE if entry.times < self._settings.probes:
-                    entry.times += 1
+                    entry.times, entry.probed = entry.times + 1, now
                     self._counters["attach.probed"] += 1
                     self._timers.set(mac, now + self._settings.probe_interval)
                     found.append(Probe(entry.place))
@@ -318,9 +347,7 @@ class Attaching:
             self._drop(entry)
             return
         entry.doing, entry.times, entry.wait, entry.seen = _Doing.ASK, 0, FIRST_WAIT, now
-        self._forget_question(entry)
-        entry.transaction_id = self._transaction_id()
-        self._asked[entry.transaction_id] = mac
+        entry.is_news = True
         self._timers.set(mac, now)
 
     def _may_ask(self, now: float) -> bool:
@@ -335,7 +362,10 @@ class Attaching:
         return True
 
     def _transmit(self, entry: _Entry, now: float) -> Ask:
-        entry.times += 1
+        if entry.is_news:
+            entry.transaction_id = self._transaction_id()
+            _remember(self._asked, entry.transaction_id, entry.place)
+        entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
         self._counters["attach.asked" if entry.times == 1 else "attach.asked-again"] += 1
         self._timers.set(entry.place.link_layer, now + entry.wait)
         entry.wait = min(2 * entry.wait, LONGEST_WAIT)
@@ -346,15 +376,10 @@ class Attaching:
         self._timers.set(entry.place.link_layer, now)
 
     def _wait(self, entry: _Entry, pause: float, now: float, *, tries_again: bool = False) -> None:
-        self._forget_question(entry)
         entry.doing, entry.tries_again = _Doing.PAUSE, tries_again
         self._timers.set(entry.place.link_layer, now + pause)
 
-    def _forget_question(self, entry: _Entry) -> None:
-        self._asked.pop(entry.transaction_id, None)
-
     def _drop(self, entry: _Entry) -> None:
-        self._forget_question(entry)
         self._timers.cancel(entry.place.link_layer)
         del self._entries[entry.place.link_layer]
         self.stirred.add(entry.place.interface)

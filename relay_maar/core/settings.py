@@ -63,6 +63,8 @@ class AttachSettings:
     probes: int = 3
     probe_interval: float = 0.1
     """Neighbour probes that a node may leave unanswered, and seconds between them."""
+    silence: float = 60.0
+    """Seconds after which a node of which nothing was seen is probed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,12 +59,12 @@ def went(session: Session) -> str:
 
 
 def stays_away(session: Session) -> str:
-    """The log line of a node that an access point lost, and that does not answer."""
-    return f"{session.identity} left {_where(session.attachment)}; its prefixes stay for their lifetimes"
+    """The log line of a node that does not answer and is still served."""
+    return f"{session.identity} is silent at {_where(session.attachment)}; its prefixes stay"
 
 
 def was_lost(session: Session, prefixes: int) -> str:
-    """The log line of a node that does not answer any more, and was de-registered."""
+    """The log line of a node that does not answer any more, and was de-registered or is elsewhere."""
     return f"{session.identity} is gone from {_where(session.attachment)}: {prefixes} prefixes end"
 
 
