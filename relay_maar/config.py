@@ -108,7 +108,7 @@ class AttachTable(Table):
     late: Annotated[float, Field(ge=0, le=60, strict=False)] = 3.0
     probes: Annotated[int, Field(ge=1, le=20)] = 3
     probe_interval: Annotated[float, Field(ge=0.01, le=10, strict=False)] = 0.1
-    silence: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
+    confirm: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 300.0
 
     def settings(self) -> AttachSettings:
         """What the core needs."""
@@ -120,7 +120,7 @@ class AttachTable(Table):
             late=self.late,
             probes=self.probes,
             probe_interval=self.probe_interval,
-            silence=self.silence,
+            confirm=self.confirm,
         )
 
 

@@ -58,7 +58,7 @@ _ERROR_PAUSE: Final = 1.0
 """Seconds between two Binding Errors (RFC 6275 section 9.3.3: rate limited)."""
 
 _DOMAIN: Final = "domain"
-_TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "una", "dhcpv6", "data", "hook"})
+_TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "una", "dad", "dhcpv6", "data", "hook"})
 _CMD_STATUS: Final = {each.value: each.name.lower().replace("_", "-") for each in dmm.DmmStatus}
 
 _MODES: Final = {each.value: each.name.lower() for each in dmm.SignallingMode}
@@ -499,6 +499,8 @@ class Agent:
         CMD is asked about it where it is new."""
         if interface not in self._links:
             return self._drop("seen.interface")
+        if trigger == "ns" and not any(source):
+            trigger = "dad"
         kind = trigger if trigger in _TRIGGERS else "other"
         if self._arrivals is None:
             if not is_link_local(source):

@@ -47,6 +47,12 @@ _KEEP_LEAST: Final = 10.0
 """The part of its lifetime after which a prefix is asked for again that no DHCPv6 client renews, and
 the least number of seconds."""
 
+_COMING: Final = frozenset({"mld", "rs", "dad", "hook"})
+"""What a host seldom says but when it comes to a link."""
+_SETTLED: Final = 1.0
+"""Seconds for which it is still the same coming."""
+_NOWHERE: Final = ("", -math.inf)
+
 _MOST_AGE: Final = 0xFFFFFFFF
 
 Visit = Callable[
@@ -84,10 +90,10 @@ class Arrivals:
         self._watches = "data" in settings.attach.triggers
         self._attaching = Attaching(settings.attach, self._is_here, transaction_id, counters)
         self._timers: Timers[tuple[str, bytes | str]] = Timers()
-        """Of ("watch", interface), and ("keep" or "silence", link-layer address)."""
-        self._links_of: dict[bytes, str] = {}
-        """On which link the node is that is looked after."""
-        self._silence = settings.attach.silence
+        """Of ("watch", interface) and ("keep", link-layer address)."""
+        self._kept: dict[bytes, tuple[str, float]] = {}
+        """Of nodes that are here: on which link, and when the CMD said so last."""
+        self._confirm = settings.attach.confirm
         self._transaction_id = transaction_id
         self._missed: OrderedDict[bytes, Identity] = OrderedDict()
         """Nodes that are silent, by the question whether they are elsewhere."""
@@ -112,6 +118,9 @@ class Arrivals:
         self._attaching.seen(place, trigger, now)
         if before is None:
             self._counters[f"attach.seen-{trigger}"] += 1
+        elif trigger in _COMING and now >= self._kept.get(place.link_layer, _NOWHERE)[1] + _SETTLED:
+            # So speaks who comes. It may have been away without our knowing.
+            self._attaching.look_after(place, Why.KEEP, now)
         return actions
 
     def _corrected(self, place: Place, now: float) -> list[Action]:
@@ -225,13 +234,11 @@ class Arrivals:
     def due(self, now: float) -> list[Action]:
         """Questions and probes that are to be sent by now, and what links are watched for."""
         actions: list[Action] = []
-        for what, name in self._timers.due(now):
+        for _, name in self._timers.due(now):
             if isinstance(name, str):
                 actions += self._watch(name, now)
-            elif what == "keep":
-                self._look_after(name, now)
             else:
-                self._listen_for(name, now)
+                self._look_after(name, now)
         for each in self._attaching.due(now):
             match each:
                 case Ask(place, transaction_id, age, known):
@@ -309,53 +316,30 @@ class Arrivals:
     # --- nodes that are here ---
 
     def visited(self, session: Session, now: float) -> None:
-        """The node is here, by whatever message: from now on it is looked after."""
+        """The CMD says that the node is here. After a while it hears of it again, so that no error lasts; where hosts
+        make their own addresses, before the prefix ends, which no DHCPv6 client renews."""
         at = session.attachment
-        if at is None or at.link_layer is None:
-            return
-        self._links_of[at.link_layer] = at.interface
-        self._timers.set(("silence", at.link_layer), now + self._silence)
-        self._keep(session, now)
+        if at is not None and at.link_layer is not None:
+            self._kept[at.link_layer] = at.interface, now
+            self._look_later(session, at.link_layer, now)
 
-    def _listen_for(self, link_layer: bytes, now: float) -> None:
-        session = self._cache.speaker(self._links_of.get(link_layer, ""), link_layer)
-        place = self._place_of(session)
-        if place is None:
-            self._timers.cancel(("keep", link_layer))
-            self._links_of.pop(link_layer, None)
-            return
-        due = self._attaching.last_seen(link_layer) + self._silence
-        if due <= now:
-            due = now + self._silence
-            if not self._attaching.is_away(link_layer):
-                self._attaching.look_after(place, Why.SILENCE, now)
-        self._timers.set(("silence", link_layer), due)
-
-    # Where hosts make their own addresses, no DHCPv6 client renews their prefix.
-
-    def _keep(self, session: Session, now: float) -> None:
-        """Where hosts make their own addresses, their prefix is asked for again before it ends."""
-        at = session.attachment
-        if at is None or at.link_layer is None or at.interface not in self._slaac:
-            return
-        left = self._lifetime(session, now)
-        if not math.isinf(left):
-            wait = max(_KEEP_AFTER * left, _KEEP_LEAST)
-            self._timers.set(("keep", at.link_layer), now + wait)
-
-    @staticmethod
-    def _lifetime(session: Session, now: float) -> float:
-        """Of the on-link prefix that is anchored here."""
-        own = [e.expires for e in session.having(Role.LOCAL) if not e.delegated]
-        return remaining(min(own, default=math.inf), now)
+    def _look_later(self, session: Session, link_layer: bytes, now: float) -> None:
+        wait = self._confirm
+        if session.attachment is not None and session.attachment.interface in self._slaac:
+            own = [e.expires for e in session.having(Role.LOCAL) if not e.delegated]
+            left = remaining(min(own, default=math.inf), now)
+            wait = min(wait, max(_KEEP_AFTER * left, _KEEP_LEAST))
+        self._timers.set(("keep", link_layer), now + wait)
 
     def _look_after(self, link_layer: bytes, now: float) -> None:
-        session = self._cache.speaker(self._links_of.get(link_layer, ""), link_layer)
+        interface, _ = self._kept.get(link_layer, _NOWHERE)
+        session = self._cache.speaker(interface, link_layer)
         place = self._place_of(session)
         if session is None or place is None:
+            self._kept.pop(link_layer, None)
             return
-        self._keep(session, now)  # unless the CMD answers before
-        if self._lifetime(session, now) > _KEEP_LEAST:
+        self._look_later(session, link_layer, now)
+        if not self._attaching.is_away(link_layer):
             self._attaching.look_after(place, Why.KEEP, now)
 
 

@@ -92,11 +92,9 @@ class Why(Enum):
     ARRIVAL = "arrival"
     """Whether it came here."""
     KEEP = "keep"
-    """Whether it is still here, so that its prefix is asked for again."""
+    """Whether it is still here, so that the CMD hears of it again."""
     DETACH = "detach"
     """Whether it left, as an access point says."""
-    SILENCE = "silence"
-    """Whether it is still here, where nothing has been seen of it for long."""
 
 
 class _Doing(Enum):
@@ -200,12 +198,12 @@ class Attaching:
                 entry.is_news, entry.times, entry.wait = True, 1, min(entry.wait, AGAIN)
                 due = self._timers.when(place.link_layer) or now
                 self._timers.set(place.link_layer, min(due, max(now, entry.sent + AGAIN)))
-        elif trigger not in ("na", "hook") and entry.why in (Why.ARRIVAL, Why.DETACH):
+        elif trigger not in ("na", "hook") and entry.why is not Why.KEEP:
             # The probes that it did not answer may be older than its coming.
             self._counters["attach.late"] += 1
             entry.times = 0
             self._timers.set(place.link_layer, max(now, entry.probed + PROBE_PAUSE))
-        elif entry.why in (Why.DETACH, Why.SILENCE):
+        elif entry.why is Why.DETACH:
             self._counters["attach.stayed"] += 1
             self._drop(entry)
         else:

@@ -41,7 +41,7 @@ class RouterSettings:
 TRIGGERS: Mapping[str, frozenset[str]] = {
     "mld": frozenset({"mld"}),
     "rs": frozenset({"rs"}),
-    "nd": frozenset({"ns", "na", "una"}),
+    "nd": frozenset({"dad", "ns", "na", "una"}),
     "data": frozenset({"data"}),
 }
 """What can show that a node has come, by the operator's word, and the kinds of frames that do."""
@@ -63,8 +63,8 @@ class AttachSettings:
     probes: int = 3
     probe_interval: float = 0.1
     """Neighbour probes that a node may leave unanswered, and seconds between them."""
-    silence: float = 60.0
-    """Seconds after which a node of which nothing was seen is probed."""
+    confirm: float = 300.0
+    """Seconds after which the CMD hears again of a node that is still here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,11 +72,26 @@ def test_dhcpv6_that_comes_first_is_the_question_itself() -> None:
 def test_frames_of_a_node_that_is_here_ask_nothing() -> None:
     world = AttachWorld().settled_at(1)
     before = len(world.real.asked)
-    for trigger in ("mld", "ns", "na", "rs"):
+    for trigger in ("ns", "na", "una"):
         world.frame(trigger)
         world.go_on(5)
     assert len(world.real.asked) == before
     assert not world.send(link_prefix(1))  # its packets do not even get to us
+
+
+@pytest.mark.parametrize("trigger", ["mld", "rs", "dad", "hook"])
+def test_what_it_says_when_it_comes_is_believed_of_one_that_never_left(trigger: str) -> None:
+    """It may have been elsewhere without our knowing. If not, nothing changes."""
+    world = AttachWorld().settled_at(1)
+    moves, before = world.real.handovers(), len(world.real.asked)
+    session = world.maars[1].agent.status(world.now)["sessions"][0]
+    for _ in range(3):
+        world.frame(trigger)
+        world.go_on(0.1)
+    assert [each[:2] for each in world.real.asked[before:]] == [(1, QUERY)]
+    assert world.real.handovers() == moves
+    after = world.maars[1].agent.status(world.now)["sessions"][0]
+    assert after["generation"] == session["generation"]
 
 
 def test_many_frames_are_one_question_that_is_repeated_until_it_is_answered() -> None:
@@ -249,16 +264,17 @@ def test_ping_pong_ends_in_the_true_place(seed: int, slaac: bool) -> None:
         if noise.random() < 0.2 and world.wire:
             world.wire.pop(noise.randrange(len(world.wire)))  # lost
         world.pass_time(noise.uniform(0.0, 0.4), world.check_no_loop)
-    world.frame("ns")
-    world.go_on(30)
+    world.go_on(1)
+    world.frame("mld")
+    world.go_on(35)  # longer than the longest pause after a refusal
     assert world.place in world.served_at()
     for prefix in world.real.live():
         assert world.trace(prefix)[-1] == "node"
     # A MAAR that was told of its visit too late, or of its end never, finds out by itself.
-    world.go_on(90)
+    world.go_on(330)
     world.check(("node", "unreachable"))
     moves = len(world.real.handovers())
-    world.go_on(120)
+    world.go_on(700)
     assert len(world.real.handovers()) == moves, "it rests"
 
 
