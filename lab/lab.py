@@ -19,7 +19,7 @@ from lab.topology import MAAR_PLANS, MaarPlan, Topology
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
     `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number. With
-    `registers` the MAARs speak only PMIPv6, and the node has no client.
+    `registers` the MAARs speak only PMIPv6, and the node has no client, as without `client`.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -33,10 +33,12 @@ class Lab:
         mode: str = DIRECT,
         stock: bool = True,
         registers: bool = False,
+        client: bool = True,
         more: Mapping[int, str] | None = None,
     ) -> None:
         self.mode = mode
         self._registers = registers
+        self._client = client and not registers
         self._stock = stock
         self.topology = Topology(prefix)
         self._pcap = pcap
@@ -66,10 +68,10 @@ class Lab:
                     registers=self._registers,
                 )
             )
-            if self._registers:
-                self.node = undo.enter_context(SlaacNode(self.topology))
-            else:
+            if self._client:
                 self.node = self.mn = undo.enter_context(MobileNode(self.topology))
+            else:
+                self.node = undo.enter_context(SlaacNode(self.topology))
             self._undo = undo.pop_all()
         return self
 

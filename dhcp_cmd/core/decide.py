@@ -161,7 +161,7 @@ def _own(draft: Draft, salt: int) -> Decision:
         extend(draft, link)
     if makes_addresses:
         extend_own_addresses(draft)
-    return _told(draft, visit_options(draft), QUERY)
+    return _told(draft, visit_options(draft), QUERY)._replace(hold=hold(draft))
 
 
 def _makes_addresses(draft: Draft) -> bool:

@@ -320,6 +320,7 @@ class Arrivals:
         make their own addresses, before the prefix ends, which no DHCPv6 client renews."""
         at = session.attachment
         if at is not None and at.link_layer is not None:
+            self._attaching.came(at.link_layer)
             self._kept[at.link_layer] = at.interface, now
             self._look_later(session, at.link_layer, now)
 

@@ -210,6 +210,12 @@ class Attaching:
             self._counters["attach.answered-probe"] += 1
             self._ask(entry, now)
 
+    def came(self, link_layer: bytes) -> None:
+        """The CMD says, by whatever message, that the node is here: nothing is to be found out any more."""
+        entry = self._entries.get(link_layer)
+        if entry is not None and entry.why is Why.ARRIVAL and entry.doing is not _Doing.ASK:
+            self._drop(entry)
+
     def left(self, place: Place, now: float) -> None:
         """The node of this place is elsewhere now, as a PBU or a frame says. It is asked itself: it may be
         back already, and the PBU may have crossed with its return."""

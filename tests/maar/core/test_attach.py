@@ -135,8 +135,15 @@ def test_a_stranger_is_asked_for_once_and_leaves_no_trace() -> None:
     assert [each[1] for each in world.real.asked] == [QUERY]
     assert world.real.store.commits == commits
     assert world.counters(1)["cmd.unknown-node"] == 1
-    world.settled_at(1)
+    for kind in (M.SOLICIT, M.REQUEST):
+        world.say(kind)
+        world.settle()
     world.check()
+    # It is no stranger any more, and when it comes back it is believed at once.
+    for number in (2, 1):
+        world.move(number)
+        world.go_on(0.1)
+        world.check()
 
 
 def test_a_node_is_known_by_its_place_before_it_says_where_it_is() -> None:
