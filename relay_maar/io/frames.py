@@ -74,7 +74,7 @@ def strangers(
     tests: list[bpf.Step] = []
     for number, prefix in enumerate(sources):
         other = f"not {number}"
-        for at in range(0, prefix.length, 32):
+        for at in range(0, max(prefix.length, 1), 32):
             bits = (0xFFFFFFFF << max(0, 32 - (prefix.length - at))) & 0xFFFFFFFF
             value = int.from_bytes(prefix.address[at // 8 : at // 8 + 4], "big") & bits
             # Name the first step after the tests of the prefix before.
