@@ -19,7 +19,7 @@ from lab.topology import MaarPlan, Topology
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
     `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number, and
-    the CMD's by 0. With `registers` the MAARs speak only PMIPv6, and the node has no client.
+    the CMD's by 0. With `registers` the MAARs speak only PMIPv6, and the node has no client, as without `client`.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -33,11 +33,13 @@ class Lab:
         mode: str = DIRECT,
         stock: bool = True,
         registers: bool = False,
+        client: bool = True,
         more: Mapping[int, str] | None = None,
     ) -> None:
         self.mode = mode
         self.registers = registers
         self.stock = stock
+        self._client = client and not registers
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
@@ -68,10 +70,10 @@ class Lab:
                     registers=self.registers,
                 )
             )
-            if self.registers:
-                self.node = undo.enter_context(SlaacNode(self.topology))
-            else:
+            if self._client:
                 self.node = self.mn = undo.enter_context(MobileNode(self.topology))
+            else:
+                self.node = undo.enter_context(SlaacNode(self.topology))
             self._undo = undo.pop_all()
         return self
 
