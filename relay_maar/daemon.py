@@ -27,6 +27,7 @@ from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Change, Key
 from relay_maar.io.control import ControlServer
+from relay_maar.io.errors import ErrorRelay
 from relay_maar.io.links import Access, Core, Link, Links, Readers
 from relay_maar.io.sockets import LinkLayers
 from relay_maar.io.storage import Storage
@@ -117,6 +118,7 @@ class Daemon:
             self._call(self._agent.start, driver.dump(), records)
             self._links.listen()
             closing.callback(KernelWatch(loop, driver, self._compare).close)
+            closing.callback(ErrorRelay(loop, driver, self._counters).close)
             log.info(
                 "%s serves %s with driver %s",
                 settings.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ from relay_maar.southbound.api import (
     State,
 )
 from relay_maar.southbound.checks import Impossible
+from relay_maar.southbound.errors import TunnelErrors
 from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
 from relay_maar.southbound.layout import Layout
 from relay_maar.southbound.messages import (
@@ -62,6 +63,8 @@ class KernelSouthbound(ABC):
     """A driver but for its tunnels: a subclass says how a peer is reached and how T decapsulates."""
 
     name: str
+    relays_errors = False
+    """Whether the kernel itself tells the senders of inner packets what became of them in the tunnel."""
 
     def __init__(self, settings: SouthboundSettings) -> None:
         self.settings = settings
@@ -71,6 +74,7 @@ class KernelSouthbound(ABC):
         self._closed = False
         self._netlink = Netlink()
         self._monitor: Monitor | None = None
+        self._errors: TunnelErrors | None = None
         self._notebook = Notebook(self._netlink, self.layout)
         self._planner = Planner(self.layout, self, self._notebook)
 
@@ -146,6 +150,21 @@ class KernelSouthbound(ABC):
         """See `Southbound.disturbed`."""
         return self._monitor is not None and self._monitor.disturbed()
 
+    def errors(self) -> int:
+        """See `Southbound.errors`."""
+        if self.relays_errors:
+            return -1
+        if self._errors is None:
+            try:
+                self._errors = TunnelErrors(self.settings.endpoint)
+            except OSError as error:
+                raise DriverUnavailable(f"{self.name}: tunnel errors: {error.strerror}") from None
+        return self._errors.fileno()
+
+    def relay_errors(self) -> Mapping[str, int]:
+        """See `Southbound.relay_errors`."""
+        return {} if self._errors is None else self._errors.relay(self._planner.items)
+
     def restore(self) -> State:
         """See `Southbound.restore`. What the kernel refuses now, because an interface is down, say,
         is tried again when it is called next."""
@@ -206,8 +225,9 @@ class KernelSouthbound(ABC):
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
         finally:
             self._netlink.close()
-            if self._monitor is not None:
-                self._monitor.close()
+            for beside in (self._monitor, self._errors):
+                if beside is not None:
+                    beside.close()
 
     # Opening and closing
 
