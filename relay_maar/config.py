@@ -81,6 +81,7 @@ class AccessTable(Table):
     interface_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     relays_below: bool = False
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
+    ingress_filter: bool = True
 
 
 class RouterTable(Table):
@@ -168,6 +169,7 @@ class Config(Table):
             access_interfaces=tuple(link.interface for link in self.access),
             pools=self.pools,
             protocol=self.route_protocol,
+            unfiltered=frozenset(link.interface for link in self.access if not link.ingress_filter),
             table_base=self.table_base,
         )
 

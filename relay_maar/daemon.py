@@ -346,6 +346,8 @@ class Daemon:
                 counters = Counter(status.get("counters", {}))
                 counters.update(self._counters)
                 assert self._southbound is not None
+                for reason, count in self._southbound.drops().items():
+                    counters[f"filter.{reason}"] += count
                 return {
                     **status,
                     "driver": self._southbound.name,

@@ -37,6 +37,8 @@ class SouthboundSettings:
     router_link_local: bytes = bytes.fromhex("fe8000000000000002005efffe005213")
     """RFC 6543 section 4.1 and 4.2: the fixed identity of a MAG's access link."""
     router_link_layer: bytes = bytes.fromhex("00005e005213")
+    unfiltered: frozenset[str] = frozenset()
+    """Access interfaces whose hosts may send what they like."""
     table_base: int = 21300
     """First of the routing tables and rule priorities we use."""
 
@@ -116,6 +118,10 @@ class Southbound(Protocol):
     def relay_errors(self) -> Mapping[str, int]:
         """Tell the senders of the inner packets: Packet Too Big, with the MTU that the tunnel leaves them. Some of what
         waits; never blocks. Returns how many, by what became of them (`too-big`: relayed)."""
+        ...
+
+    def drops(self) -> Mapping[str, int]:
+        """How many packets of hosts and peers were dropped since `open` because they may not send such, by reason."""
         ...
 
     def restore(self) -> State:

@@ -83,6 +83,10 @@ class FakeSouthbound:
         """See `Southbound.relay_errors`."""
         return {}
 
+    def drops(self) -> Mapping[str, int]:
+        """See `Southbound.drops`."""
+        return {}
+
     def restore(self) -> State:
         """See `Southbound.restore`."""
         settings, gone = self.settings, self.kernel.gone

@@ -105,9 +105,10 @@ def rule(
     destination: Prefix | None = None,
     ip_protocol: int | None = None,
     device: str | None = None,
+    mark: int = 0,
 ) -> Message:
     """Put (EEXIST if it is there) or drop the rule that sends matching packets to `table`; to table
-    0 means to drop them silently."""
+    0 means to drop them silently. `mark`: those that have all its bits in theirs."""
     attributes: list[tuple[str, int | str]] = [
         ("FRA_PRIORITY", priority),
         ("FRA_PROTOCOL", protocol),
@@ -122,6 +123,8 @@ def rule(
         attributes.append(("FRA_IIFNAME", device))
     if ip_protocol is not None:
         attributes.append(("FRA_IP_PROTO", ip_protocol))
+    if mark:
+        attributes += [("FRA_FWMARK", mark), ("FRA_FWMASK", mark)]
     return message(
         fibmsg,
         RTM_NEWRULE if put else RTM_DELRULE,
@@ -147,6 +150,7 @@ def drop_found_rule(found: Message) -> Message:
         destination=rule_destination(found),
         ip_protocol=found.get_attr("FRA_IP_PROTO"),
         device=found.get_attr("FRA_IIFNAME"),
+        mark=found.get_attr("FRA_FWMARK") or 0,
     )
 
 

@@ -30,7 +30,7 @@ from tests.maar.daemon.running import Running, resident
 from tests.maar.daemon.site import Site
 from tests.maar.daemon.test_mobility import update
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 
 @pytest.fixture(scope="module")

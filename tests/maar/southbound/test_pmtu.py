@@ -30,7 +30,7 @@ from tests.maar.southbound.test_packets import (
     udp,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("ping")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("ping", "nft")]
 
 __all__ = ["topology"]
 
