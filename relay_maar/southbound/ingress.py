@@ -11,18 +11,17 @@ the same bit, which stays on it through the decapsulation and is taken off again
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dmm_wire.address import format_address
+from relay_maar.southbound import nft
 from relay_maar.southbound.api import AccessDevice, SouthboundSettings
 from relay_maar.southbound.layout import MARK
+from relay_maar.southbound.nft import NftError
 
-TABLE: Final = "ip6 relay-maar"
+_NAME: Final = "relay-maar"
+TABLE: Final = f"ip6 {_NAME}"
 REASONS: Final = (
     "tunnel",
     "mobility",
@@ -33,8 +32,6 @@ REASONS: Final = (
 )
 """Why packets are dropped; each has a counter."""
 _REMOVAL: Final = f"add table {TABLE}\ndelete table {TABLE}\n"
-_PATIENCE: Final = 10.0
-"""Seconds for one run of nft."""
 _UNQUOTABLE: Final = frozenset('"\\*')
 
 # `rt type 4` is the segment routing header (RFC 8754). Bits 384 and up of a tunnelled packet are the inner source, for
@@ -79,12 +76,8 @@ table {table} {{
 """
 
 
-class FilterError(Exception):
-    """The filter cannot be put, read or removed; one line."""
-
-
 def ruleset(settings: SouthboundSettings, devices: Iterable[AccessDevice]) -> str:
-    """The table in nft's language, "" where no access link is filtered. Raises FilterError."""
+    """The table in nft's language, "" where no access link is filtered. Raises NftError."""
     found = [(device.interface, device.device) for device in devices]
     filtered = [name for name in settings.access_interfaces if name not in settings.unfiltered]
     if not filtered:
@@ -110,7 +103,7 @@ def _names(interfaces: Iterable[str]) -> str:
     quoted = []
     for name in interfaces:
         if _UNQUOTABLE & set(name):
-            raise FilterError(f"no filter can name the interface {name!r}")
+            raise NftError(f"no filter can name the interface {name!r}")
         quoted.append(f'"{name}"')
     return _set(quoted)
 
@@ -120,75 +113,64 @@ def _set(members: Iterable[str]) -> str:
 
 
 class IngressFilter:
-    """The table in the network namespace of the calling thread. Every method raises FilterError."""
+    """The table in the network namespace that it is made and used in. Every method raises NftError."""
 
     def __init__(self, settings: SouthboundSettings) -> None:
         self._settings = settings
+        self._reader = nft.Reader()
         self._wanted = ""
         self._listed = ""
         """How nft shows what we put there."""
+        self._generation = 0
+        """Of nftables when it was seen to be right."""
+
+    def close(self) -> None:
+        """Leave it as it is. Idempotent."""
+        self._reader.close()
 
     def put(self, devices: Iterable[AccessDevice]) -> None:
         """Put it, or replace in one step what an earlier process left. The counters begin at zero."""
         wanted = ruleset(self._settings, devices)
-        if wanted:
-            _nft(["-f", "-"], _REMOVAL + wanted)
-        else:
+        if not wanted:
             self.remove()
-        self._wanted, self._listed = wanted, _listing() if wanted else ""
+            return
+        nft.run("-f", "-", text=_REMOVAL + wanted)
+        self._generation = self._reader.generation()
+        self._wanted, self._listed = wanted, _listing()
 
     def restore(self, devices: Iterable[AccessDevice]) -> bool:
         """Put it again where it is not, any more, what it should be. Returns whether somebody else had changed it."""
         devices = tuple(devices)
-        wanted = ruleset(self._settings, devices)
-        disturbed = bool(self._wanted) and _listing() != self._listed
-        if disturbed or wanted != self._wanted:
+        disturbed = bool(self._wanted) and self._is_changed()
+        if disturbed or ruleset(self._settings, devices) != self._wanted:
             self.put(devices)
         return disturbed
 
     def remove(self) -> None:
         """Idempotent. Without nft there is no table of ours."""
-        if _program() is not None:
-            _nft(["-f", "-"], _REMOVAL)
+        if nft.program() is not None:
+            nft.run("-f", "-", text=_REMOVAL)
         self._wanted = self._listed = ""
 
     def drops(self) -> Mapping[str, int]:
         """Packets dropped since it was put, by reason."""
         if not self._wanted:
             return {}
-        found = json.loads(_nft(["-j", "list", "counters", "table", *TABLE.split()]))["nftables"]
-        counters = [each["counter"] for each in found if "counter" in each]
-        return {each["name"]: each["packets"] for each in counters if each["packets"]}
+        counted = self._reader.counters(nft.INET6, _NAME)
+        return {reason: count for reason, count in counted.items() if count}
+
+    def _is_changed(self) -> bool:
+        generation = self._reader.generation()
+        if generation == self._generation:
+            return False
+        changed = _listing() != self._listed
+        self._generation = generation
+        return changed
 
 
 def _listing() -> str:
     """The table without what its counters say; "" where there is none."""
     try:
-        return _nft(["-s", "list", "table", *TABLE.split()])
-    except FilterError:
+        return nft.run("-s", "list", "table", *TABLE.split())
+    except NftError:
         return ""
-
-
-def _program() -> str | None:
-    # Where a service's PATH may not look.
-    return shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-
-
-def _nft(arguments: list[str], text: str = "") -> str:
-    program = _program()
-    if program is None:
-        raise FilterError("there is no program nft (package nftables)")
-    try:
-        done = subprocess.run(
-            [program, *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise FilterError(f"nft: {error}") from None
-    if done.returncode:
-        raise FilterError(f"nft: {(done.stderr.strip() or 'failed').splitlines()[0]}")
-    return done.stdout

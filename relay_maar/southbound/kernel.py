@@ -31,7 +31,7 @@ from relay_maar.southbound.api import (
 from relay_maar.southbound.checks import Impossible
 from relay_maar.southbound.errors import TunnelErrors
 from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
-from relay_maar.southbound.ingress import FilterError, IngressFilter
+from relay_maar.southbound.ingress import IngressFilter
 from relay_maar.southbound.layout import Layout
 from relay_maar.southbound.messages import (
     RT_TABLE_MAIN,
@@ -49,6 +49,7 @@ from relay_maar.southbound.messages import (
 )
 from relay_maar.southbound.monitor import Monitor
 from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused
+from relay_maar.southbound.nft import NftError
 from relay_maar.southbound.plan import EXISTS, GONE, Planner, Step
 
 
@@ -129,7 +130,7 @@ class KernelSouthbound(ABC):
             self._adopt()
         except Refused as refused:
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
-        except FilterError as error:
+        except NftError as error:
             raise DriverUnavailable(f"{self.name}: ingress filter: {error}") from None
         return devices
 
@@ -174,7 +175,7 @@ class KernelSouthbound(ABC):
         """See `Southbound.drops`. Empty where the kernel does not answer."""
         try:
             return self._filter.drops()
-        except FilterError:
+        except NftError:
             return {}
 
     def restore(self) -> State:
@@ -237,10 +238,9 @@ class KernelSouthbound(ABC):
         except Refused as refused:
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
         finally:
-            self._netlink.close()
-            for beside in (self._monitor, self._errors):
-                if beside is not None:
-                    beside.close()
+            for each in (self._netlink, self._filter, self._monitor, self._errors):
+                if each is not None:
+                    each.close()
 
     # Opening and closing
 
@@ -275,7 +275,7 @@ class KernelSouthbound(ABC):
         """Returns how many filters were missing, 0 or 1."""
         try:
             return int(self._filter.restore(devices))
-        except FilterError as error:
+        except NftError as error:
             faults.append(f"ingress filter: {error}")
             return 0
 
@@ -287,7 +287,7 @@ class KernelSouthbound(ABC):
         self._make([Step(_drop_found(neighbour), GONE) for neighbour in self._neighbours()])
         try:
             self._filter.remove()
-        except FilterError as error:
+        except NftError as error:
             raise DriverUnavailable(f"{self.name}: ingress filter: {error}") from None
         for link in identity.links(self._netlink):
             if identity.is_ours(link):

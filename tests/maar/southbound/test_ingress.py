@@ -14,10 +14,11 @@ import pytest
 
 from dmm_wire.address import Prefix, format_address, parse_address, parse_mac
 from relay_maar.core.items import Drop, Route, SourceRule, ToNode, ToPeer, Tunnel
-from relay_maar.southbound import ingress
+from relay_maar.southbound import nft as program
 from relay_maar.southbound.api import AccessDevice, DriverUnavailable, SouthboundSettings
-from relay_maar.southbound.ingress import REASONS, FilterError, ruleset
+from relay_maar.southbound.ingress import REASONS, ruleset
 from relay_maar.southbound.layout import MARK
+from relay_maar.southbound.nft import NftError
 from relay_maar.southbound.seg6 import Seg6Southbound
 from tests.maar.southbound.namespaces import Capture, Namespace, nft
 from tests.maar.southbound.test_contract import ALL, put
@@ -416,7 +417,7 @@ def test_one_link_of_two(router: Namespace, settings: SouthboundSettings) -> Non
 def test_without_nft(
     router: Namespace, settings: SouthboundSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingress, "_program", lambda: None)
+    monkeypatch.setattr(program, "program", lambda: None)
     with router.inside():
         driver = Seg6Southbound(settings)
         with pytest.raises(DriverUnavailable, match="package nftables") as error:
@@ -440,7 +441,7 @@ def devices(*interfaces: str) -> list[AccessDevice]:
 @pytest.mark.parametrize("name", ['a"b', "a\\b", "a*"])
 def test_a_name_that_nft_would_misunderstand(settings: SouthboundSettings, name: str) -> None:
     odd = dataclasses.replace(settings, access_interfaces=(name,))
-    with pytest.raises(FilterError, match="no filter can name"):
+    with pytest.raises(NftError, match="no filter can name"):
         ruleset(odd, devices(name))
 
 
