@@ -23,9 +23,10 @@ from pydantic import (
 from dmm_wire.address import Prefix, format_address
 from dmm_wire.duid import named_duid
 from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
+from dmm_wire.mobility.security import Security
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
-from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings, SecuritySettings
+from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
 
@@ -208,9 +209,9 @@ class Config(Table):
             security=self.authentication(),
         )
 
-    def authentication(self) -> SecuritySettings:
+    def authentication(self) -> Security:
         """The keys, read from their files. Raises ConfigError for those that cannot be used."""
-        return SecuritySettings() if self.security is None else self.security.settings()
+        return Security() if self.security is None else self.security.settings()
 
 
 def load(path: Path) -> Config:

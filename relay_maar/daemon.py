@@ -1,7 +1,7 @@
-"""The shell around the core: it reads sockets, calls the agent, runs the actions that come out, in order.
+"""The shell around the core: it reads sockets, asks the agent, and has run what comes out.
 
-Nothing is decided here. What must survive a kill is written before it is said; what the kernel refused goes back to
-the core.
+Nothing is decided here. All that waits on a socket is read, then all that it leads to is done: see
+:mod:`relay_maar.io.runner`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import os
 import random
 import signal
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,20 @@ from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
-from relay_maar.core.items import Change, Key
 from relay_maar.io.control import ControlServer
 from relay_maar.io.errors import ErrorRelay
 from relay_maar.io.links import Access, Core, Link, Links, Readers
+from relay_maar.io.runner import Runner
 from relay_maar.io.sockets import LinkLayers
 from relay_maar.io.storage import Storage
 from relay_maar.io.watch import KernelWatch
-from relay_maar.southbound.api import (
-    AccessDevice,
-    DriverUnavailable,
-    Southbound,
-    SouthboundError,
-)
+from relay_maar.southbound.api import AccessDevice, DriverUnavailable, Southbound
 from relay_maar.southbound.registry import open_driver
 
 log = logging.getLogger("relay-maar")
 
 _BURST = 256
-"""Datagrams read from one socket before the others get their turn."""
+"""Datagrams read from one socket, and done with, before the others get their turn."""
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
 SESSION_FILE = "sessions.jsonl"
@@ -70,7 +65,6 @@ class Daemon:
         self._southbound = driver
         self._link_layers = LinkLayers()
         self._counters: Counter[str] = Counter()
-        self._queue: deque[act.Action] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[tuple[bool, bool]] | None = None
         self._links = Links(config, self._counters, self._readers)
@@ -106,9 +100,10 @@ class Daemon:
                 {device.interface: device.link_layer for device in devices},
                 host.advertised_mtus(self._config),
             )
-            self._agent = Agent(
+            agent = Agent(
                 settings, jitter=random.random, epoch=time.time() - now(), clock=timestamp
             )
+            self._work_for(agent, driver)
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
@@ -136,6 +131,13 @@ class Daemon:
                 signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         log.info("stopped%s", ", kernel state kept" if keep else "")
         return again
+
+    def _work_for(self, agent: Agent, driver: Southbound) -> None:
+        self._agent = agent
+        servers = self._config.servers
+        self._runner = Runner(
+            agent, driver, self._storage.write, self._links, servers, self._counters, now
+        )
 
     # --- sockets in ---
 
@@ -175,22 +177,28 @@ class Daemon:
     def _read_server(self, core: Core) -> None:
         for _ in range(_BURST):
             if (received := core.server.receive()) is None:
-                return
-            self._call(self._agent.server_datagram, received.source, received.data)
+                break
+            self._ask(self._agent.server_datagram, received.source, received.data)
+        self._settle()
 
     def _read_mobility(self, core: Core) -> None:
         for _ in range(_BURST):
             if (received := core.mobility.receive()) is None:
-                return
-            self._call(self._agent.mobility_datagram, received.source, received.data)
+                break
+            self._ask(self._agent.mobility_datagram, received.source, received.data)
+        self._settle()
 
-    def _read_frames(self, access: Access, most: int = _BURST) -> None:
+    def _read_frames(self, access: Access) -> None:
+        self._take_frames(access, _BURST)
+        self._settle()
+
+    def _take_frames(self, access: Access, most: int) -> None:
         for _ in range(most):
             if (frame := access.frames.receive()) is None:
-                return
+                break
             self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
-                self._call(
+                self._ask(
                     self._agent.seen,
                     access.interface,
                     frame.source,
@@ -200,108 +208,55 @@ class Daemon:
 
     def _read_client(self, access: Access) -> None:
         # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
-        self._read_frames(access, _ALL_FRAMES)
+        self._take_frames(access, _ALL_FRAMES)
         for _ in range(_BURST):
             if (received := access.client.receive()) is None:
-                return
+                break
             transaction = received.data[1:4]
             link_layer = self._link_layers.of(access.interface, received.source, transaction)
-            self._call(
+            self._ask(
                 self._agent.client_datagram,
                 access.interface,
                 received.source,
                 link_layer,
                 received.data,
             )
+        self._settle()
 
     def _read_router(self, access: Access) -> None:
-        self._read_frames(access)
+        self._take_frames(access, _BURST)
         for _ in range(_BURST):
             if (received := access.router.receive()) is None:
-                return
+                break
             if received.hop_limit != 255:
                 # From elsewhere than this link (RFC 4861 section 6.1.1).
                 self._counters["rs.hop-limit"] += 1
                 continue
             link_layer = self._link_layers.of(access.interface, received.source)
-            self._call(
+            self._ask(
                 self._agent.router_solicitation,
                 access.interface,
                 received.source,
                 link_layer,
                 received.data,
             )
+        self._settle()
 
     # --- the core, and what it wants done ---
 
-    def _call(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
-        """Ask the core, run what comes out. A fault of ours costs the one event or action it met, not the service."""
-        with self._survive():
-            self._queue.extend(method(*arguments, now=now()))
-        while self._queue:
-            with self._survive():
-                self._perform(self._queue.popleft())
+    def _ask(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
+        """Ask the core; what comes out waits for `_settle`. A fault of ours costs the one event it met."""
+        with self._runner.survive():
+            self._runner.add(method(*arguments, now=now()))
+
+    def _settle(self) -> None:
+        """Run what waits: of all that was read in one go, in one go."""
+        self._runner.run()
         self._set_timer()
 
-    @contextlib.contextmanager
-    def _survive(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            self._counters["internal-error"] += 1
-            log.exception("internal error; the service goes on without what it met")
-
-    def _perform(self, action: act.Action) -> None:
-        match action:
-            case act.Apply(token, changes):
-                failures = self._apply(changes)
-                # What waited for the kernel comes before what the core listed after it.
-                self._queue.extendleft(reversed(self._agent.applied(token, failures, now=now())))
-            case act.SaveSession(identity, record):
-                self._storage.save(str(identity), record)
-            case act.ForgetSession(identity):
-                self._storage.forget(str(identity))
-            case act.SendToServers(data):
-                for server in self._config.servers:
-                    self._send("server", lambda to=server: self._links.core.server.send(to, data))  # type: ignore[misc]
-            case act.SendToClient(interface, destination, port, data):
-                self._send(
-                    "client",
-                    lambda: self._links.access(interface).client.send(destination, port, data),
-                )
-            case act.SendMobility(destination):
-                header = self._agent.mobility_header(action, now=now())
-                self._send("peer", lambda: self._links.core.mobility.send(destination, header))
-            case act.SendRouterAdvertisement(interface, destination, data):
-                self._send(
-                    "ra", lambda: self._links.access(interface).router.send(destination, data)
-                )
-            case act.SendNeighborSolicitation(interface, destination, data):
-                self._send(
-                    "ns", lambda: self._links.access(interface).router.send(destination, data)
-                )
-            case act.Log(level, line):
-                log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)
-
-    def _apply(self, changes: Sequence[Change]) -> Mapping[Key, str]:
-        """Returns what the kernel refused, and why. The core needs an answer, or what waits for it waits for ever."""
-        assert self._southbound is not None
-        # Unless the driver says which: nobody knows what was done, so all of it is to be done again.
-        failures = {change.item.key: "internal error" for change in changes}
-        with self._survive():
-            try:
-                self._southbound.apply(changes)
-                failures = {}
-            except SouthboundError as error:
-                failures = {change.item.key: reason for change, reason in error.failures}
-        return failures
-
-    def _send(self, what: str, send: Callable[[], None]) -> None:
-        try:
-            send()
-        except OSError as error:
-            # As good as lost on the way: whoever waits for it asks again.
-            self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
+    def _call(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
+        self._ask(method, *arguments)
+        self._settle()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -317,7 +272,7 @@ class Daemon:
     def _compare(self) -> bool:
         """Whether all is as it should be now, as far as this can do something about it."""
         good = False
-        with self._survive():
+        with self._runner.survive():
             good = self._follow_kernel()
         return good
 

@@ -60,7 +60,11 @@ class BindingCache:
         self._applying: dict[int, tuple[Change, ...]] = {}
         self._waiting: dict[int, list[Then]] = {}
         self._unsaid: dict[Identity, None] = {}
-        """Nodes with exchanges that wait for the kernel."""
+        """Nodes with exchanges of which it is to be seen whether the kernel has confirmed what they promise."""
+        self._unconfirmed: dict[int, list[Identity]] = {}
+        """Those that wait for the kernel's answer to a token: a crowd is not looked through for each answer."""
+        self._held: dict[Identity, None] = {}
+        """Those of which the kernel has refused something."""
 
     # --- what is there ---
 
@@ -94,9 +98,15 @@ class BindingCache:
             return False
         return session.signalled.missing > 0
 
+    def wanted(self, session: Session) -> tuple[Item, ...]:
+        """What the kernel has to hold for it."""
+        if self._sessions.get(session.identity) is session:
+            return self._wanted.of(session.identity)
+        return desired(session)
+
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
-        return self._wanted.refused(desired(session))
+        return self._wanted.refused(self.wanted(session))
 
     def tunnels(self) -> list[bytes]:
         """The peers to which there is to be a tunnel."""
@@ -135,6 +145,7 @@ class BindingCache:
         """Put again what is no longer as it was put, and drop what of ours nobody wants."""
         refused = self._wanted.failed
         changes = self._wanted.compare(found)
+        self._reconsider_held()
         puts = [change.item for change in changes if isinstance(change, Put)]
         lost = [item for item in puts if item.key not in refused]
         if not lost:
@@ -156,6 +167,8 @@ class BindingCache:
     def change(self, session: Session, now: float) -> list[Action]:
         """Make `session` what we know, in the file and in the kernel."""
         self._keep(session)
+        if self._signalling.unfinished(session.identity):
+            self._unsaid[session.identity] = None
         changes = self._wanted.claim(session.identity, desired(session))
         return [self._save(session, now), *self._apply(changes)]
 
@@ -237,6 +250,10 @@ class BindingCache:
         elif self._timers.when(_RETRY) is None:
             self._timers.set(_RETRY, now + self._retry_wait)
             self._retry_wait = min(2 * self._retry_wait, _LONGEST_RETRY)
+        for identity in self._unconfirmed.pop(token, ()):
+            if identity in self._sessions:
+                self._unsaid[identity] = None
+        self._reconsider_held()
         for then in self._waiting.pop(token, ()):
             actions += then(now)
         return actions
@@ -261,6 +278,7 @@ class BindingCache:
     def messages(self, now: float) -> list[Action]:
         """The PBUs to send by now."""
         for identity in list(self._unsaid):
+            del self._unsaid[identity]
             self._release(identity, now)
         updates, abandoned = self._signalling.due(now)
         self._counters["pbu.abandoned"] += abandoned
@@ -289,12 +307,13 @@ class BindingCache:
         self._unlist(session)
         self._timers.cancel(identity)
         self._unsaid.pop(identity, None)
+        self._held.pop(identity, None)
         self._signalling.forget(identity)
         return [ForgetSession(identity), *self._apply(self._wanted.claim(identity, ()))]
 
     def _release(self, identity: Identity, now: float) -> None:
         """Let those exchanges go whose items the kernel has confirmed."""
-        items = desired(self._sessions[identity])
+        items = self._wanted.of(identity)
 
         def confirmed(peer: bytes, binding: Binding) -> bool:
             concerned = _concerning(items, peer, binding)
@@ -302,7 +321,16 @@ class BindingCache:
             return pending is None and not self._wanted.refused(concerned)
 
         if not self._signalling.release(identity, confirmed, now):
-            del self._unsaid[identity]
+            return
+        tokens = self._wanted.tokens(items)
+        for token in tokens:
+            self._unconfirmed.setdefault(token, []).append(identity)
+        if not tokens:
+            self._held[identity] = None
+
+    def _reconsider_held(self) -> None:
+        self._unsaid.update(self._held)
+        self._held.clear()
 
     # --- the parts ---
 

@@ -48,7 +48,7 @@ from relay_maar.southbound.messages import (
     unless_there,
 )
 from relay_maar.southbound.monitor import Monitor
-from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused
+from relay_maar.southbound.netlink import Message, Netlink, Refused, Request
 from relay_maar.southbound.nft import NftError
 from relay_maar.southbound.plan import EXISTS, GONE, Planner, Step
 
@@ -57,7 +57,7 @@ class _Found(NamedTuple):
     """The kernel's state in our words."""
 
     items: dict[Key, Item]
-    strays: list[Message]
+    strays: list[Request]
     """Removals of what carries our number but is no item of this configuration."""
 
 
@@ -84,11 +84,11 @@ class KernelSouthbound(ABC):
     # What a driver adds
 
     @abstractmethod
-    def encapsulation(self, peer: bytes) -> Attributes:
+    def encapsulation(self, peer: bytes) -> bytes:
         """The route attributes that send packets through the tunnel to `peer`."""
 
     @abstractmethod
-    def decapsulation(self) -> Message:
+    def decapsulation(self) -> Request:
         """Put the route to T in the decapsulation table."""
 
     @abstractmethod
@@ -417,5 +417,5 @@ def _explain(item: Item, refusal: Refused) -> str:
             return refusal.reason
 
 
-def _drop_found(neighbour: Message) -> Message:
+def _drop_found(neighbour: Message) -> Request:
     return drop_neighbour(neighbour["ifindex"], packed(neighbour, "NDA_DST"))

@@ -57,6 +57,7 @@ def test_at_start_it_asks_for_its_domain_until_the_cmd_answers(place: Site, own:
     own.counts_peers(2)
     assert own.status()["domain"] == {
         "known": True,
+        "mode": "direct",
         "peers": ["2001:db8:f2::1", "2001:db8:f3::1"],
     }
     # Where /etc/protocols is missing, `ip` says ipproto-41.

@@ -8,8 +8,8 @@ import pytest
 
 from dmm_wire.address import parse_address
 from dmm_wire.mobility import Algorithm, Key
+from dmm_wire.mobility.security import Security
 from relay_maar.config import ConfigError, load, parse
-from relay_maar.core.settings import SecuritySettings
 from tests.maar.shell.test_config import GOOD, faults
 
 ONE, TWO = parse_address("2001:db8:ff::2"), parse_address("2001:db8:ff::3")
@@ -38,7 +38,7 @@ def test_without_the_table_nothing_is_signed() -> None:
     settings = parse(GOOD, "maar.toml").authentication()
     assert not settings.keys
     assert not settings.require
-    assert settings == SecuritySettings(settings.keys)
+    assert settings == Security(settings.keys)
 
 
 def test_keys_for_everybody_and_for_one_peer() -> None:
