@@ -97,15 +97,20 @@ class Maar:
             return "sessions" in self.status()
         return False
 
+    def complaints(self) -> list[str]:
+        """The lines of its log that are more than news."""
+        lines = (self.directory / "log").read_text().splitlines()
+        return [line for line in lines if " INFO " not in line]
+
     def cpu(self) -> float:
         """Seconds of processor time."""
         assert self.process is not None
         return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
 
     def kill(self) -> None:
-        """SIGKILL."""
-        assert self.process is not None
-        netns.kill(self.process)
+        """SIGKILL, if it runs."""
+        if self.process is not None:
+            netns.kill(self.process)
 
     def routes(self) -> dict[str, dict[str, Any]]:
         """The routes to nodes' prefixes in its main table, by prefix."""
@@ -156,6 +161,8 @@ class Site:
                 )
                 for number in (1, 2)
             }
+            for maar in self.maars.values():
+                undo.callback(maar.kill)
             self._closing = undo.pop_all()
         return self
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import os
 import random
@@ -17,8 +18,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dmm_wire.timestamp import from_micros
 from relay_maar import host
@@ -36,10 +38,14 @@ from relay_maar.southbound.registry import open_driver
 
 log = logging.getLogger("relay-maar")
 
+_T = TypeVar("_T")
+
 _BURST = 256
 """Datagrams read from one socket, and done with, before the others get their turn."""
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
+_COLLECT = 50_000
+"""New objects until Python looks for cycles among them."""
 SESSION_FILE = "sessions.jsonl"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -52,6 +58,11 @@ def now() -> float:
 def timestamp(_: float) -> int:
     """The time of day as PMIPv6 has it (RFC 5213 section 8.8)."""
     return from_micros(time.time_ns() // 1000)
+
+
+def _waiting(receive: Callable[[], _T | None], most: int = _BURST) -> list[_T]:
+    """What is there already, up to so many."""
+    return list(islice(iter(receive, None), most))
 
 
 class Daemon:
@@ -103,6 +114,8 @@ class Daemon:
                 settings, jitter=random.random, epoch=time.time() - now(), clock=timestamp
             )
             self._work_for(agent, driver)
+            # What a session is made of makes no cycles: few are worth looking for among thousands of objects.
+            gc.set_threshold(_COLLECT)
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
@@ -173,16 +186,12 @@ class Daemon:
                 }
 
     def _read_server(self, core: Core) -> None:
-        for _ in range(_BURST):
-            if (received := core.server.receive()) is None:
-                break
+        for received in _waiting(core.server.receive):
             self._ask(self._agent.server_datagram, received.source, received.data)
         self._settle()
 
     def _read_mobility(self, core: Core) -> None:
-        for _ in range(_BURST):
-            if (received := core.mobility.receive()) is None:
-                break
+        for received in _waiting(core.mobility.receive):
             self._ask(self._agent.mobility_datagram, received.source, received.data)
         self._settle()
 
@@ -191,9 +200,7 @@ class Daemon:
         self._settle()
 
     def _take_frames(self, access: Access, most: int) -> None:
-        for _ in range(most):
-            if (frame := access.frames.receive()) is None:
-                break
+        for frame in _waiting(access.frames.receive, most):
             self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
                 self._ask(
@@ -205,11 +212,10 @@ class Daemon:
                 )
 
     def _read_client(self, access: Access) -> None:
-        # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
+        # The frame of each datagram is on the frame socket before the datagram is here: who sent it is learnt first.
+        datagrams = _waiting(access.client.receive)
         self._take_frames(access, _ALL_FRAMES)
-        for _ in range(_BURST):
-            if (received := access.client.receive()) is None:
-                break
+        for received in datagrams:
             transaction = received.data[1:4]
             link_layer = self._link_layers.of(access.interface, received.source, transaction)
             self._ask(
@@ -222,10 +228,9 @@ class Daemon:
         self._settle()
 
     def _read_router(self, access: Access) -> None:
-        self._take_frames(access, _BURST)
-        for _ in range(_BURST):
-            if (received := access.router.receive()) is None:
-                break
+        solicitations = _waiting(access.router.receive)
+        self._take_frames(access, _ALL_FRAMES)
+        for received in solicitations:
             if received.hop_limit != 255:
                 # From elsewhere than this link (RFC 4861 section 6.1.1).
                 self._counters["rs.hop-limit"] += 1

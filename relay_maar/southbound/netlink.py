@@ -41,6 +41,8 @@ _BATCH = 1024
 _BUFFER = 4 << 20
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _LARGEST_DATAGRAM = 1 << 18
+_NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
+"""Nothing was sent: there are too many requests for the socket or the memory that there is."""
 _ANSWER_TIME = 10
 """Seconds. The kernel answers inside the system call; this only turns a kernel bug into an error."""
 
@@ -117,7 +119,7 @@ class Netlink:
         """Send requests in order; the kernel tries each of them, whatever became of the others.
 
         Answers may be lost (ENOBUFS: the receive buffer was full), the requests were carried out all the same. Then all
-        from the first that has no answer are sent again, in their order: what was done already is refused as such.
+        from the first that has no answer are sent again, fewer at a time: what was done already is refused as such.
         """
         verdicts: list[Refused | None] = []
         most = _BATCH
@@ -179,8 +181,13 @@ class Netlink:
         return bytes(request.data)
 
     def _exchange(self, requests: Sequence[bytes]) -> list[Refused | None]:
-        """The verdicts on the first of them: on all, unless an answer was lost."""
-        self._send(requests)
+        """The verdicts on the first of them: on all, unless there was no room for the requests or for an answer."""
+        try:
+            self._send(requests)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or len(requests) == 1:
+                raise
+            return []
         verdicts: dict[int, Refused | None] = {}
         lost = False
         while len(verdicts) < len(requests):
