@@ -36,8 +36,8 @@ class Lab:
         more: Mapping[int, str] | None = None,
     ) -> None:
         self.mode = mode
-        self._registers = registers
-        self._stock = stock
+        self.registers = registers
+        self.stock = stock
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
@@ -62,11 +62,11 @@ class Lab:
                     self._driver,
                     self.mode,
                     self._more,
-                    stock=self._stock,
-                    registers=self._registers,
+                    stock=self.stock,
+                    registers=self.registers,
                 )
             )
-            if self._registers:
+            if self.registers:
                 self.node = undo.enter_context(SlaacNode(self.topology))
             else:
                 self.node = self.mn = undo.enter_context(MobileNode(self.topology))

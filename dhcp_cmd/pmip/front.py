@@ -14,8 +14,14 @@ from dhcp_cmd.core.relay_options import acknowledged
 from dhcp_cmd.service import Clock, Cmd
 from dmm_wire.dmm import AnchoredPrefix, PreviousMaar, SubOption
 from dmm_wire.errors import WireError
-from dmm_wire.mobility import BindingAcknowledgement, BindingUpdate, Status, encode
-from dmm_wire.mobility.answers import acknowledge
+from dmm_wire.mobility import (
+    BindingAcknowledgement,
+    BindingUpdate,
+    HomeNetworkPrefix,
+    Status,
+    encode,
+)
+from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
 from dmm_wire.mobility.registration import shortest, told_options
 
 MOST_NAMED = 24
@@ -117,5 +123,7 @@ def acknowledgement(
     if status != Status.ACCEPTED or not decision.relay:
         return acknowledge(update, status, 0, clock)
     told = told_options(decision.relay, enterprise, lifetimes=lifetimes)
+    if not any(isinstance(each, HomeNetworkPrefix) for each in told):
+        told.insert(0, ALL_ZERO)  # there has to be one; the MAAR anchors nothing for this node
     lifetime = shortest(decision.relay, update.lifetime)
     return acknowledge(update, status, lifetime, told=told)

@@ -56,9 +56,13 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class _Exchange:
+    """`latest` is the serial of what was sent last; `is_news`: something newer was put and has not been sent yet."""
+
+    sent: deque[float]
     wait: float = float(INITIAL_BINDACK_TIMEOUT)
     sequences: deque[tuple[bytes, int]] = field(default_factory=deque)
-    sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
+    latest: int | None = None
+    is_news: bool = True
 
 
 class Outbox:
@@ -68,6 +72,8 @@ class Outbox:
     def __init__(self, pacing: float, sequence: int = 0) -> None:
         self._pacing = pacing
         self._exchanges: dict[Key, _Exchange] = {}
+        self._recent: dict[Key, deque[float]] = {}
+        """Of exchanges that are over, when they sent: the rate is that of a MAAR and node, not of an exchange."""
         self._timers: Timers[Key] = Timers()
         self._ready: dict[Key, None] = {}
         """Due, and waiting for their turn."""
@@ -87,8 +93,9 @@ class Outbox:
         if exchange is not None and not news:
             return
         if exchange is None:
-            exchange = self._exchanges[key] = _Exchange()
+            exchange = self._exchanges[key] = _Exchange(self._sent_by(key, now))
         exchange.wait = float(INITIAL_BINDACK_TIMEOUT)
+        exchange.is_news = True
         self._timers.set(key, _allowed(exchange, now))
 
     def drop(self, key: Key) -> None:
@@ -96,8 +103,11 @@ class Outbox:
         exchange = self._exchanges.pop(key, None)
         self._ready.pop(key, None)
         self._timers.cancel(key)
-        for match in exchange.sequences if exchange is not None else ():
-            self._matches.pop(match, None)
+        if exchange is not None:
+            for match in exchange.sequences:
+                self._unmatch(key, match)
+            if exchange.sent:
+                self._recent[key] = exchange.sent
 
     def deadline(self, now: float) -> float | None:
         """When :meth:`due` has something."""
@@ -131,15 +141,16 @@ class Outbox:
         sequence = (self._numbers.get(peer, self._begin) + 1) & 0xFFFF
         self._numbers[peer] = sequence
         if len(exchange.sequences) == _SEQUENCES:
-            self._matches.pop(exchange.sequences.popleft(), None)
+            self._unmatch(key, exchange.sequences.popleft())
         exchange.sequences.append((peer, sequence))
         self._matches[peer, sequence] = Sent(key, peer, serial, notice)
+        exchange.latest, exchange.is_news = serial, False
         exchange.sent.append(now)
         self._timers.set(key, _allowed(exchange, now + exchange.wait))
         exchange.wait = min(2 * exchange.wait, float(MAX_BINDACK_TIMEOUT))
         return notice.update(sequence)
 
-    def answered(self, peer: bytes, answer: BindingAcknowledgement, now: float) -> Outcome | None:
+    def answered(self, peer: bytes, answer: BindingAcknowledgement) -> Outcome | None:
         """Take in a PBA; None where it answers no PBU of ours (RFC 5213 section 6.9.1.2: ignored).
 
         Of one that `is_over`, the signal with that serial is to be finished. Where something was put meanwhile, the
@@ -150,14 +161,27 @@ class Outbox:
             return None
         if not echoes(answer, sent.notice.identity, sent.notice.generation):
             return None
-        latest = self._matches[self._exchanges[sent.key].sequences[-1]]
-        due = self._timers.when(sent.key)
-        is_put_anew = sent.key in self._ready or (due is not None and due <= now)
-        is_latest = latest.serial == sent.serial and not is_put_anew
+        exchange = self._exchanges[sent.key]
+        is_latest = exchange.latest == sent.serial and not exchange.is_news
         is_over = answer.accepted or answer.status in FINAL
         if is_over and is_latest:
             self.drop(sent.key)
         return Outcome(sent, is_latest, answer.accepted, answer.status, answer.lifetime, is_over)
+
+    def _sent_by(self, key: Key, now: float) -> deque[float]:
+        """When it was sent in the last second; what is older is forgotten, of all keys."""
+        while self._recent:
+            oldest = next(iter(self._recent))
+            if now < self._recent[oldest][-1] + 1.0:
+                break
+            del self._recent[oldest]
+        return self._recent.pop(key, None) or deque(maxlen=MAX_UPDATE_RATE)
+
+    def _unmatch(self, key: Key, match: tuple[bytes, int]) -> None:
+        """No PBA of this number answers `key` any more. Numbers come again: by now it may be another one's."""
+        sent = self._matches.get(match)
+        if sent is not None and sent.key == key:
+            del self._matches[match]
 
     def _fill(self, now: float) -> None:
         if now > self._filled:

@@ -271,7 +271,7 @@ class Signaller:
             if isinstance(message, BindingUpdate):
                 asked.append(Asked(source, message))
                 continue
-            outcome = self._outbox.answered(source, message, self._time())
+            outcome = self._outbox.answered(source, message)
             if outcome is None:
                 self.outcomes["pba-unmatched"] += 1
             else:
@@ -291,7 +291,8 @@ class Signaller:
         else:
             self.outcomes[f"pba-refused-{outcome.status}"] += 1
             self._log_refusal(sent, outcome.status)
-            if outcome.status == _REFUSED and not self._end(sent):
+            # What it says of an older set was perhaps mended by the one on its way.
+            if outcome.status == _REFUSED and outcome.is_latest and not self._end(sent):
                 return  # nothing is finished: it will be sent, and refused, again
         if outcome.is_over:
             self._over(sent.key, sent.serial)

@@ -56,6 +56,9 @@ REASSERT: Final = 0.1
 REFUSED_PAUSE: Final = 30.0
 """Seconds for which a node is not registered that the CMD refused for good."""
 
+_SET_BACK: Final = 1 << 14
+"""Timestamp units, a quarter of a second: less than any CMD takes for a wrong clock (RFC 5213 section 9.1)."""
+
 _SEQUENCES: Final = 8
 """Transmissions that a PBA may answer."""
 
@@ -294,8 +297,11 @@ class Registering:
     def _transmit(self, identity: Identity, entry: _Entry, now: float) -> Sent:
         settings = self._settings
         cmd = settings.cmds[(self._cmd + entry.attempts // 2) % len(settings.cmds)]
-        # Section 6.9.4: one that is sent again has the latest timestamp.
-        self._timestamp = max(self._timestamp + 1, self._clock(now))
+        # Section 6.9.4: one that is sent again has the latest timestamp. A clock that was set back is followed: what it
+        # said before was wrong, and the CMD looks at the time.
+        clock = self._clock(now)
+        is_behind = self._timestamp - _SET_BACK < clock <= self._timestamp
+        self._timestamp = self._timestamp + 1 if is_behind else clock
         self._sequence = (self._sequence + 1) & 0xFFFF
         update = self._update(identity, entry)
         if len(entry.sequences) == _SEQUENCES:

@@ -4,13 +4,14 @@ the CMD answers made the same session that a Relay-reply makes.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED, is_link_local
+from dmm_wire.address import UNSPECIFIED, is_link_local, is_routable
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement, Status
 from relay_maar.core.actions import Action, Log, SendMobility
@@ -52,6 +53,7 @@ class Registrar:
         prefixes: PrefixesOf,
     ) -> None:
         self._endpoint = settings.endpoint
+        self._refresh = settings.domain_refresh
         self._cmds = settings.cmds
         self._cache = cache
         self._router = router
@@ -62,6 +64,7 @@ class Registrar:
         self._prefixes = prefixes
         self._registering = Registering(settings, cache.get, clock)
         self._heard = 0
+        self._looked = -math.inf
 
     def start(self, now: float) -> None:
         """Go on with the sessions that an earlier process left."""
@@ -114,7 +117,7 @@ class Registrar:
 
     def _accepted(self, accepted: Accepted, now: float) -> list[Action]:
         suboptions, place = accepted.suboptions, accepted.place
-        actions = self._learn(self._peers(suboptions))
+        actions = self._learn(self._peers(suboptions, now))
         visit = next(each for each in suboptions if isinstance(each, dmm.Visit))
         name = next(each for each in suboptions if isinstance(each, dmm.MobileNode)).identity
         # The CMD may have learned more about it since, and call it by another name now.
@@ -141,15 +144,23 @@ class Registrar:
         found = [there if is_same else None, self._cache.get(accepted.identity)]
         return [each for each in found if each is not None]
 
-    def _peers(self, suboptions: Iterable[dmm.SubOption]) -> list[dmm.SubOption]:
-        """Of other MAARs it is said only who matters; the domain's mode is always."""
+    def _peers(self, suboptions: Iterable[dmm.SubOption], now: float) -> list[dmm.SubOption]:
+        """Of other MAARs it is said only who matters; the domain's mode is always. Who matters to no
+        session any more is forgotten once in a while: it may have left the domain."""
         named = set(self._domain.peers)
+        if now >= self._looked + self._refresh:
+            self._looked = now
+            named &= {each for session in self._cache for each in session.maars()}
         beside: list[dmm.SubOption] = []
         for each in suboptions:
             if isinstance(each, dmm.PreviousMaar):
                 named.add(each.endpoint)
             elif isinstance(each, dmm.Domain):
                 named.update(each.endpoints)
+            elif isinstance(each, dmm.Visit) and is_routable(each.previous):
+                named.add(
+                    each.previous
+                )  # it sends on what is under way, also if it anchors nothing
             elif isinstance(each, dmm.Signalling):
                 beside.append(each)
         return [dmm.Domain(tuple(sorted(named))), *beside]

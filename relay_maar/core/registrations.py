@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
@@ -22,6 +23,7 @@ from dmm_wire.mobility import (
     MobileNodeIdentifier,
     ReplayProtection,
     Status,
+    Timestamp,
 )
 from dmm_wire.mobility.answers import acknowledge, first
 from relay_maar.core.actions import Action, Log, SendMobility
@@ -80,6 +82,8 @@ class Registrations:
     def _judged(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         # Where nodes are registered, the CMD alone says where they are.
         peers = frozenset() if self._settings.registers else self._domain.peers
+        timestamp = first(update, Timestamp) if source in self._settings.cmds else None
+        decided = 0 if timestamp is None else timestamp.value
         verdict = judge(
             update,
             source,
@@ -87,7 +91,7 @@ class Registrations:
             peers=peers,
             cmds=self._settings.cmds,
             session_of=self._cache.get,
-            anchored_here=self._anchors,
+            anchored_here=partial(self._anchors, decided),
         )
         if isinstance(verdict, Request) and not self._cache.has_room(verdict.identity):
             verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
@@ -141,20 +145,35 @@ class Registrations:
         if before is None or before.generation != session.generation:
             self._cache.leave(session.identity)
             actions.append(Log("info", went(session)))
-        return session, actions + self._cache.change(session, now)
+        absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
+        actions += self._cache.change(session, now)
+        for other in absorbed:
+            if other is not None and other.identity != session.identity:
+                actions += self._absorb(other, session, now)
+        return session, actions
 
-    def _anchors(self, identity: Identity, prefix: Prefix) -> bool:
+    def _absorb(self, other: Session, session: Session, now: float) -> list[Action]:
+        """What the CMD names of a node was another one's here, which was found to be the same."""
+        left = tuple(each for each in other.entries if session.find(each.prefix) is None)
+        return self._cache.change(replace(other, entries=left), now)
+
+    def _anchors(self, decided: int, identity: Identity, prefix: Prefix) -> bool:
         """Whether we anchor this prefix for this node: its session says so. Where nothing is known
         of the node's prefixes, because the session was lost, a part of our pools that nobody has is
-        believed to be its: a MAAR of the domain says that the CMD decided so."""
+        believed to be its: a MAAR of the domain says that the CMD decided so. So it is where the CMD
+        says it itself, of a later visit (`decided`, a generation): the answer with which it gave the
+        node one more may never have come here; and if it is another node's here, the two are one."""
         session = self._cache.get(identity)
+        holder = self._cache.holder(prefix) if decided else session
+        entry = None if holder is None else holder.find(prefix)
+        if entry is not None:
+            return entry.anchor == self._settings.endpoint
         known = session is not None and bool(session.entries)
         if session is not None and self._settings.registers:
             # What we anchored ended here when the node was given up; at the CMD it goes on if it is seen elsewhere.
-            known = any(entry.anchor == self._settings.endpoint for entry in session.entries)
-        if session is not None and known:
-            entry = session.find(prefix)
-            return entry is not None and entry.anchor == self._settings.endpoint
+            known = any(each.anchor == self._settings.endpoint for each in session.entries)
+        if session is not None and known and decided <= session.generation:
+            return False
         pools = self._settings.pools
         inside = any(pool != prefix and pool.contains(prefix) for pool in pools)
         return inside and self._cache.is_free(prefix)

@@ -153,7 +153,8 @@ class Session:
     `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
     which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
     `touched` is when anybody last told us something about the node. `signalled` is None where it is
-    for us to tell the P-MAARs (mode direct).
+    for us to tell the P-MAARs (mode direct). `withdrawn` is what we have anchored for the node until
+    a PBU of this visit elsewhere did not name it any more.
     """
 
     identity: Identity
@@ -164,6 +165,7 @@ class Session:
     entries: tuple[Entry, ...] = ()
     touched: float = 0.0
     signalled: Signalled | None = None
+    withdrawn: frozenset[Prefix] = frozenset()
 
     @property
     def here(self) -> bool:
@@ -177,6 +179,10 @@ class Session:
     def having(self, *roles: Role) -> tuple[Entry, ...]:
         """The entries in one of these roles."""
         return tuple(entry for entry in self.entries if entry.role in roles)
+
+    def maars(self) -> set[bytes]:
+        """The endpoints of all MAARs that it is about."""
+        return {self.serving, self.previous, *(entry.anchor for entry in self.entries)}
 
     def deadline(self) -> float:
         """When the next lifetime ends, or the memory of a session without prefixes; infinity for
@@ -300,7 +306,17 @@ def depart(
         else:
             event = Event.AWAY_UNNAMED
         after += _after(_bounded(entry, now), event, entry.role)
-    return Session(identity, generation, serving, entries=_limited(after), touched=now)
+    withdrawn = {entry.prefix for entry in before.values() if entry.anchor == endpoint}
+    if session is not None and session.generation == generation:
+        withdrawn |= session.withdrawn
+    return Session(
+        identity,
+        generation,
+        serving,
+        entries=_limited(after),
+        touched=now,
+        withdrawn=frozenset(withdrawn),
+    )
 
 
 def withdraw(session: Session, anchor: bytes, named: Collection[Prefix]) -> Session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -62,12 +63,12 @@ def test_what_is_acknowledged_is_over() -> None:
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
     assert sequence == 0
-    outcome = outbox.answered(PEER, pba(sequence), 0.5)
+    outcome = outbox.answered(PEER, pba(sequence))
     assert outcome is not None
     assert (outcome.sent.key, outcome.sent.serial, outcome.is_over) == (KEY, 1, True)
     assert outbox.deadline(0.5) is None
     assert len(outbox) == 0
-    assert outbox.answered(PEER, pba(sequence), 0.6) is None, "a duplicate"
+    assert outbox.answered(PEER, pba(sequence)) is None, "a duplicate"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +79,7 @@ def test_what_is_acknowledged_is_over() -> None:
         (PEER, pba(1, generation=4)),
         (PEER, pba(1, node=Identity(IdentitySubtype.DUID, b"\0\3\0\1ghijkl"))),
         (PEER, BindingAcknowledgement(0, 1, 0, (), proxy=False)),
+        (PEER, replace(pba(1), dmm=False)),
     ],
 )
 def test_what_answers_nothing_of_ours_ends_nothing(
@@ -86,7 +88,7 @@ def test_what_answers_nothing_of_ours_ends_nothing(
     outbox = Outbox(1000.0)
     outbox.put(KEY, 0.0)
     transmit(outbox, 0.0)
-    assert outbox.answered(peer, answer, 0.1) is None
+    assert outbox.answered(peer, answer) is None
     assert outbox.deadline(0.1) == 1.0
 
 
@@ -95,7 +97,7 @@ def test_final_refusals_end_it(status: int) -> None:
     outbox = Outbox(1000.0)
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
-    outcome = outbox.answered(PEER, pba(sequence, status, generation=9), 0.1)
+    outcome = outbox.answered(PEER, pba(sequence, status, generation=9))
     assert outcome is not None
     assert (outcome.accepted, outcome.is_over) == (False, True)
     assert outbox.deadline(0.1) is None
@@ -106,7 +108,7 @@ def test_after_other_refusals_it_goes_on() -> None:
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
     refusal = pba(sequence, Status.INSUFFICIENT_RESOURCES)
-    outcome = outbox.answered(PEER, refusal, 0.1)
+    outcome = outbox.answered(PEER, refusal)
     assert outcome is not None
     assert not outcome.is_over
     assert outbox.deadline(0.1) == 1.0
@@ -117,7 +119,7 @@ def test_an_answer_to_an_earlier_transmission_counts() -> None:
     outbox.put(KEY, 0.0)
     (first,) = transmit(outbox, 0.0)
     transmit(outbox, 1.0)
-    outcome = outbox.answered(PEER, pba(first), 1.5)
+    outcome = outbox.answered(PEER, pba(first))
     assert outcome is not None
     assert outcome.is_over
     assert len(outbox) == 0
@@ -128,11 +130,11 @@ def test_what_was_put_anew_goes_on_after_the_answer_to_what_was_before() -> None
     outbox.put(KEY, 0.0)
     (first,) = transmit(outbox, 0.0)
     outbox.put(KEY, 0.4)  # committed, not sent yet
-    outcome = outbox.answered(PEER, pba(first), 0.5)
+    outcome = outbox.answered(PEER, pba(first))
     assert outcome is not None
     assert outcome.sent.serial == 1
     (second,) = transmit(outbox, 0.5, serial=2)
-    outcome = outbox.answered(PEER, pba(second), 0.6)
+    outcome = outbox.answered(PEER, pba(second))
     assert outcome is not None
     assert outcome.sent.serial == 2
     assert len(outbox) == 0
@@ -144,7 +146,7 @@ def test_the_answer_to_an_older_content_finishes_only_that() -> None:
     (first,) = transmit(outbox, 0.0)
     outbox.put(KEY, 0.1)
     transmit(outbox, 0.1, serial=2)
-    outcome = outbox.answered(PEER, pba(first), 0.2)
+    outcome = outbox.answered(PEER, pba(first))
     assert outcome is not None
     assert outcome.sent.serial == 1
     assert outbox.deadline(0.2) == pytest.approx(1.1)
@@ -163,13 +165,60 @@ def test_news_begin_the_waits_anew_and_repetitions_do_not() -> None:
     assert outbox.deadline(5.0) == 6.0
 
 
-@given(st.lists(st.floats(0.0, 0.4), max_size=60))
-def test_no_second_sees_more_than_the_update_rate(gaps: list[float]) -> None:
+def test_what_waits_for_the_rate_is_not_answered_by_what_was_before() -> None:
+    outbox = Outbox(1000.0)
+    sequence = 0
+    for serial in (1, 2, 3):
+        outbox.put(KEY, 0.1 * serial)
+        (sequence,) = transmit(outbox, 0.1 * serial, serial)
+    outbox.put(KEY, 0.4)  # the fourth in a second
+    outcome = outbox.answered(PEER, pba(sequence))
+    assert outcome is not None
+    assert not outcome.is_latest
+    assert outbox.deadline(0.4) == pytest.approx(1.1)
+    assert transmit(outbox, 1.1, serial=4) == [4]
+
+
+def test_a_retransmission_that_is_due_is_no_news() -> None:
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 0.0)
+    (sequence,) = transmit(outbox, 0.0)
+    assert outbox.deadline(1.0) == 1.0
+    outcome = outbox.answered(PEER, pba(sequence))
+    assert outcome is not None
+    assert outcome.is_latest
+    assert outbox.due(1.0) == []
+
+
+def test_numbers_come_again() -> None:
+    """Of a peer that has long been silent, many exchanges have all their numbers pending."""
+    outbox = Outbox(1e6)
+    one, other = (1, 1), (2, 1)
+    outbox.put(one, 0.0)
+    assert transmit(outbox, 0.0) == [1]
+    outbox.put(other, 0.0)
+    assert transmit(outbox, 0.0) == [2]
+    for _ in range(65_534):
+        outbox.put(KEY, 0.0)
+        outbox.send(KEY, PEER, 1, NOTICE, 0.0)
+    assert outbox.send(other, PEER, 1, NOTICE, 0.0).sequence == 1
+    outbox.drop(one)
+    outcome = outbox.answered(PEER, pba(1))
+    assert outcome is not None
+    assert outcome.sent.key == other
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.booleans()), max_size=60))
+def test_no_second_sees_more_than_the_update_rate(gaps: list[tuple[float, bool]]) -> None:
+    """Whether the peer answers or not."""
     outbox = Outbox(1e6)
     now, moments = 0.0, list[float]()
-    for gap in gaps:
+    for gap, answers in gaps:
         outbox.put(KEY, now)
-        moments += [now for _ in transmit(outbox, now)]
+        for sequence in transmit(outbox, now):
+            moments.append(now)
+            if answers:
+                outbox.answered(PEER, pba(sequence))
         now += gap
     for start in moments:
         assert sum(start <= each < start + 1.0 for each in moments) <= MAX_UPDATE_RATE
@@ -197,7 +246,7 @@ def test_a_dropped_one_is_not_sent() -> None:
     outbox.drop(KEY)
     outbox.drop(KEY)
     assert outbox.deadline(0.0) is None
-    assert outbox.answered(PEER, pba(sequence), 0.1) is None
+    assert outbox.answered(PEER, pba(sequence)) is None
 
 
 def test_one_that_is_put_off_comes_then() -> None:
@@ -216,5 +265,5 @@ def test_only_the_last_numbers_are_answered() -> None:
     for _ in range(9):
         numbers += transmit(outbox, now)
         now = outbox.deadline(now) or now
-    assert outbox.answered(PEER, pba(numbers[0]), now) is None
-    assert outbox.answered(PEER, pba(numbers[1]), now) is not None
+    assert outbox.answered(PEER, pba(numbers[0])) is None
+    assert outbox.answered(PEER, pba(numbers[1])) is not None

@@ -284,9 +284,9 @@ class ModesWorld(World):
 
     # --- the node ---
 
-    def say(self, kind: int) -> None:
+    def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
         assert self.place is not None
-        options = [(int(OptionCode.CLIENTID), DUID), *IAS]
+        options = [(int(OptionCode.CLIENTID), DUID), *(ias or IAS)]
         if kind in (MessageType.REQUEST, MessageType.RENEW):
             options.append((int(OptionCode.SERVERID), SERVER_DUID))
         self._messages += 1

@@ -122,9 +122,9 @@ class PmipWorld(ModesWorld):
         maar = self.maars[self.place]
         self.run(maar, maar.agent.seen(ACCESS, NODE, MAC, "mld", self.now))
 
-    def say(self, kind: int) -> None:
+    def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
         if self.place in self.fed:
-            super().say(kind)
+            super().say(kind, *ias)
 
     # --- what is said ---
 
