@@ -249,8 +249,10 @@ class Daemon:
 
     def _ask(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
         """Ask the core; what comes out waits for `_settle`. A fault of ours costs the one event it met."""
-        with self._runner.survive():
+        try:
             self._runner.add(method(*arguments, now=now()))
+        except Exception as error:
+            self._runner.fault(error)
 
     def _settle(self) -> None:
         """Run what waits: of all that was read in one go, in one go."""

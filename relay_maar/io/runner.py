@@ -31,6 +31,15 @@ _Message: TypeAlias = (
     | act.SendNeighborSolicitation
 )
 
+_WHAT: dict[type[_Message], str] = {
+    act.SendToServers: "server",
+    act.SendToClient: "client",
+    act.SendMobility: "peer",
+    act.SendRouterAdvertisement: "ra",
+    act.SendNeighborSolicitation: "ns",
+}
+"""What a message that cannot be sent is counted as."""
+
 
 class Runner:
     """The actions that wait, and those who carry them out. A fault of ours costs the one action it met, not the
@@ -61,6 +70,8 @@ class Runner:
         """These are to be run, after those that wait already. What is for the log is told at once."""
         for action in actions:
             match action:
+                case act.SendToServers() | act.SendToClient():
+                    self._messages.append(action)
                 case act.Apply():
                     self._applies.append(action)
                 case act.SaveSession(identity, record):
@@ -82,17 +93,23 @@ class Runner:
                 self._apply()
         messages, self._messages = self._messages, []
         for message in messages:
-            with self.survive():
+            try:
                 self._send(message)
+            except Exception as error:
+                self.fault(error)
 
     @contextlib.contextmanager
     def survive(self) -> Iterator[None]:
-        """Count and tell what is raised."""
+        """Count and tell what is raised. What is done for each packet has the same written out: it costs less."""
         try:
             yield
-        except Exception:
-            self._counters["internal-error"] += 1
-            log.exception("internal error; the service goes on without what it met")
+        except Exception as error:
+            self.fault(error)
+
+    def fault(self, error: Exception) -> None:
+        """Count and tell it."""
+        self._counters["internal-error"] += 1
+        log.error("internal error; the service goes on without what it met", exc_info=error)
 
     def _save(self) -> None:
         records, self._records = self._records, {}
@@ -122,25 +139,27 @@ class Runner:
 
     def _send(self, message: _Message) -> None:
         links = self._links
-        match message:
-            case act.SendToServers(data):
-                for server in self._servers:
-                    self._try("server", lambda to=server: links.core.server.send(to, data))  # type: ignore[misc]
-            case act.SendToClient(interface, destination, port, data):
-                self._try(
-                    "client", lambda: links.access(interface).client.send(destination, port, data)
-                )
-            case act.SendMobility(destination):
-                header = self._agent.mobility_header(message, now=self._clock())
-                self._try("peer", lambda: links.core.mobility.send(destination, header))
-            case act.SendRouterAdvertisement(interface, destination, data):
-                self._try("ra", lambda: links.access(interface).router.send(destination, data))
-            case act.SendNeighborSolicitation(interface, destination, data):
-                self._try("ns", lambda: links.access(interface).router.send(destination, data))
-
-    def _try(self, what: str, send: Callable[[], None]) -> None:
+        what = _WHAT[type(message)]
         try:
-            send()
+            match message:
+                case act.SendToServers(data):
+                    for server in self._servers:
+                        try:
+                            links.core.server.send(server, data)
+                        except OSError as error:
+                            self._unsent(what, error)
+                case act.SendToClient(interface, destination, port, data):
+                    links.access(interface).client.send(destination, port, data)
+                case act.SendMobility(destination):
+                    header = self._agent.mobility_header(message, now=self._clock())
+                    links.core.mobility.send(destination, header)
+                case act.SendRouterAdvertisement(interface, destination, data):
+                    links.access(interface).router.send(destination, data)
+                case act.SendNeighborSolicitation(interface, destination, data):
+                    links.access(interface).router.send(destination, data)
         except OSError as error:
-            # As good as lost on the way: whoever waits for it asks again.
-            self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
+            self._unsent(what, error)
+
+    def _unsent(self, what: str, error: OSError) -> None:
+        """As good as lost on the way: whoever waits for it asks again."""
+        self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
