@@ -131,9 +131,11 @@ class Crowd:
             while missing or len(answers) < untold:
                 ready = waiting.select(PATIENCE)
                 if not ready or time.monotonic() > said[0] + PATIENCE:
+                    complaints = [line for n in site.maars for line in site.maars[n].complaints()]
                     raise netns.LabError(
                         f"{len(frames)} nodes to maar{to}: {len(missing)} changes and "
-                        f"{untold - len(answers)} PBAs are missing after {PATIENCE:g} s"
+                        f"{untold - len(answers)} PBAs are missing after {PATIENCE:g} s; "
+                        f"the MAARs say {complaints[-3:]}"
                     )
                 for key, _ in ready:
                     match key.data:

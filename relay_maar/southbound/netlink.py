@@ -10,8 +10,9 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias
 
@@ -140,18 +141,21 @@ class Netlink:
                     raise _verdict(data, flags) or Refused(errno.ENODATA)
                 return _decode(type(request), data)
 
-    def dump(self, request: Message) -> list[Message]:
-        """All objects a request asks for, read again while they change under the reader.
+    def dump(
+        self, request: Message, read: Callable[[bytes], Message] | None = None
+    ) -> list[Message]:
+        """All objects a request asks for, read again while they change under the reader. `read` decodes a message, if
+        pyroute2 is not to.
 
         Raises Refused.
         """
         while True:
             self._send([self._encode(request, NLM_F_DUMP)])
-            result, consistent = self._collect(type(request))
+            result, consistent = self._collect(read or partial(_decode, type(request)))
             if consistent:
                 return result
 
-    def _collect(self, kind: Any) -> tuple[list[Message], bool]:
+    def _collect(self, read: Callable[[bytes], Message]) -> tuple[list[Message], bool]:
         result: list[Message] = []
         consistent = True
         while True:
@@ -161,7 +165,7 @@ class Netlink:
                     return result, consistent
                 if number == NLMSG_ERROR:
                     raise _verdict(data, flags) or Refused(errno.ENODATA)
-                result.append(_decode(kind, data))
+                result.append(read(data))
 
     def _encode(self, request: Request | Message, flags: int) -> bytes:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF

@@ -12,6 +12,7 @@ import pytest
 
 from bench import cli, crowds
 from bench.crowd import AWAY, HOME, Crowd, Moved
+from bench.kernel_events import Monitor
 from bench.maars import Site
 from bench.nodes import prefix
 from lab import netns
@@ -55,6 +56,29 @@ def test_a_thousand_nodes_come_go_away_and_come_back_and_none_is_lost(site: Site
         netns.ip("-6", "route", "del", lost, namespace=site.maars[AWAY].namespace)
         assert list(crowd._wrong(AWAY)) == [f"{lost} is not with its node"]
         assert crowd.reached() == len(NODES) - 1
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_thousand_sessions_are_taken_up_again_and_the_kernel_is_left_alone() -> None:
+    with Site(f"{PREFIX}r") as site:
+        site.start()
+        with closing(Crowd(site, NODES)) as crowd:
+            crowd.move(HOME)
+            crowd.move(AWAY)
+            for maar in site.maars.values():
+                monitor = Monitor(maar.namespace)
+                before = maar.routes(), maar.ruled()
+                maar.kill()
+                maar.start()
+                site.joins(maar)
+                assert len(maar.status()["sessions"]) == len(NODES)
+                assert (maar.routes(), maar.ruled()) == before
+                assert [event for event in monitor.read() if event.address != bytes(16)] == []
+                assert maar.complaints() == []
+                monitor.close()
+            assert crowd.reached() == len(NODES)
+            assert_right(crowd.move(HOME))
 
 
 @pytest.mark.root
