@@ -254,21 +254,22 @@ class Cmd:
         self.socket.bind((format_address(CMD), SERVER_PORT))
         self.script: dict[bytes, bytes] = {}
         """Relay-replies by the link-local address of the node."""
+        self.asked: set[bytes] = set()
+        """Of which nodes there were messages, since somebody cleared it."""
 
-    def serve(self) -> int:
-        """Answer all that has come. Returns how many messages of nodes were among it."""
-        answered = 0
+    def serve(self) -> None:
+        """Answer all that has come."""
         receive, send, script = self.socket.recvfrom, self.socket.sendto, self.script
         while True:
             try:
                 data, source = receive(4096)
             except BlockingIOError:
-                return answered
+                return
             # peer-address (RFC 9915 section 9.1).
             reply = script.get(data[18:34])
             if reply is not None:
                 send(reply, source)
-                answered += 1
+                self.asked.add(data[18:34])
             else:
                 send(_domain(data), source)
 
