@@ -96,7 +96,7 @@ _MOVES = {
     ),
     "locator": Figure(
         "RFC 8885 figure 3",
-        "section 3.3, the CMD as locator",
+        "section 3.3, the CMD as locator; beside it the answer that the S-MAAR waits for",
         ((_REGISTER,), (_UPDATE,), (Arrow("PBA", P_MAAR, S_MAAR), _AGREE)),
         # The node, and the S-MAAR, wait for an answer. The RFC's CMD does without one.
         beside=(_PLAIN_ANSWER,),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from dhcp_cmd.core.model import MaarId, NodeId
@@ -19,6 +20,7 @@ from dmm_wire.mobility import (
     MAX_UPDATE_RATE,
     BindingAcknowledgement,
     BindingUpdate,
+    Status,
 )
 from dmm_wire.mobility.serving import FINAL, Notice, echoes
 from dmm_wire.timers import Timers
@@ -60,6 +62,8 @@ class _Exchange:
 
     sent: deque[float]
     wait: float = float(INITIAL_BINDACK_TIMEOUT)
+    adjusted: bool = False
+    """A wrong timestamp was already made good at once."""
     sequences: deque[tuple[bytes, int]] = field(default_factory=deque)
     latest: int | None = None
     is_news: bool = True
@@ -94,7 +98,7 @@ class Outbox:
             return
         if exchange is None:
             exchange = self._exchanges[key] = _Exchange(self._sent_by(key, now))
-        exchange.wait = float(INITIAL_BINDACK_TIMEOUT)
+        exchange.wait, exchange.adjusted = float(INITIAL_BINDACK_TIMEOUT), False
         exchange.is_news = True
         self._timers.set(key, _allowed(exchange, now))
 
@@ -122,7 +126,7 @@ class Outbox:
             self._ready[key] = None
         self._fill(now)
         # What is missing of a token by rounding is not waited for.
-        taken = list(self._ready)[: int(self._tokens + 1e-6)]
+        taken = list(islice(self._ready, int(self._tokens + 1e-6)))
         for key in taken:
             del self._ready[key]
         self._tokens -= len(taken)
@@ -150,7 +154,7 @@ class Outbox:
         exchange.wait = min(2 * exchange.wait, float(MAX_BINDACK_TIMEOUT))
         return notice.update(sequence)
 
-    def answered(self, peer: bytes, answer: BindingAcknowledgement) -> Outcome | None:
+    def answered(self, peer: bytes, answer: BindingAcknowledgement, now: float) -> Outcome | None:
         """Take in a PBA; None where it answers no PBU of ours (RFC 5213 section 6.9.1.2: ignored).
 
         Of one that `is_over`, the signal with that serial is to be finished. Where something was put meanwhile, the
@@ -166,6 +170,10 @@ class Outbox:
         is_over = answer.accepted or answer.status in FINAL
         if is_over and is_latest:
             self.drop(sent.key)
+        elif answer.status == Status.MIPV6_ID_MISMATCH and not exchange.adjusted:
+            # The guard has learnt the time at the peer from it: no reason to wait (RFC 4285 section 6).
+            exchange.adjusted = True
+            self._timers.set(sent.key, _allowed(exchange, now))
         return Outcome(sent, is_latest, answer.accepted, answer.status, answer.lifetime, is_over)
 
     def _sent_by(self, key: Key, now: float) -> deque[float]:

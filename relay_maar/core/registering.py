@@ -65,8 +65,16 @@ _SEQUENCES: Final = 8
 _NAMED_WRONG: Final = frozenset(
     {Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX, Status.BCE_PBU_PREFIX_SET_DO_NOT_MATCH}
 )
-_AGAIN: Final = frozenset({Status.INSUFFICIENT_RESOURCES, Status.TIMESTAMP_MISMATCH})
-"""Rejections that time may cure."""
+_AGAIN: Final = frozenset(
+    {
+        Status.INSUFFICIENT_RESOURCES,
+        Status.TIMESTAMP_MISMATCH,
+        Status.MIPV6_ID_MISMATCH,
+        Status.MIPV6_MESG_ID_REQD,
+        Status.MIPV6_AUTH_FAIL,
+    }
+)
+"""Rejections that time may cure, or the operator with other keys."""
 
 
 class Place(NamedTuple):
@@ -144,6 +152,8 @@ class _Entry:
     reassert: float = REASSERT
     patience: float = float(INITIAL_BINDACK_TIMEOUT)
     attempts: int = 0
+    adjusted: bool = False
+    """A wrong timestamp was already made good at once."""
     sequences: deque[tuple[bytes, int]] = field(default_factory=deque)
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
 
@@ -292,6 +302,7 @@ class Registering:
     def _begin(self, identity: Identity, entry: _Entry, doing: _Doing, now: float) -> None:
         entry.doing, entry.asserting, entry.waits, entry.probes = doing, False, False, 0
         entry.wait, entry.attempts = float(INITIAL_BINDACK_TIMEOUT), 0
+        entry.adjusted = False
         self._timers.set(identity, self._allowed(entry, max(now, entry.not_before)))
 
     def _transmit(self, identity: Identity, entry: _Entry, now: float) -> Sent:
@@ -361,6 +372,12 @@ class Registering:
             entry.doing, entry.asserting, entry.probes = None, True, 0
             self._timers.set(identity, now + entry.reassert)
             entry.reassert = min(2 * entry.reassert, float(MAX_BINDACK_TIMEOUT))
+        elif answer.status == Status.MIPV6_ID_MISMATCH and doing is not None and not entry.adjusted:
+            # The guard has learnt the time at the CMD from it: no reason to wait (RFC 4285 section 6).
+            entry.adjusted = True
+            if doing is _Doing.LEAVE:
+                entry.attempts = 0  # it has not been said yet
+            self._timers.set(identity, self._allowed(entry, now))
         elif answer.status in _NAMED_WRONG and entry.named:
             entry.named = False  # section 6.9.1.2, 10
             self._timers.set(identity, self._allowed(entry, now))

@@ -23,8 +23,10 @@ from relay_maar.core.session import Attachment, Role, Session, arrive
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import was_lost
 
-_QUIET: Final = frozenset({int(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED)})
-"""Rejections that happen when nodes move, and say nothing to the operator."""
+_QUIET: Final = frozenset(
+    {int(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED), int(Status.MIPV6_ID_MISMATCH)}
+)
+"""Rejections that happen when nodes move, or to whose clock is off, and say nothing to the operator."""
 
 Visit = Callable[
     [Identity, Attachment, dmm.Visit, tuple[dmm.SubOption, ...], float],

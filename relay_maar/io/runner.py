@@ -29,6 +29,7 @@ _Message: TypeAlias = (
     | act.SendMobility
     | act.SendRouterAdvertisement
     | act.SendNeighborSolicitation
+    | act.WatchPackets
 )
 
 _WHAT: dict[type[_Message], str] = {
@@ -37,6 +38,7 @@ _WHAT: dict[type[_Message], str] = {
     act.SendMobility: "peer",
     act.SendRouterAdvertisement: "ra",
     act.SendNeighborSolicitation: "ns",
+    act.WatchPackets: "watch",
 }
 """What a message that cannot be sent is counted as."""
 
@@ -139,7 +141,6 @@ class Runner:
 
     def _send(self, message: _Message) -> None:
         links = self._links
-        what = _WHAT[type(message)]
         try:
             match message:
                 case act.SendToServers(data):
@@ -147,19 +148,30 @@ class Runner:
                         try:
                             links.core.server.send(server, data)
                         except OSError as error:
-                            self._unsent(what, error)
+                            self._unsent(message, error)
                 case act.SendToClient(interface, destination, port, data):
                     links.access(interface).client.send(destination, port, data)
                 case act.SendMobility(destination):
                     header = self._agent.mobility_header(message, now=self._clock())
                     links.core.mobility.send(destination, header)
-                case act.SendRouterAdvertisement(interface, destination, data):
-                    links.access(interface).router.send(destination, data)
-                case act.SendNeighborSolicitation(interface, destination, data):
-                    links.access(interface).router.send(destination, data)
+                case act.SendRouterAdvertisement() | act.SendNeighborSolicitation():
+                    self._discover(message)
+                case act.WatchPackets(interface, quiet):
+                    links.watch(interface, quiet)
         except OSError as error:
-            self._unsent(what, error)
+            self._unsent(message, error)
 
-    def _unsent(self, what: str, error: OSError) -> None:
+    def _discover(
+        self, message: act.SendRouterAdvertisement | act.SendNeighborSolicitation
+    ) -> None:
+        access = self._links.access(message.interface)
+        if message.link_layer is None:
+            access.router.send(message.destination, message.data)
+        else:
+            access.frames.send(message.link_layer, message.destination, message.data)
+
+    def _unsent(self, message: _Message, error: OSError) -> None:
         """As good as lost on the way: whoever waits for it asks again."""
-        self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
+        self._counters[
+            f"send-{_WHAT[type(message)]}-{errno.errorcode.get(error.errno or 0, 'error')}"
+        ] += 1

@@ -63,12 +63,12 @@ def test_what_is_acknowledged_is_over() -> None:
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
     assert sequence == 0
-    outcome = outbox.answered(PEER, pba(sequence))
+    outcome = outbox.answered(PEER, pba(sequence), 0.5)
     assert outcome is not None
     assert (outcome.sent.key, outcome.sent.serial, outcome.is_over) == (KEY, 1, True)
     assert outbox.deadline(0.5) is None
     assert len(outbox) == 0
-    assert outbox.answered(PEER, pba(sequence)) is None, "a duplicate"
+    assert outbox.answered(PEER, pba(sequence), 0.6) is None, "a duplicate"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_what_answers_nothing_of_ours_ends_nothing(
     outbox = Outbox(1000.0)
     outbox.put(KEY, 0.0)
     transmit(outbox, 0.0)
-    assert outbox.answered(peer, answer) is None
+    assert outbox.answered(peer, answer, 0.1) is None
     assert outbox.deadline(0.1) == 1.0
 
 
@@ -97,7 +97,7 @@ def test_final_refusals_end_it(status: int) -> None:
     outbox = Outbox(1000.0)
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
-    outcome = outbox.answered(PEER, pba(sequence, status, generation=9))
+    outcome = outbox.answered(PEER, pba(sequence, status, generation=9), 0.1)
     assert outcome is not None
     assert (outcome.accepted, outcome.is_over) == (False, True)
     assert outbox.deadline(0.1) is None
@@ -108,7 +108,7 @@ def test_after_other_refusals_it_goes_on() -> None:
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
     refusal = pba(sequence, Status.INSUFFICIENT_RESOURCES)
-    outcome = outbox.answered(PEER, refusal)
+    outcome = outbox.answered(PEER, refusal, 0.1)
     assert outcome is not None
     assert not outcome.is_over
     assert outbox.deadline(0.1) == 1.0
@@ -119,7 +119,7 @@ def test_an_answer_to_an_earlier_transmission_counts() -> None:
     outbox.put(KEY, 0.0)
     (first,) = transmit(outbox, 0.0)
     transmit(outbox, 1.0)
-    outcome = outbox.answered(PEER, pba(first))
+    outcome = outbox.answered(PEER, pba(first), 1.5)
     assert outcome is not None
     assert outcome.is_over
     assert len(outbox) == 0
@@ -130,11 +130,11 @@ def test_what_was_put_anew_goes_on_after_the_answer_to_what_was_before() -> None
     outbox.put(KEY, 0.0)
     (first,) = transmit(outbox, 0.0)
     outbox.put(KEY, 0.4)  # committed, not sent yet
-    outcome = outbox.answered(PEER, pba(first))
+    outcome = outbox.answered(PEER, pba(first), 0.5)
     assert outcome is not None
     assert outcome.sent.serial == 1
     (second,) = transmit(outbox, 0.5, serial=2)
-    outcome = outbox.answered(PEER, pba(second))
+    outcome = outbox.answered(PEER, pba(second), 0.6)
     assert outcome is not None
     assert outcome.sent.serial == 2
     assert len(outbox) == 0
@@ -146,7 +146,7 @@ def test_the_answer_to_an_older_content_finishes_only_that() -> None:
     (first,) = transmit(outbox, 0.0)
     outbox.put(KEY, 0.1)
     transmit(outbox, 0.1, serial=2)
-    outcome = outbox.answered(PEER, pba(first))
+    outcome = outbox.answered(PEER, pba(first), 0.2)
     assert outcome is not None
     assert outcome.sent.serial == 1
     assert outbox.deadline(0.2) == pytest.approx(1.1)
@@ -172,7 +172,7 @@ def test_what_waits_for_the_rate_is_not_answered_by_what_was_before() -> None:
         outbox.put(KEY, 0.1 * serial)
         (sequence,) = transmit(outbox, 0.1 * serial, serial)
     outbox.put(KEY, 0.4)  # the fourth in a second
-    outcome = outbox.answered(PEER, pba(sequence))
+    outcome = outbox.answered(PEER, pba(sequence), 0.4)
     assert outcome is not None
     assert not outcome.is_latest
     assert outbox.deadline(0.4) == pytest.approx(1.1)
@@ -184,7 +184,7 @@ def test_a_retransmission_that_is_due_is_no_news() -> None:
     outbox.put(KEY, 0.0)
     (sequence,) = transmit(outbox, 0.0)
     assert outbox.deadline(1.0) == 1.0
-    outcome = outbox.answered(PEER, pba(sequence))
+    outcome = outbox.answered(PEER, pba(sequence), 1.0)
     assert outcome is not None
     assert outcome.is_latest
     assert outbox.due(1.0) == []
@@ -203,7 +203,7 @@ def test_numbers_come_again() -> None:
         outbox.send(KEY, PEER, 1, NOTICE, 0.0)
     assert outbox.send(other, PEER, 1, NOTICE, 0.0).sequence == 1
     outbox.drop(one)
-    outcome = outbox.answered(PEER, pba(1))
+    outcome = outbox.answered(PEER, pba(1), 0.0)
     assert outcome is not None
     assert outcome.sent.key == other
 
@@ -218,7 +218,7 @@ def test_no_second_sees_more_than_the_update_rate(gaps: list[tuple[float, bool]]
         for sequence in transmit(outbox, now):
             moments.append(now)
             if answers:
-                outbox.answered(PEER, pba(sequence))
+                outbox.answered(PEER, pba(sequence), now)
         now += gap
     for start in moments:
         assert sum(start <= each < start + 1.0 for each in moments) <= MAX_UPDATE_RATE
@@ -246,7 +246,7 @@ def test_a_dropped_one_is_not_sent() -> None:
     outbox.drop(KEY)
     outbox.drop(KEY)
     assert outbox.deadline(0.0) is None
-    assert outbox.answered(PEER, pba(sequence)) is None
+    assert outbox.answered(PEER, pba(sequence), 0.1) is None
 
 
 def test_one_that_is_put_off_comes_then() -> None:
@@ -265,5 +265,41 @@ def test_only_the_last_numbers_are_answered() -> None:
     for _ in range(9):
         numbers += transmit(outbox, now)
         now = outbox.deadline(now) or now
-    assert outbox.answered(PEER, pba(numbers[0])) is None
-    assert outbox.answered(PEER, pba(numbers[1])) is not None
+    assert outbox.answered(PEER, pba(numbers[0]), now) is None
+    assert outbox.answered(PEER, pba(numbers[1]), now) is not None
+
+
+def test_who_is_told_the_time_asks_again_at_once_and_only_once() -> None:
+    """The guard has learnt the peer's time from a 144 (RFC 4285 section 6)."""
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 100.0)
+    (first,) = transmit(outbox, 100.0)
+    told = BindingAcknowledgement(Status.MIPV6_ID_MISMATCH, first, 0, (MobileNodeIdentifier(NODE),))
+    outcome = outbox.answered(PEER, told, 100.1)
+    assert outcome is not None
+    assert not outcome.is_over
+    (second,) = transmit(outbox, 100.1)
+    assert outbox.answered(PEER, replace(told, sequence=second), 100.2) is not None
+    assert transmit(outbox, 100.2) == []
+    (third,) = transmit(outbox, 102.1)  # as if nobody had answered
+    outcome = outbox.answered(PEER, pba(third), 102.2)
+    assert outcome is not None
+    assert outcome.is_over
+    # The next one to be sent may be told the time again.
+    outbox.put(KEY, 200.0)
+    (fourth,) = transmit(outbox, 200.0)
+    outbox.answered(PEER, replace(told, sequence=fourth), 200.1)
+    assert len(transmit(outbox, 200.1)) == 1
+
+
+@pytest.mark.parametrize("status", [Status.MIPV6_MESG_ID_REQD, Status.MIPV6_AUTH_FAIL])
+def test_who_is_refused_for_its_key_goes_on(status: Status) -> None:
+    """An operator may be changing it."""
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 100.0)
+    (first,) = transmit(outbox, 100.0)
+    outcome = outbox.answered(PEER, pba(first, status), 100.1)
+    assert outcome is not None
+    assert not outcome.is_over
+    assert transmit(outbox, 100.5) == []
+    assert len(transmit(outbox, 101.0)) == 1
