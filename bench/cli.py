@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import crowds, modes_report, plan, workloads
+from bench import crowds, modes_report, plan, relays, workloads
 from bench import modes as four
 from bench.images import kept
 from bench.modes_run import ModesRun
@@ -128,6 +128,29 @@ def crowd(
         results = crowds.measure(prefix, numbers, beside, console.print)
     crowds.write(results, output)
     return 0 if crowds.told(results, console) else FAILED
+
+
+@app.command()
+def relay(
+    seconds: Annotated[float, typer.Option(min=0.2, max=60, help="How long a trial is.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="How often each has its turn.")] = 3,
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="The tree of another version, to be measured in the same run."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The directory for relay.json.")] = ROOT
+    / "bench"
+    / "results",
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-relay",
+) -> int:
+    """DHCPv6 packets per second through a MAAR and through ISC dhcrelay."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    with tidy_on_signals():
+        figures = relays.measure(prefix, seconds, rounds, beside)
+    relays.write(figures, output)
+    console = Console(width=WIDTH, highlight=False)
+    return 0 if relays.told(figures, console) else FAILED
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from dmm_wire.address import format_address, parse_mac
@@ -29,6 +30,7 @@ from relay_maar.southbound.api import (
     State,
 )
 from relay_maar.southbound.checks import Impossible
+from relay_maar.southbound.dumped import NEIGHBOUR, ROUTE, RULE, Dumped
 from relay_maar.southbound.errors import TunnelErrors
 from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
 from relay_maar.southbound.ingress import IngressFilter
@@ -306,16 +308,16 @@ class KernelSouthbound(ABC):
     # Reading the kernel
 
     def _routes(self) -> list[Message]:
-        return self._netlink.dump(all_routes(self.settings.protocol))
+        return self._netlink.dump(all_routes(self.settings.protocol), partial(Dumped, ROUTE))
 
     def _rules(self) -> list[Message]:
         ours = self.settings.protocol
-        found = self._netlink.dump(all_rules())
+        found = self._netlink.dump(all_rules(), partial(Dumped, RULE))
         return [rule for rule in found if rule.get_attr("FRA_PROTOCOL") == ours]
 
     def _neighbours(self) -> list[Message]:
         ours = self.settings.protocol
-        found = self._netlink.dump(all_neighbours())
+        found = self._netlink.dump(all_neighbours(), partial(Dumped, NEIGHBOUR))
         return [neighbour for neighbour in found if neighbour.get_attr("NDA_PROTOCOL") == ours]
 
     def _adopt(self) -> _Found:

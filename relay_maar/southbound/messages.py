@@ -244,5 +244,7 @@ def all_neighbours() -> Message:
 
 def packed(source: Message, attribute: str) -> bytes:
     """An address attribute of a dumped message; absent means unspecified."""
-    text = source.get_attr(attribute)
-    return parse_address(text) if text else UNSPECIFIED
+    value = source.get_attr(attribute)
+    if isinstance(value, bytes):
+        return value
+    return parse_address(value) if value else UNSPECIFIED
