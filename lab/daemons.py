@@ -155,9 +155,12 @@ class Daemon:
 
 
 class Cmd(Daemon):
-    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`."""
+    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`. `more`
+    is what its section of the configuration has besides."""
 
-    def __init__(self, topology: Topology, mode: str = DIRECT, *, stock: bool = True) -> None:
+    def __init__(
+        self, topology: Topology, mode: str = DIRECT, *, stock: bool = True, more: str = ""
+    ) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
         self.database = directory / "cmd.sqlite"
@@ -170,7 +173,7 @@ class Cmd(Daemon):
                 identifier=b"lab".hex(":"),
                 address=CMD.address,
                 database=self.url,
-                mode=lines,
+                mode=lines + more,
             )
         )
         serve = [sys.executable, "-m", "dhcp_cmd.cli", "serve"]
@@ -301,7 +304,8 @@ class Maar(Daemon):
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number."""
+    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number, `cmd`
+    what the CMD's has."""
 
     def __init__(
         self,
@@ -312,8 +316,9 @@ class Daemons:
         *,
         stock: bool = True,
         registers: bool = False,
+        cmd: str = "",
     ) -> None:
-        self.cmd = Cmd(topology, mode, stock=stock)
+        self.cmd = Cmd(topology, mode, stock=stock, more=cmd)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
         self._maars = {
             plan: Maar(

@@ -1,6 +1,5 @@
 """`python -m lab.faults`, what `./dev faults` runs."""
 
-from lab.faults.cli import app
+from lab.faults.cli import main
 
-if __name__ == "__main__":
-    app()
+main()

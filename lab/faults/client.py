@@ -70,7 +70,7 @@ class Client:
     # --- what it is told to do ---
 
     def attach(self, now: float, *, afresh: bool) -> list[bytes]:
-        """There is a new link: Rebind as dhcpcd does or, `afresh`, Solicit without the old values, as systemd-networkd."""
+        """There is a new link: Rebind as dhcpcd or, `afresh`, Solicit without the old values as systemd-networkd."""
         if self.leases and not afresh:
             return self._begin(MessageType.REBIND, self._associations(self.leases), now)
         self.leases = {}
@@ -122,8 +122,8 @@ class Client:
         self._server = first(message.options, OptionCode.SERVERID) or b""
         if message.type == MessageType.ADVERTISE and exchange.kind is MessageType.SOLICIT:
             return self._request(message, now)
-        if message.type != MessageType.REPLY:
-            return []
+        if message.type != MessageType.REPLY or _status(message.options) == StatusCode.UNSPEC_FAIL:
+            return []  # it asks again, no sooner than without this answer (RFC 9915 section 18.2.10)
         self._exchange = None
         if exchange.kind is MessageType.RELEASE:
             return []

@@ -46,69 +46,80 @@ def is_in_a_pool(prefix: Prefix) -> bool:
     return any(plan.anchors(prefix) for plan in MAAR_PLANS)
 
 
-def differences(views: Mapping[MaarPlan, View], truths: Iterable[Truth]) -> list[str]:
-    """All that is wrong, a line each; nothing if every kernel is as it must be."""
+def differences(
+    views: Mapping[MaarPlan, View], truths: Iterable[Truth], *, echoes: bool = False
+) -> list[str]:
+    """All that is wrong, a line each; nothing if every kernel is as it must be. `echoes`: a prefix that has ended may
+    be Unreachable for a while at a MAAR that it is not anchored at (role ENDED)."""
     truths = list(truths)
     wrong: list[str] = []
     for plan, view in views.items():
-        wrong += [f"{plan.name}: {line}" for line in _at(plan, view, truths)]
+        wrong += [f"{plan.name}: {line}" for line in _at(plan, view, truths, echoes)]
     for truth in truths:
         wrong += _astray(views, truth)
     return wrong
 
 
-def _at(plan: MaarPlan, view: View, truths: list[Truth]) -> list[str]:
-    routes: dict[Prefix, Decision] = {
-        plan.link_pool: UNREACHABLE,
-        plan.delegated_pool: UNREACHABLE,
-    }
-    rules: dict[Prefix, bytes] = {}
-    neighbours: dict[bytes, bytes] = {}
-    pointers: dict[Prefix, Decision] = {}
-    owners: dict[Prefix, Truth] = {}
+@dataclass(slots=True)
+class _Expected:
+    """Of one MAAR's kernel: what must be there and, of routes, what else may be."""
+
+    routes: dict[Prefix, Decision]
+    pointers: dict[Prefix, Decision] = field(default_factory=dict)
+    rules: dict[Prefix, bytes] = field(default_factory=dict)
+    neighbours: dict[bytes, bytes] = field(default_factory=dict)
+    owners: dict[Prefix, Truth] = field(default_factory=dict)
+
+    def of(self, prefix: Prefix) -> str:
+        """Whose the prefix is, for a person."""
+        truth = self.owners.get(prefix)
+        return f"{prefix} of {truth.name} at {truth.at.name}" if truth else f"{prefix} of nobody"
+
+
+def _expected(plan: MaarPlan, router: str, truths: list[Truth]) -> _Expected:
+    right = _Expected({plan.link_pool: UNREACHABLE, plan.delegated_pool: UNREACHABLE})
     for truth in truths:
         to_serving = Decision(CORE_INTERFACE, peer=truth.at.endpoint)
         for prefix in truth.prefixes:
-            owners[prefix] = truth
+            right.owners[prefix] = truth
             if truth.at == plan:
-                routes[prefix] = Decision(view.router, via=truth.link_local)
+                right.routes[prefix] = Decision(router, via=truth.link_local)
                 if anchor(prefix) != plan:
-                    rules[prefix] = anchor(prefix).endpoint
+                    right.rules[prefix] = anchor(prefix).endpoint
             elif anchor(prefix) == plan:
-                routes[prefix] = to_serving
+                right.routes[prefix] = to_serving
             elif anchor(prefix) != truth.at:
-                # It served the prefix once: what still comes goes after the node (role FORWARDED), or by the core.
-                pointers[prefix] = to_serving
+                # It served the prefix once: what still comes goes after the node (role FORWARDED).
+                right.pointers[prefix] = to_serving
         if truth.at == plan and truth.prefixes:
-            neighbours[truth.link_local] = truth.mac
+            right.neighbours[truth.link_local] = truth.mac
+    return right
 
-    def of(prefix: Prefix) -> str:
-        truth = owners.get(prefix)
-        return f"{prefix} of {truth.name} at {truth.at.name}" if truth else f"{prefix} of nobody"
 
+def _at(plan: MaarPlan, view: View, truths: list[Truth], echoes: bool) -> list[str]:
+    right = _expected(plan, view.router, truths)
     wrong = []
-    for prefix in {**view.routes, **routes}:
+    for prefix in {**view.routes, **right.routes}:
         found = view.routes.get(prefix, ())
-        allowed = {routes[prefix]} if prefix in routes else {*_optional(pointers, prefix)}
-        if len(found) > 1 or (prefix in routes and not found) or not allowed.issuperset(found):
-            wanted = text(routes.get(prefix)) + (" or a pointer" if prefix in pointers else "")
-            wrong.append(f"route to {of(prefix)}: {_all(found)}, expected {wanted}")
-    for prefix in {**view.rules, **rules}:
-        sources = view.rules.get(prefix, ())
-        if sources != ((rules[prefix],) if prefix in rules else ()):
+        must = prefix in right.routes
+        allowed = right.routes.get(prefix) or right.pointers.get(prefix)
+        if echoes and prefix not in right.owners and anchor(prefix) != plan:
+            allowed = UNREACHABLE
+        if len(found) > 1 or found != ((allowed,) if must or found else ()):
+            wanted = text(allowed) + (" or none" if allowed and not must else "")
+            wrong.append(f"route to {right.of(prefix)}: {_all(found)}, expected {wanted}")
+    for prefix in {**view.rules, **right.rules}:
+        sources, source = view.rules.get(prefix, ()), right.rules.get(prefix)
+        if sources != ((source,) if source else ()):
             said = ", ".join(_name(each) for each in sources) or "none"
-            wanted = _name(rules[prefix]) if prefix in rules else "none"
-            wrong.append(f"rule from {of(prefix)}: {said}, expected {wanted}")
-    for address in {**view.neighbours, **neighbours}:
-        mac, right = view.neighbours.get(address), neighbours.get(address)
-        if mac != right:
-            said, wanted = (format_mac(m) if m else "none" for m in (mac, right))
+            wanted = _name(source) if source else "none"
+            wrong.append(f"rule from {right.of(prefix)}: {said}, expected {wanted}")
+    for address in {**view.neighbours, **right.neighbours}:
+        macs = view.neighbours.get(address), right.neighbours.get(address)
+        if macs[0] != macs[1]:
+            said, wanted = (format_mac(mac) if mac else "none" for mac in macs)
             wrong.append(f"neighbour {format_address(address)}: {said}, expected {wanted}")
     return wrong
-
-
-def _optional(pointers: Mapping[Prefix, Decision], prefix: Prefix) -> list[Decision]:
-    return [pointers[prefix]] if prefix in pointers else []
 
 
 def _astray(views: Mapping[MaarPlan, View], truth: Truth) -> list[str]:

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
+from dmm_wire.address import Prefix
 from lab import kernel
 from lab.daemons import DIRECT, Daemons
 from lab.faults.air import Air, Node, make_nodes
@@ -32,12 +33,16 @@ _LOOK = 0.5
 _PROBE = 0.05
 """Seconds between two probe packets while nodes move."""
 
+_CONFIGURATION = "    flap-interval 0\n"
+"""Else the CMD takes nodes that are so restless for two that use the same identifier."""
+
 MODES = (DIRECT, "proxy", "locator", "relay")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What to run. `stock`: the CMD on ipv6-dhcpd, with `dhcp-cmd signal` beside it."""
+    """What to run. `stock`: the CMD on ipv6-dhcpd, with `dhcp-cmd signal` beside it. `patient`: wait in the end until
+    also the last trace of what has ended is gone, which takes a minute."""
 
     mode: str
     moves: int
@@ -45,12 +50,14 @@ class Settings:
     seed: int
     weather: Weather = field(default_factory=Weather)
     stock: bool = False
+    patient: bool = True
 
 
 @dataclass(slots=True)
 class Result:
-    """What was seen. `converged` and `gone` are seconds: from the last node's last answer until every kernel was right and
-    nothing was owed any more; from the last Release until nothing was left."""
+    """What was seen. `converged`, `gone` and `faded` are seconds: from the last node's last answer until every kernel
+    was right and nothing was owed any more; from the last Release likewise; from then until no `unreachable` route was
+    left that only speaks of what has ended."""
 
     settings: Settings
     moves: int = 0
@@ -62,6 +69,7 @@ class Result:
     circled: int = 0
     converged: float = 0.0
     gone: float = 0.0
+    faded: float | None = None
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -87,9 +95,10 @@ class FaultRun:
             self._topology = undo.enter_context(Topology(self._prefix))
             before = self._snapshots()
             self._daemons = undo.enter_context(
-                Daemons(self._topology, mode=settings.mode, stock=settings.stock)
+                Daemons(
+                    self._topology, mode=settings.mode, stock=settings.stock, cmd=_CONFIGURATION
+                )
             )
-            idle = self._snapshots()
             storm = Storm(self._topology, Fates(settings.seed, settings.weather))
             self._storm = undo.enter_context(storm)
             nodes = make_nodes(settings.nodes, settings.moves, settings.seed)
@@ -103,7 +112,6 @@ class FaultRun:
                 self._probe_all()
                 self._compare_database()
                 self._leave()
-                self._compare("after the end of all nodes", idle)
                 for maar in self._daemons.maars.values():
                     if status := maar.stop():
                         self._wrong(f"{maar.name} stops with status {status}")
@@ -145,16 +153,20 @@ class FaultRun:
         self.result.converged = self._quiet("where the nodes are", self._truths())
 
     def _leave(self) -> None:
-        self._tell("they release what they have; waiting until nothing is left")
+        """Every node releases all that it has. Its on-link prefix where it is stays: that one is its for the visit."""
+        self._tell("they release what they have; waiting until nothing else is left")
+        left = [replace(each, prefixes=_on_link(each)) for each in self._truths()]
         for node in self._air.nodes:
             self._air.send(node, node.leave(time.monotonic()))
         self._loop.run(self._answered, timeout=_ANSWERS, what="the answers to the Releases")
-        self.result.gone = self._quiet("where no node is", [])
+        self.result.gone = self._quiet("after the Releases", left)
+        if self.settings.patient:
+            self.result.faded = self._quiet("in the end", left, echoes=False)
 
     def _answered(self) -> bool:
         return not any(node.client.busy for node in self._air.nodes)
 
-    def _quiet(self, what: str, truths: list[Truth]) -> float:
+    def _quiet(self, what: str, truths: list[Truth], *, echoes: bool = True) -> float:
         """Wait until all kernels are right, and nothing is owed. Returns the seconds that took."""
         began = time.monotonic()
         wrong: list[str] = []
@@ -162,7 +174,7 @@ class FaultRun:
         def right() -> bool:
             self._check()
             views = {plan: view(self._topology, plan) for plan in MAAR_PLANS}
-            wrong[:] = differences(views, truths) or self._owed()
+            wrong[:] = differences(views, truths, echoes=echoes) or self._owed()
             return not wrong
 
         try:
@@ -197,8 +209,8 @@ class FaultRun:
         return truths
 
     def _check_leases(self, node: Node) -> None:
-        """A node has one on-link and one delegated prefix of each anchor at most; those of where it is are preferred, and
-        no others."""
+        """A node has one on-link and one delegated prefix of each anchor at most; those of where it is are preferred,
+        and no others."""
         name = f"node {node.number}"
         self._wrong(*(f"{name}: {problem}" for problem in node.client.problems))
         kinds = Counter((anchor(p), p.length) for p in node.client.prefixes)
@@ -282,6 +294,10 @@ class FaultRun:
         result.answered, result.missed = self._air.counts["received"], self._air.counts["missed"]
         result.probes, result.circled = self._probes.sent, self._probes.circled
         result.seconds = time.monotonic() - started
+
+
+def _on_link(truth: Truth) -> frozenset[Prefix]:
+    return frozenset(p for p in truth.prefixes if truth.at.link_pool.contains(p))
 
 
 def _mac(identities: str) -> str:
