@@ -92,13 +92,15 @@ us and a missing route would send the packet back there."""
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One prefix: the MAAR that anchors it and when its lifetime, as known here, ends (`now`
-    seconds, or infinity)."""
+    seconds, or infinity). `fading`: it is FORWARDED, and nobody keeps it up; it ends when its anchor
+    surely knows of the move, and leaves nothing behind."""
 
     prefix: Prefix
     role: Role
     anchor: bytes
     expires: float
     delegated: bool = False
+    fading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +293,7 @@ def depart(
     anchors are `served` there. `signalled`: it came from the CMD."""
     before = {entry.prefix: entry for entry in session.entries} if session is not None else {}
     after: list[Entry] = []
+    named = tuple(named)
     for prefix, delegated in named:
         known = before.pop(prefix, None)
         entry = Entry(prefix, _A, endpoint, now + lifetime, delegated)
@@ -304,7 +307,10 @@ def depart(
             event = Event.AWAY_UNNAMED
         # Of what was served here last, the anchor's answer to our last words tells (mode direct).
         is_told = event is Event.AWAY_UNNAMED and (entry.role is _F or signalled is not None)
-        after += _after(_bounded(entry, now, HOLD if is_told else LONGEST), event, entry.role)
+        # Who anchors nothing is not told of later moves; of what had ended, the lifetime is not known.
+        is_fading = event is Event.AWAY_SERVED and (not named or entry.role is _E)
+        left = _bounded(entry, now, HOLD if is_told or is_fading else LONGEST)
+        after += _after(replace(left, fading=is_fading), event, entry.role)
     return Session(
         identity,
         generation,
@@ -336,7 +342,7 @@ def expire(session: Session, now: float) -> Session:
     for entry in session.entries:
         if entry.expires > now:
             after.append(entry)
-        else:
+        elif entry.role is not _F or not entry.fading:
             longest = max(e.expires for e in session.entries if e.anchor == entry.anchor)
             lingering = replace(entry, expires=min(longest, now + LONGEST) + LINGER)
             ending = _ending(lingering, session.signalled, now)

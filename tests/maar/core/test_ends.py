@@ -244,3 +244,20 @@ def test_a_maar_that_did_not_hear_of_the_move_hears_of_it_after_a_detour() -> No
     world.settle()
     assert set(world.roles(2).values()) == {"forwarded"}
     assert world.trace(link_prefix(1), 2) == ["maar2", "maar3", "node"]
+
+
+def test_a_pointer_that_nobody_keeps_up_does_not_outlive_the_move() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    # MAAR 2's own prefixes have ended when the node goes on, so it is not told of later moves.
+    world.cmd.prefixes = {p: e for p, e in world.cmd.prefixes.items() if e[0] == 1}
+    world.attach(3)
+    assert world.roles(2)[link_prefix(1)] == "forwarded"
+    world.restart(2)
+    world.pass_time(63.0)
+    assert world.roles(2)[link_prefix(1)] == "forwarded"
+    world.pass_time(2.0)
+    assert link_prefix(1) not in world.roles(2)
+    assert world.trace(link_prefix(1), 2)[-1] == "node"
+    world.check_reached()
