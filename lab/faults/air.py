@@ -16,6 +16,7 @@ from lab import netns
 from lab.faults import frames
 from lab.faults.client import Client
 from lab.faults.itinerary import Deed, Stay, itinerary
+from lab.faults.slaac import Host
 from lab.packets import ICMPV6, UDP
 from lab.topology import MAAR_PLANS, MaarPlan, Topology
 
@@ -32,7 +33,7 @@ PROBED = 7000
 class Node:
     """A mobile node on its way through its stays."""
 
-    def __init__(self, number: int, client: Client, stays: list[Stay]) -> None:
+    def __init__(self, number: int, client: Client | Host, stays: list[Stay]) -> None:
         self.number = number
         self.client = client
         self.at: MaarPlan | None = None
@@ -78,7 +79,7 @@ class Node:
         return []
 
     def receive(self, data: bytes, now: float) -> list[bytes]:
-        """A DHCPv6 message for it."""
+        """A DHCPv6 message for it, or a Router Advertisement."""
         answers = self.client.receive(data, now)
         self.settle(now)
         return answers
@@ -199,10 +200,10 @@ class Air:
         if node is None:
             self._solicited(plan, frame)
         elif node.at is not plan:
-            self.counts["missed"] += 1
-        elif frame.protocol == UDP and frame.ports[1] == CLIENT_PORT:
+            self.counts["missed"] += _for_client(node, frame) is not None
+        elif (told := _for_client(node, frame)) is not None:
             self.counts["received"] += 1
-            self.send(node, node.receive(frame.data, now))
+            self.send(node, node.receive(told, now))
         elif frame.protocol == UDP and frame.ports[1] == PROBED:
             self.arrivals[node.mac, plan.number, frame.data] += 1
         elif frame.protocol == ICMPV6:
@@ -221,6 +222,14 @@ class Air:
                 self.send(node, [answer])
 
 
+def _for_client(node: Node, frame: frames.Frame) -> bytes | None:
+    if isinstance(node.client, Client):
+        is_for_it = frame.protocol == UDP and frame.ports[1] == CLIENT_PORT
+        return frame.data if is_for_it else None
+    is_for_it = frame.protocol == ICMPV6 and frame.body[:1] == bytes((frames.ROUTER_ADVERTISEMENT,))
+    return frame.body if is_for_it else None
+
+
 def _has(node: Node, address: bytes) -> bool:
     return address == node.link_local or Prefix(address, 128) in node.client.leases
 
@@ -236,13 +245,14 @@ def _open(interface: str) -> socket.socket:
     return sock
 
 
-def make_nodes(count: int, moves: int, seed: int) -> list[Node]:
-    """Nodes that make `moves` moves in all."""
+def make_nodes(count: int, moves: int, seed: int, *, dhcpv6: bool = True) -> list[Node]:
+    """Nodes that make `moves` moves in all: DHCPv6 clients, or hosts without."""
     nodes = []
     for number in range(count):
         draws = Random(f"{seed} node {number}")
         share = moves // count + (number < moves % count)
         mac = b"\x02\x00\x5e\x00\x54" + bytes((number + 1,))
         stays = itinerary(Random(f"{seed} way {number}"), share)
-        nodes.append(Node(number + 1, Client(mac, draws), stays))
+        client = Client(mac, draws) if dhcpv6 else Host(mac, draws)
+        nodes.append(Node(number + 1, client, stays))
     return nodes

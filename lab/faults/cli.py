@@ -3,6 +3,7 @@ built, 2 for what cannot be meant, 130 after Ctrl-C."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
@@ -43,6 +44,9 @@ def faults(
     stock: Annotated[
         bool, typer.Option("--stock", help="The CMD on ipv6-dhcpd instead of dhcp-cmd serve.")
     ] = False,
+    pmip: Annotated[
+        bool, typer.Option("--pmip", help="MAARs that speak only PMIPv6, hosts without a client.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file.")
     ] = None,
@@ -54,24 +58,27 @@ def faults(
         raise LabError("network namespaces need root")
     if missing := [name for name in ("ip", "setpriv", "sqlite3") if shutil.which(name) is None]:
         raise LabError(f"not installed: {', '.join(missing)}")
-    modes = MODES if mode == "all" else tuple(mode.replace(" ", "").split(","))
-    if unknown := set(modes) - set(MODES):
+    known = MODES[1:] if pmip else MODES
+    modes = known if mode == "all" else tuple(mode.replace(" ", "").split(","))
+    if unknown := set(modes) - set(known):
         raise typer.BadParameter(f"no such mode: {', '.join(sorted(unknown))}")
-    if stock and "relay" in modes:
-        raise typer.BadParameter("mode relay needs dhcp-cmd serve")
+    if stock and (pmip or "relay" in modes):
+        raise typer.BadParameter("mode relay and PMIPv6 need dhcp-cmd serve")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     console = Console(width=WIDTH, highlight=False)
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     console.print(f"seed {seed}")
     results: list[Result] = []
     with tidy_on_signals():
         for each in modes:
-            settings = Settings(each, moves, nodes, seed, stock=stock)
-            run = FaultRun(settings, prefix, partial(console.print, f"{each}:"))
+            settings = Settings(each, moves, nodes, seed, stock=stock, registers=pmip)
+            run = FaultRun(settings, prefix, partial(console.print, f"{settings.name}:"))
             results.append(run.run())
     console.print(table(results))
     for result in results:
         for problem in result.problems:
-            console.print(Text(f"{result.settings.mode}: {problem}", style="red"), soft_wrap=True)
+            console.print(Text(f"{result.settings.name}: {problem}", style="red"), soft_wrap=True)
     if output is not None:
         output.write_text(json.dumps([asdict(result) for result in results], indent=2) + "\n")
     if any(result.problems for result in results):
@@ -83,7 +90,7 @@ def table(results: Sequence[Result]) -> Table:
     made = Table(title="fault run", title_justify="left")
     made.add_column("")
     for result in results:
-        made.add_column(result.settings.mode, justify="right")
+        made.add_column(result.settings.name, justify="right")
     for name, values in rows(results):
         made.add_row(name, *values)
     return made
@@ -92,10 +99,16 @@ def table(results: Sequence[Result]) -> Table:
 def rows(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
     """The rows of the table."""
 
+    def text(value: object) -> str:
+        if value is None:
+            return "-"
+        return f"{value:.1f} s" if isinstance(value, float) else str(value)
+
     def row(name: str, *values: object) -> tuple[str, list[str]]:
-        return name, [f"{v:.1f} s" if isinstance(v, float) else str(v) for v in values]
+        return name, [text(value) for value in values]
 
     counts = (
+        ("registrations sent", "registration"),
         ("PBUs sent", "pbu"),
         ("of these again about a visit", "again"),
         ("PBAs sent", "pba"),
@@ -107,9 +120,9 @@ def rows(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
     return [
         row("moves", *(r.moves for r in results)),
         row("prefixes in the end", *(r.prefixes for r in results)),
-        row("DHCPv6 answers", *(r.answered for r in results)),
-        row("missed, the node had gone", *(r.missed for r in results)),
-        *(row(name, *(r.counts[key] for r in results)) for name, key in counts),
+        row("answers to nodes", *(r.answered for r in results)),
+        row("answers that found no node", *(r.missed for r in results)),
+        *(row(name, *(r.counts.get(key, 0) for r in results)) for name, key in counts),
         row("probe packets", *(r.probes for r in results)),
         row("went round until the hop limit", *(r.circled for r in results)),
         row("all right after", *(r.converged for r in results)),

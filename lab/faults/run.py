@@ -42,7 +42,8 @@ MODES = (DIRECT, "proxy", "locator", "relay")
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What to run. `stock`: the CMD on ipv6-dhcpd, with `dhcp-cmd signal` beside it. `patient`: wait in the end until
-    also the last trace of what has ended is gone, which takes a minute."""
+    also the last trace of what has ended is gone, which takes a minute. `registers`: the MAARs speak only PMIPv6, and
+    the nodes are hosts without a client."""
 
     mode: str
     moves: int
@@ -51,6 +52,12 @@ class Settings:
     weather: Weather = field(default_factory=Weather)
     stock: bool = False
     patient: bool = True
+    registers: bool = False
+
+    @property
+    def name(self) -> str:
+        """For a person."""
+        return f"{self.mode}, PMIPv6" if self.registers else self.mode
 
 
 @dataclass(slots=True)
@@ -62,13 +69,13 @@ class Result:
     settings: Settings
     moves: int = 0
     prefixes: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)
     answered: int = 0
     missed: int = 0
     probes: int = 0
     circled: int = 0
     converged: float = 0.0
-    gone: float = 0.0
+    gone: float | None = None
     faded: float | None = None
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
@@ -96,12 +103,18 @@ class FaultRun:
             before = self._snapshots()
             self._daemons = undo.enter_context(
                 Daemons(
-                    self._topology, mode=settings.mode, stock=settings.stock, cmd=_CONFIGURATION
+                    self._topology,
+                    mode=settings.mode,
+                    stock=settings.stock,
+                    registers=settings.registers,
+                    cmd=_CONFIGURATION,
                 )
             )
             storm = Storm(self._topology, Fates(settings.seed, settings.weather))
             self._storm = undo.enter_context(storm)
-            nodes = make_nodes(settings.nodes, settings.moves, settings.seed)
+            nodes = make_nodes(
+                settings.nodes, settings.moves, settings.seed, dhcpv6=not settings.registers
+            )
             self._air = undo.enter_context(Air(self._topology, nodes))
             self._probes = undo.enter_context(Probes(self._topology, self._air))
             loop = Loop((self._storm, self._air, self._probes))
@@ -111,7 +124,8 @@ class FaultRun:
                 self._settle()
                 self._probe_all()
                 self._compare_database()
-                self._leave()
+                if not settings.registers:
+                    self._leave()
                 for maar in self._daemons.maars.values():
                     if status := maar.stop():
                         self._wrong(f"{maar.name} stops with status {status}")
@@ -147,10 +161,10 @@ class FaultRun:
             self._air.send(node, node.refresh(time.monotonic()))
         self._loop.run(self._answered, timeout=_ANSWERS, what="the last answers")
         self._tell("they stay; waiting until all is quiet")
+        self.result.converged = self._quiet("where the nodes are", self._truths)
         for node in self._air.nodes:
             self._check_leases(node)
         self.result.prefixes = sum(len(node.client.prefixes) for node in self._air.nodes)
-        self.result.converged = self._quiet("where the nodes are", self._truths())
 
     def _leave(self) -> None:
         """Every node releases all that it has. Its on-link prefix where it is stays: that one is its for the visit."""
@@ -159,14 +173,14 @@ class FaultRun:
         for node in self._air.nodes:
             self._air.send(node, node.leave(time.monotonic()))
         self._loop.run(self._answered, timeout=_ANSWERS, what="the answers to the Releases")
-        self.result.gone = self._quiet("after the Releases", left)
+        self.result.gone = self._quiet("after the Releases", lambda: left)
         if self.settings.patient:
-            self.result.faded = self._quiet("in the end", left, echoes=False)
+            self.result.faded = self._quiet("in the end", lambda: left, echoes=False)
 
     def _answered(self) -> bool:
         return not any(node.client.busy for node in self._air.nodes)
 
-    def _quiet(self, what: str, truths: list[Truth], *, echoes: bool = True) -> float:
+    def _quiet(self, what: str, truths: Callable[[], list[Truth]], *, echoes: bool = True) -> float:
         """Wait until all kernels are right, and nothing is owed. Returns the seconds that took."""
         began = time.monotonic()
         wrong: list[str] = []
@@ -174,7 +188,7 @@ class FaultRun:
         def right() -> bool:
             self._check()
             views = {plan: view(self._topology, plan) for plan in MAAR_PLANS}
-            wrong[:] = differences(views, truths, echoes=echoes) or self._owed()
+            wrong[:] = differences(views, truths(), echoes=echoes) or self._owed()
             return not wrong
 
         try:
@@ -218,8 +232,9 @@ class FaultRun:
         for prefix, preferred in node.client.prefixes.items():
             if preferred != (anchor(prefix) == node.at):
                 self._wrong(f"{name} at {node.at and node.at.name}: {prefix} {preferred=}")
-        if node.at is not None and sum(1 for plan, _ in kinds if plan == node.at) != 2:
-            self._wrong(f"{name}: not one address and one prefix of {node.at.name}")
+        wanted = 1 if self.settings.registers else 2
+        if node.at is not None and sum(plan == node.at for plan, _ in kinds) != wanted:
+            self._wrong(f"{name}: not {wanted} prefixes of {node.at.name}")
 
     # --- packets ---
 
@@ -290,7 +305,7 @@ class FaultRun:
     def _note(self, started: float) -> None:
         result = self.result
         result.moves = sum(node.moved for node in self._air.nodes)
-        result.counts = self._storm.counts
+        result.counts = dict(self._storm.counts)
         result.answered, result.missed = self._air.counts["received"], self._air.counts["missed"]
         result.probes, result.circled = self._probes.sent, self._probes.circled
         result.seconds = time.monotonic() - started
