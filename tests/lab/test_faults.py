@@ -24,7 +24,7 @@ MOVES, NODES = 40, 8
 @pytest.mark.parametrize("mode", MODES)
 def test_every_kernel_is_right_in_the_end(mode: str) -> None:
     said: list[str] = []
-    settings = Settings(mode, MOVES, NODES, SEED, patient=False)
+    settings = Settings(mode, MOVES, NODES, SEED, patient=False, clears=True)
     result = FaultRun(settings, PREFIX, said.append).run()
     assert not result.problems, "\n".join([f"seed {SEED}", *result.problems])
     assert result.moves == MOVES
