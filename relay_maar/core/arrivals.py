@@ -296,8 +296,7 @@ class Arrivals:
             self._endpoint,
             now,
         )
-        self._cache.leave(session.identity)
-        return [Log("info", was_lost(session, len(served))), *self._cache.change(after, now)]
+        return [Log("info", was_lost(session, len(served))), *self._cache.leave(None, after, now)]
 
     def _note_changes(self, now: float) -> None:
         """Links on which other nodes are quiet now have their filters changed, all at once."""
