@@ -35,6 +35,10 @@ CAP_IPV6_IN_IPV6 = 0x8000
 CAP_PMIPV6 = 0x4000
 """Capability: the MAAR signals with PBU and PBA (RFC 5213)."""
 
+CAP_SLAAC = 0x2000
+"""Capability: the MAAR advertises the LINK prefix of the node asked about for SLAAC (RFC 4862), so that the node has
+addresses out of it that no server gave it."""
+
 _VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)
 _DELEGATED = 0x80
 _DLIF_LINK_LOCAL = 6

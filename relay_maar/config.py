@@ -26,11 +26,17 @@ from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
 from dmm_wire.mobility.security import Security
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
-from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
+from relay_maar.core.settings import (
+    TRIGGERS,
+    AccessLink,
+    AgentSettings,
+    AttachSettings,
+    RouterSettings,
+)
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
 
-__all__ = ["AccessTable", "Config", "ConfigError", "RouterTable", "load", "parse"]
+__all__ = ["AccessTable", "AttachTable", "Config", "ConfigError", "RouterTable", "load", "parse"]
 
 
 def _prefix(value: object) -> Prefix:
@@ -82,6 +88,40 @@ class AccessTable(Table):
     interface_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     relays_below: bool = False
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
+    slaac: bool = False
+
+
+class AttachTable(Table):
+    """`[attach]`: how it is noticed that a node has come."""
+
+    triggers: Annotated[tuple[Literal["mld", "rs", "nd", "data"], ...], Field(strict=False)] = (
+        "mld",
+        "rs",
+        "nd",
+        "data",
+    )
+    sources: Annotated[
+        tuple[Pool, ...], Field(strict=False, max_length=16), AfterValidator(not_empty)
+    ] = AttachSettings().sources
+    rate: Annotated[float, Field(gt=0, le=100_000, strict=False)] = 100.0
+    burst: Annotated[float, Field(ge=1, le=100_000, strict=False)] = 1000.0
+    late: Annotated[float, Field(ge=0, le=60, strict=False)] = 3.0
+    probes: Annotated[int, Field(ge=1, le=20)] = 3
+    probe_interval: Annotated[float, Field(ge=0.01, le=10, strict=False)] = 0.1
+    confirm: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 300.0
+
+    def settings(self) -> AttachSettings:
+        """What the core needs."""
+        return AttachSettings(
+            triggers=frozenset({"hook"}).union(*(TRIGGERS[each] for each in self.triggers)),
+            sources=self.sources,
+            rate=self.rate,
+            burst=self.burst,
+            late=self.late,
+            probes=self.probes,
+            probe_interval=self.probe_interval,
+            confirm=self.confirm,
+        )
 
 
 class RouterTable(Table):
@@ -129,6 +169,7 @@ class Config(Table):
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     router_advertisements: RouterTable = RouterTable()
+    attach: AttachTable = AttachTable()
     security: SecurityTable | None = None
 
     @model_validator(mode="after")
@@ -188,6 +229,7 @@ class Config(Table):
                     link_layer=link_layers[link.interface],
                     relays_below=link.relays_below,
                     mtu=mtus[link.interface],
+                    slaac=link.slaac,
                 )
                 for link in self.access
             ),
@@ -204,6 +246,7 @@ class Config(Table):
                 router_lifetime=self.router_advertisements.router_lifetime,
                 autonomous=self.signalling == "pmip",
             ),
+            attach=self.attach.settings(),
             security=self.authentication(),
         )
 

@@ -16,19 +16,21 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dmm_wire.address import parse_mac
+from dmm_wire.errors import WireError
 from dmm_wire.timestamp import from_micros
 from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.io.control import ControlServer
+from relay_maar.io.frames import LinkLayers
 from relay_maar.io.links import Access, Core, Link, Links, Readers
 from relay_maar.io.runner import Runner
-from relay_maar.io.sockets import LinkLayers
 from relay_maar.io.storage import Storage
 from relay_maar.io.watch import KernelWatch
 from relay_maar.southbound.api import AccessDevice, DriverUnavailable, Southbound
@@ -40,6 +42,10 @@ _BURST = 256
 """Datagrams read from one socket, and done with, before the others get their turn."""
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
+_FEW = 32
+_BREATH = 0.01
+"""Packets of unknown hosts that are read from one link at once, and seconds until the next ones: at most some thousand
+a second, whatever a host sends."""
 SESSION_FILE = "sessions.jsonl"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -168,6 +174,7 @@ class Daemon:
             case Access():
                 return {
                     link.frames: functools.partial(self._read_frames, link),
+                    link.strangers: functools.partial(self._read_strangers, link),
                     link.client: functools.partial(self._read_client, link),
                     link.router: functools.partial(self._read_router, link),
                 }
@@ -197,12 +204,25 @@ class Daemon:
             self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
                 self._ask(
-                    self._agent.seen,
+                    functools.partial(self._agent.seen, target=frame.target),
                     access.interface,
                     frame.source,
                     frame.link_layer,
                     frame.trigger,
                 )
+
+    def _read_strangers(self, access: Access) -> None:
+        for _ in range(_FEW):
+            if (frame := access.strangers.receive()) is None:
+                self._settle()
+                return
+            self._ask(
+                self._agent.seen, access.interface, frame.source, frame.link_layer, frame.trigger
+            )
+        self._settle()
+        # Who sends so many is either known by now or makes addresses up: the rest can wait, and be lost.
+        self._counters["attach.packets-paused"] += 1
+        self._links.rest(access, access.strangers, _BREATH)
 
     def _read_client(self, access: Access) -> None:
         # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
@@ -292,7 +312,7 @@ class Daemon:
 
     # --- control ---
 
-    def _control(self, command: str) -> dict[str, Any]:
+    def _control(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         match command:
             case "status":
                 status = self._agent.status(now=now())
@@ -305,6 +325,9 @@ class Daemon:
                     "links": self._links.status(),
                     "counters": dict(sorted(counters.items())),
                 }
+            case "attach" | "detach":
+                if (fault := self._hook(command, arguments)) is not None:
+                    return {"error": fault}
             case "stop":
                 self._finish(False, False)
             case "stop-keep":
@@ -315,6 +338,19 @@ class Daemon:
             case _:
                 return {"error": f"unknown command {command!r}"}
         return {"pid": os.getpid()}
+
+    def _hook(self, command: str, arguments: Mapping[str, Any]) -> str | None:
+        """What an access point says of a node. Returns what is wrong with it."""
+        interface, text = str(arguments.get("interface")), str(arguments.get("link-layer"))
+        if interface not in [link.interface for link in self._config.access]:
+            return f"{interface!r} is no access interface of this MAAR"
+        try:
+            link_layer = parse_mac(text)
+        except WireError:
+            return f"not a link-layer address: {text!r}"
+        hook = self._agent.attached if command == "attach" else self._agent.detached
+        self._call(hook, interface, link_layer)
+        return None
 
     def _restart(self) -> str | None:
         """Restart in place, with the kernel's state kept; a bad configuration leaves the running daemon alone."""

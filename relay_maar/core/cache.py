@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dmm_wire.address import Prefix
-from dmm_wire.identity import Identity
+from dmm_wire.identity import Identity, is_link_layer
 from dmm_wire.mobility import BindingAcknowledgement
 from dmm_wire.timers import Timers
 from relay_maar.core import records
@@ -27,7 +27,7 @@ from relay_maar.core.actions import (
 )
 from relay_maar.core.desired import Wanted, desired, through
 from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
-from relay_maar.core.session import HOLD, MAX_SESSIONS, Session, expire, withdraw
+from relay_maar.core.session import HOLD, MAX_SESSIONS, Role, Session, expire, withdraw
 from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
 from relay_maar.core.telling import named
 
@@ -54,6 +54,9 @@ class BindingCache:
         self._wanted = Wanted()
         self._sessions: dict[Identity, Session] = {}
         self._here: dict[tuple[str, bytes], Identity] = {}
+        self._speakers: dict[str, dict[bytes, Identity]] = {}
+        self.stirred: set[str] = set()
+        """The access links on which other nodes are now than when somebody last looked."""
         self._timers: Timers[Identity | str] = Timers()
         self._retry_wait = _FIRST_RETRY
         self._token = 0
@@ -82,6 +85,15 @@ class BindingCache:
         """The session of the node that is at this place on our access links."""
         identity = self._here.get((interface, link_local))
         return None if identity is None else self._sessions[identity]
+
+    def speaker(self, interface: str, link_layer: bytes) -> Session | None:
+        """The session of the node that is on this access link with this link-layer address."""
+        identity = self._speakers.get(interface, {}).get(link_layer)
+        return None if identity is None else self._sessions[identity]
+
+    def speakers(self, interface: str) -> Collection[bytes]:
+        """The link-layer addresses of the nodes on this access link."""
+        return self._speakers.get(interface, {}).keys()
 
     def has_room(self, identity: Identity) -> bool:
         """Whether there is a session of this node, or may be one."""
@@ -173,10 +185,12 @@ class BindingCache:
         return [self._save(session, now), *self._apply(changes)]
 
     def rename(self, session: Session, identity: Identity, now: float) -> list[Action]:
-        """The node of this session is called `identity` from now on. The kernel does not notice."""
+        """The node of this session is called `identity` from now on. The kernel does not notice. Of one
+        that is known by that name already, what was known by the other is over if that was only its
+        link-layer address: the CMD, which made one node of the two, tells all that it has."""
         renamed = replace(session, identity=identity)
         if identity in self._sessions:
-            return []
+            return self._forget(session) if is_link_layer(session.identity) else []
         actions = self.change(renamed, now)
         return actions + self._forget(session)
 
@@ -339,15 +353,25 @@ class BindingCache:
         if before is not None:
             self._unlist(before)
         self._sessions[session.identity] = session
-        if session.attachment is not None:
-            self._here[session.attachment.place] = session.identity
+        at = session.attachment
+        if at is not None:
+            self._here[at.place] = session.identity
+            # Who has no prefix here is not served, and is new when it is seen.
+            if at.link_layer is not None and session.having(Role.LOCAL, Role.SERVED):
+                self._speakers.setdefault(at.interface, {})[at.link_layer] = session.identity
+                self.stirred.add(at.interface)
         self._set_timer(session)
 
     def _unlist(self, session: Session) -> None:
-        if session.attachment is not None:
-            place = session.attachment.place
-            if self._here.get(place) == session.identity:
-                del self._here[place]
+        at = session.attachment
+        if at is None:
+            return
+        if self._here.get(at.place) == session.identity:
+            del self._here[at.place]
+        speakers = self._speakers.get(at.interface, {})
+        if at.link_layer is not None and speakers.get(at.link_layer) == session.identity:
+            del speakers[at.link_layer]
+            self.stirred.add(at.interface)
 
     def _set_timer(self, session: Session) -> None:
         self._timers.set(session.identity, session.deadline())

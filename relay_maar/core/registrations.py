@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.errors import WireError
-from dmm_wire.identity import Identity
+from dmm_wire.identity import Identity, is_link_layer, of_link_layer
 from dmm_wire.mobility import (
     LIFETIME_INFINITY,
     BindingAcknowledgement,
@@ -20,6 +21,7 @@ from dmm_wire.mobility import (
     DelegatedPrefix,
     Guard,
     HomeNetworkPrefix,
+    LinkLayerIdentifier,
     MobileNodeIdentifier,
     ReplayProtection,
     Status,
@@ -52,8 +54,11 @@ class Registrations:
         domain: Domain,
         guard: Guard,
         counters: Counter[str],
+        left: Callable[[Session, float], None],
     ) -> None:
+        """`left` is told of nodes that were here and have gone to another MAAR."""
         self._settings = settings
+        self._left = left
         self._guard = guard
         self._cache = cache
         self._domain = domain
@@ -62,20 +67,27 @@ class Registrations:
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
-        is_cmd = source in self._settings.cmds
-        renamed = self._known_as(update, now) if is_cmd else []
-        return renamed + self._judged(source, update, now)
+        return self._known_as(source, update, now) + self._judged(source, update, now)
 
-    def _known_as(self, update: BindingUpdate, now: float) -> list[Action]:
+    def _known_as(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """The CMD may know a node by another name than we, who may have seen nothing of it but its
-        link-layer address: what we anchor for it tells which one it is."""
+        link-layer address: what we anchor for it tells which one it is. A MAAR is believed that only
+        of a node that we know by nothing else."""
+        is_cmd = source in self._settings.cmds
         identifier = first(update, MobileNodeIdentifier)
         if identifier is None or self._cache.get(identifier.identity) is not None:
             return []
+        if not is_cmd and source not in self._domain.peers:
+            return []
+        speaker = first(update, LinkLayerIdentifier)
+        if speaker is not None and len(speaker.value) in (6, 8):
+            known = self._cache.get(of_link_layer(speaker.value))
+            if known is not None:
+                return self._cache.rename(known, identifier.identity, now)
         for option in update.options:
             if isinstance(option, HomeNetworkPrefix | DelegatedPrefix):
                 holder = self._cache.holder(option.prefix)
-                if holder is not None:
+                if holder is not None and (is_cmd or is_link_layer(holder.identity)):
                     return self._cache.rename(holder, identifier.identity, now)
         return []
 
@@ -142,6 +154,8 @@ class Registrations:
             now,
         )
         actions: list[Action] = []
+        if before is not None and before.here:
+            self._left(before, now)
         if before is None or before.generation != session.generation:
             self._cache.leave(session.identity)
             actions.append(Log("info", went(session)))

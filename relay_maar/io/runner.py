@@ -29,6 +29,7 @@ _Message: TypeAlias = (
     | act.SendMobility
     | act.SendRouterAdvertisement
     | act.SendNeighborSolicitation
+    | act.WatchPackets
 )
 
 
@@ -133,10 +134,21 @@ class Runner:
             case act.SendMobility(destination):
                 header = self._agent.mobility_header(message, now=self._clock())
                 self._try("peer", lambda: links.core.mobility.send(destination, header))
-            case act.SendRouterAdvertisement(interface, destination, data):
-                self._try("ra", lambda: links.access(interface).router.send(destination, data))
-            case act.SendNeighborSolicitation(interface, destination, data):
-                self._try("ns", lambda: links.access(interface).router.send(destination, data))
+            case act.SendRouterAdvertisement():
+                self._try("ra", lambda: self._discover(message))
+            case act.SendNeighborSolicitation():
+                self._try("ns", lambda: self._discover(message))
+            case act.WatchPackets(interface, quiet):
+                links.watch(interface, quiet)
+
+    def _discover(
+        self, message: act.SendRouterAdvertisement | act.SendNeighborSolicitation
+    ) -> None:
+        access = self._links.access(message.interface)
+        if message.link_layer is None:
+            access.router.send(message.destination, message.data)
+        else:
+            access.frames.send(message.link_layer, message.destination, message.data)
 
     def _try(self, what: str, send: Callable[[], None]) -> None:
         try:

@@ -130,6 +130,7 @@ def relayed(
     link: bytes | None = None,
     endpoint: bytes | None = None,
     mobile: bool = True,
+    slaac: bool = False,
 ) -> bytes:
     options: list[tuple[int, bytes]] = [
         (OptionCode.INTERFACE_ID, b"eth1"),
@@ -138,7 +139,8 @@ def relayed(
     if mac is not None:
         options.append(ClientLinkLayerAddress(1, mac).encode())
     if mobile:
-        claim = dmm.Maar(endpoint or maar.endpoint, dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6)
+        capabilities = dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6 | (dmm.CAP_SLAAC if slaac else 0)
+        claim = dmm.Maar(endpoint or maar.endpoint, capabilities)
         options.append(dmm.to_option(ENTERPRISE, (claim, *extra)))
     options.append((OptionCode.RELAY_MSG, inner))
     where = link_address(maar.id) if link is None else link
@@ -285,9 +287,14 @@ class World:
         return self.request(data, via.relay_address)
 
     def query(
-        self, maar: int, *extra: dmm.SubOption, link: bytes | None = None, **forged: bytes
+        self,
+        maar: int,
+        *extra: dmm.SubOption,
+        link: bytes | None = None,
+        slaac: bool = False,
+        **forged: bytes,
     ) -> Decision:
-        """What a MAAR asks for itself."""
+        """What a MAAR asks for itself. `slaac`: nodes may make their own addresses there."""
         via = self.domain.maars.get(maar) or a_maar(maar)
         inner = ClientMessage(
             M.INFORMATION_REQUEST,
@@ -295,7 +302,13 @@ class World:
             ((OptionCode.CLIENTID, via.relay_id),),
         ).encode()
         data = relayed(
-            inner, via, *extra, peer=via.endpoint, link=link, endpoint=forged.get("endpoint")
+            inner,
+            via,
+            *extra,
+            peer=via.endpoint,
+            link=link,
+            endpoint=forged.get("endpoint"),
+            slaac=slaac,
         )
         return self.handle(self.request(data, forged.get("source", via.relay_address)))
 

@@ -83,7 +83,7 @@ class Shell:
         self.daemon._call(lambda *, now: list(actions))
 
     def counters(self) -> dict[str, int]:
-        counters: dict[str, int] = self.daemon._control("status")["counters"]
+        counters: dict[str, int] = self.daemon._control("status", {})["counters"]
         return counters
 
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_sent_is_counted_by_reason(
 
 def test_nothing_is_decided_by_a_method_that_is_not_there(shell: Shell) -> None:
     for command in ("", "__init__", "stop\n"):
-        assert "error" in shell.daemon._control(command)
+        assert "error" in shell.daemon._control(command, {})
 
 
 def test_what_the_kernel_holds_goes_to_the_core_whenever_it_is_compared(
@@ -209,7 +209,7 @@ def test_what_the_kernel_holds_goes_to_the_core_whenever_it_is_compared(
     assert shell.daemon._compare()
     assert told == [{FIRST}]
     assert SECOND.key in shell.kernel.items
-    assert shell.daemon._control("status")["links"]["access0"] == "gone"
+    assert shell.daemon._control("status", {})["links"]["access0"] == "gone"
 
 
 def test_a_kernel_that_cannot_be_read_is_told_and_asked_again(
