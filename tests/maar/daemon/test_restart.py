@@ -107,6 +107,7 @@ def test_killed_between_kernel_and_acknowledgement(place: Site, own: Running) ->
     # It knows its peers from its file, before the CMD has spoken.
     assert own.status()["domain"] == {
         "known": False,
+        "mode": "direct",
         "peers": ["2001:db8:f2::1", "2001:db8:f3::1"],
     }
 
