@@ -356,6 +356,20 @@ def test_a_detached_node_keeps_its_prefixes() -> None:
     world.check()
 
 
+def test_dhcpv6_of_a_detached_node_shows_it_too() -> None:
+    world = AttachWorld().settled_at(1)
+    world.awake = False
+    maar = world.maars[1]
+    world.run(maar, maar.agent.detached(ACCESS, MAC, world.now))
+    world.go_on(1)
+    world.say(M.RENEW)
+    world.settle()
+    assert maar.agent.status(world.now)["sessions"][0]["present"]
+    world.go_on(1)
+    assert not world.send(link_prefix(1))
+    world.check()
+
+
 def test_a_node_that_answers_has_not_left() -> None:
     world = AttachWorld().settled_at(1)
     maar = world.maars[1]
