@@ -63,6 +63,7 @@ allow-rapid-commit yes
 """
 
 DIRECT = "direct"
+FIXED = "fixed"
 
 _MAAR_CONFIGURATION = """\
 name = "{plan.name}"
@@ -245,7 +246,7 @@ class Signaller(Daemon):
 
 class Maar(Daemon):
     """One MAAR's `relay-maar`. `mode` is the CMD's, `more` stands at the end of its configuration. `registers`: it
-    speaks only PMIPv6."""
+    speaks only PMIPv6. `router` is its router identity."""
 
     def __init__(
         self,
@@ -256,11 +257,13 @@ class Maar(Daemon):
         more: str = "",
         *,
         registers: bool = False,
+        router: str = FIXED,
     ) -> None:
         self.plan = plan
         self._peers = len(topology.plans) - 1
         self._registers = registers
         lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
+        lines += [f'router-identity = "{router}"']
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
         directory = topology.directory / plan.name
         directory.mkdir()
@@ -309,8 +312,8 @@ class Maar(Daemon):
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number, and
-    the CMD's by 0."""
+    `stock` as of Cmd, `registers` and `router` as of Maar, `more` what a MAAR's configuration has besides, by its
+    number, and the CMD's by 0."""
 
     def __init__(
         self,
@@ -321,6 +324,7 @@ class Daemons:
         *,
         stock: bool = True,
         registers: bool = False,
+        router: str = FIXED,
     ) -> None:
         self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
@@ -332,6 +336,7 @@ class Daemons:
                 mode,
                 (more or {}).get(plan.number, ""),
                 registers=registers,
+                router=router,
             )
             for plan in topology.plans
         }

@@ -10,7 +10,7 @@ from typing import Self
 
 from lab import kernel
 from lab.capture import Capture
-from lab.daemons import DIRECT, Daemons
+from lab.daemons import DIRECT, FIXED, Daemons
 from lab.host import MobileNode, SlaacNode
 from lab.signals import uninterrupted
 from lab.topology import MaarPlan, Topology
@@ -35,6 +35,7 @@ class Lab:
         registers: bool = False,
         client: bool = True,
         more: Mapping[int, str] | None = None,
+        router: str = FIXED,
     ) -> None:
         self.mode = mode
         self.registers = registers
@@ -44,6 +45,7 @@ class Lab:
         self._pcap = pcap
         self._driver = driver
         self._more = more or {}
+        self._router = router
         self._undo = ExitStack()
         self.capture: Capture
         self.daemons: Daemons
@@ -68,6 +70,7 @@ class Lab:
                     self._more,
                     stock=self.stock,
                     registers=self.registers,
+                    router=self._router,
                 )
             )
             if self._client:

@@ -24,6 +24,7 @@ from dmm_wire.address import Prefix, format_address
 from dmm_wire.duid import named_duid
 from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
 from dmm_wire.mobility.security import Security
+from dmm_wire.router_identity import FIXED, of_anchor
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
 from relay_maar.core.settings import (
@@ -159,6 +160,7 @@ class Config(Table):
     pools: Annotated[tuple[Pool, ...], Field(strict=False), AfterValidator(not_empty)]
     access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(not_empty)]
     driver: Annotated[str, AfterValidator(_driver)] = AUTO
+    router_identity: Literal["fixed", "dlif"] = "fixed"
     enterprise_number: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 32473
     relay_id: Duid | None = None
     access_technology: Annotated[int, Field(ge=0, le=255)] = 4
@@ -203,6 +205,11 @@ class Config(Table):
                 raise ValueError(f"access: the interface-id {name!r} is used twice")
         return self
 
+    @property
+    def dlif(self) -> bool:
+        """Whether each anchor is a router of its own to the hosts (RFC 8885 section 3.7)."""
+        return self.router_identity == "dlif"
+
     def southbound(self) -> SouthboundSettings:
         """What the tunnel driver needs."""
         return SouthboundSettings(
@@ -211,6 +218,8 @@ class Config(Table):
             access_interfaces=tuple(link.interface for link in self.access),
             pools=self.pools,
             protocol=self.route_protocol,
+            router=of_anchor(self.endpoint) if self.dlif else FIXED,
+            dlif=self.dlif,
             unfiltered=frozenset(link.interface for link in self.access if not link.ingress_filter),
             table_base=self.table_base,
         )
@@ -239,6 +248,7 @@ class Config(Table):
             cmds=self.cmds,
             enterprise=self.enterprise_number,
             access_technology=self.access_technology,
+            dlif=self.dlif,
             registers=self.signalling == "pmip",
             registration_lifetime=self.registration_lifetime,
             domain_refresh=self.domain_refresh,

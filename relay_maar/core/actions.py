@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement, BindingError, BindingUpdate
+from dmm_wire.router_identity import RouterIdentity
 from relay_maar.core.items import Change
 
 
@@ -38,12 +39,14 @@ class SendMobility:
 @dataclass(frozen=True, slots=True)
 class SendRouterAdvertisement:
     """A whole ICMPv6 Router Advertisement (checksum left 0), to all nodes or to one. With `link_layer` it goes to that
-    address, and waits for no address resolution."""
+    address, and waits for no address resolution. `sender`: another anchor's identity that it comes from, not ours; only
+    with `link_layer`."""
 
     interface: str
     destination: bytes
     data: bytes
     link_layer: bytes | None = None
+    sender: RouterIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)

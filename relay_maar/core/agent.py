@@ -84,7 +84,9 @@ class Agent:
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
         self._counters: Counter[str] = Counter()
-        self._cache = BindingCache(settings.endpoint, settings.access_technology, self._counters)
+        self._cache = BindingCache(
+            settings.endpoint, settings.access_technology, self._counters, dlif=settings.dlif
+        )
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
         self._domain = Domain(
@@ -352,7 +354,10 @@ class Agent:
         at = session.attachment
         if at is None:
             return []
-        return [*self._router.changed(at.interface, at.link_local, now, self._prefixes)]
+        # Only the router that the kernel knows can wait for an address resolution.
+        link_layer = at.link_layer if self._settings.dlif else None
+        place = (at.interface, at.link_local)
+        return [*self._router.changed(*place, now, self._prefixes, link_layer)]
 
     def _refused(self, suboptions: Iterable[dmm.SubOption]) -> list[Action]:
         """Count and tell what the CMD refuses us. Nothing else in such a reply is believed."""
@@ -562,7 +567,7 @@ class Agent:
         )
 
     def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
-        return on_link(self._cache.at(interface, node), now)
+        return on_link(self._cache.at(interface, node), now, dlif=self._settings.dlif)
 
     def _refresh_neighbour(
         self, interface: str, node: bytes, link_layer: bytes | None, now: float

@@ -26,7 +26,6 @@ from relay_maar.core.attaching import (
     made_link_local,
 )
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.relay import OwnReply, Relay
 from relay_maar.core.router import PrefixesOf, Router
 from relay_maar.core.session import Attachment, Role, Session, arrive, remaining
@@ -233,7 +232,7 @@ class Arrivals:
             at, mac = (place.interface, place.link_local), place.link_layer
             return [*tell(*at, now, self._prefixes, mac, settled=not place.is_guessed)]
 
-        return actions + self._cache.after(desired(session), told_node, now)
+        return actions + self._cache.after(self._cache.wanted(session), told_node, now)
 
     # --- time ---
 

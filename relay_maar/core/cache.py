@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from dmm_wire.address import Prefix
@@ -45,9 +46,18 @@ Then = Callable[[float], list[Action]]
 
 
 class BindingCache:
-    """The sessions of one MAAR and their way into the kernel."""
+    """The sessions of one MAAR and their way into the kernel. `dlif`: with a router identity for each
+    anchor."""
 
-    def __init__(self, endpoint: bytes, access_technology: int, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        endpoint: bytes,
+        access_technology: int,
+        counters: Counter[str],
+        *,
+        dlif: bool = False,
+    ) -> None:
+        self._desired = partial(desired, dlif=dlif)
         self._endpoint = endpoint
         self._counters = counters
         self._signalling = Signalling(endpoint, access_technology)
@@ -114,7 +124,7 @@ class BindingCache:
         """What the kernel has to hold for it."""
         if self._sessions.get(session.identity) is session:
             return self._wanted.of(session.identity)
-        return desired(session)
+        return self._desired(session)
 
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
@@ -143,7 +153,7 @@ class BindingCache:
             return
         session = expire(session, now)
         self._keep(session)
-        self._wanted.claim(session.identity, desired(session))
+        self._wanted.claim(session.identity, self._desired(session))
         for peer, binding, granted in exchanges:
             self._signalling.restore(session.identity, peer, binding, granted, now)
         self._unsaid[session.identity] = None
@@ -181,7 +191,7 @@ class BindingCache:
         self._keep(session)
         if self._signalling.unfinished(session.identity):
             self._unsaid[session.identity] = None
-        changes = self._wanted.claim(session.identity, desired(session))
+        changes = self._wanted.claim(session.identity, self._desired(session))
         return [self._save(session, now), *self._apply(changes)]
 
     def rename(self, session: Session, identity: Identity, now: float) -> list[Action]:

@@ -12,9 +12,11 @@ from collections.abc import Hashable, Iterable, Mapping
 from itertools import chain
 
 from dmm_wire.address import Prefix
+from dmm_wire.router_identity import of_anchor
 from relay_maar.core.items import (
     AcceptFrom,
     Change,
+    Dlif,
     Drop,
     Item,
     Key,
@@ -29,16 +31,19 @@ from relay_maar.core.items import (
 )
 from relay_maar.core.session import Role, Session
 
-_ORDER: tuple[type[Item], ...] = (AcceptFrom, Tunnel, Neighbour, Route, SourceRule)
+_ORDER: tuple[type[Item], ...] = (AcceptFrom, Tunnel, Dlif, Neighbour, Route, SourceRule)
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
-def desired(session: Session) -> tuple[Item, ...]:
-    """What the kernel has to hold for this mobile node."""
+def desired(session: Session, *, dlif: bool = False) -> tuple[Item, ...]:
+    """What the kernel has to hold for this mobile node. `dlif`: each anchor shows itself as a router
+    of its own."""
     items: dict[Item, None] = {}
     for entry in session.entries:
         for item in _items(session, entry.role, entry.prefix, entry.anchor):
             items[item] = None
+        if dlif and entry.role is Role.SERVED and session.attachment is not None:
+            items[Dlif(session.attachment.interface, of_anchor(entry.anchor))] = None
     attachment = session.attachment
     if (
         attachment is not None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dmm_wire.address import Prefix
+from dmm_wire.router_identity import RouterIdentity
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -75,6 +76,19 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class Dlif:
+    """Another anchor's router identity, shown to its nodes on an access interface (RFC 8885 section 3.7); shared by all
+    of them there."""
+
+    interface: str
+    identity: RouterIdentity
+
+    @property
+    def key(self) -> Key:
+        return ("dlif", self.interface, self.identity.link_layer)
+
+
+@dataclass(frozen=True, slots=True)
 class Tunnel:
     """The tunnel to a peer MAAR exists; shared by all routes and rules that use it."""
 
@@ -96,7 +110,7 @@ class AcceptFrom:
         return ("accept", self.peer)
 
 
-Item: TypeAlias = Route | SourceRule | Neighbour | Tunnel | AcceptFrom
+Item: TypeAlias = Route | SourceRule | Neighbour | Dlif | Tunnel | AcceptFrom
 
 
 @dataclass(frozen=True, slots=True)

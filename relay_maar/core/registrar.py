@@ -64,6 +64,7 @@ class Registrar:
         self._visit = visit
         self._learn = learn
         self._prefixes = prefixes
+        self._dlif = settings.dlif
         self._registering = Registering(settings, cache.get, clock)
         self._heard = 0
         self._looked = -math.inf
@@ -168,7 +169,10 @@ class Registrar:
         return [dmm.Domain(tuple(sorted(named))), *beside]
 
     def _told(self, place: Place, now: float) -> list[Action]:
-        return [*self._router.renewed(place.interface, place.link_local, now, self._prefixes)]
+        # Only the router that the kernel knows can wait for an address resolution.
+        link_layer = place.link_layer if self._dlif else None
+        at = (place.interface, place.link_local)
+        return [*self._router.renewed(*at, now, self._prefixes, link_layer)]
 
     def _refused(self, refused: Refused) -> list[Action]:
         if refused.status is None:

@@ -4,19 +4,24 @@ They make a MAAR the default router and send the host to DHCPv6 (M flag). A pref
 neither L nor A: nothing is on-link, and addresses come from the CMD. At a MAAR that registers nodes
 by PMIPv6 the M flag is clear and the A flag set: hosts make their own addresses (RFC 4862). On a link
 with `slaac` both are set: a host may do either.
+
+With a router identity for each anchor (RFC 8885 section 3.7) a node gets one from each of its anchors,
+with that one's prefixes, by unicast: other nodes have other anchors.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from struct import Struct
 from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.router_identity import RouterIdentity, of_anchor
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import SendNeighborSolicitation, SendRouterAdvertisement
 from relay_maar.core.session import Role, Session, remaining
@@ -49,11 +54,13 @@ _SOLICITATION: Final = Struct("!BBHI16s")
 
 @dataclass(frozen=True, slots=True)
 class PrefixInformation:
-    """A Prefix Information option (section 4.6.2) with L clear; lifetimes in seconds."""
+    """A Prefix Information option (section 4.6.2) with L clear; lifetimes in seconds. `router`: the
+    anchor that advertises it where that is not ourselves (RFC 8885 section 3.7)."""
 
     prefix: Prefix
     valid: int
     preferred: int
+    router: RouterIdentity | None = None
 
 
 def solicitation_fault(source: bytes, data: bytes) -> str | None:
@@ -80,14 +87,16 @@ def advertisement(
     prefixes: Iterable[PrefixInformation] = (),
     *,
     autonomous: bool = False,
+    router: RouterIdentity | None = None,
 ) -> bytes:
     """A whole Router Advertisement with the checksum left 0. `lifetime`: seconds as default router,
-    0 for no longer. `autonomous`: hosts make their own addresses, and are not sent to DHCPv6."""
+    0 for no longer. `autonomous`: hosts make their own addresses, and are not sent to DHCPv6.
+    `router`: whose it is if it is not ours."""
     managed = 0 if autonomous else _MANAGED
     flags = _AUTONOMOUS if autonomous or link.slaac else 0
     parts = [
         _HEADER.pack(_ROUTER_ADVERTISEMENT, 0, 0, _HOP_LIMIT, managed, lifetime, 0, 0),
-        _source_link_layer(link),
+        _source_link_layer(link.link_layer if router is None else router.link_layer),
         _MTU.pack(5, 1, 0, link.mtu),
     ]
     parts += [
@@ -102,12 +111,13 @@ def advertisement(
 def neighbor_solicitation(link: AccessLink, target: bytes) -> bytes:
     """A whole Neighbor Solicitation (section 4.3) that asks whether `target` is there, with the
     checksum left 0."""
-    return _SOLICITATION.pack(_NEIGHBOR_SOLICITATION, 0, 0, 0, target) + _source_link_layer(link)
+    data = _SOLICITATION.pack(_NEIGHBOR_SOLICITATION, 0, 0, 0, target)
+    return data + _source_link_layer(link.link_layer)
 
 
-def _source_link_layer(link: AccessLink) -> bytes:
-    units = -(-(2 + len(link.link_layer)) // 8)
-    return bytes((_SOURCE_LINK_LAYER, units)) + link.link_layer.ljust(8 * units - 2, b"\0")
+def _source_link_layer(address: bytes) -> bytes:
+    units = -(-(2 + len(address)) // 8)
+    return bytes((_SOURCE_LINK_LAYER, units)) + address.ljust(8 * units - 2, b"\0")
 
 
 PrefixesOf = Callable[[str, bytes, float], Iterable[PrefixInformation]]
@@ -123,7 +133,7 @@ class _Link:
     unicast_sent: int = 0
 
 
-_Gist = tuple[tuple[Prefix, bool], ...]
+_Gist = tuple[tuple[Prefix, bool, RouterIdentity | None], ...]
 
 
 class _Told(NamedTuple):
@@ -132,23 +142,42 @@ class _Told(NamedTuple):
     at: float
     what: _Gist
 
+    def routers(self) -> dict[RouterIdentity, None]:
+        """The other anchors that it was told of."""
+        return {router: None for _, _, router in self.what if router is not None}
 
-def on_link(session: Session | None, now: float) -> list[PrefixInformation]:
+
+def on_link(session: Session | None, now: float, *, dlif: bool = False) -> list[PrefixInformation]:
     """The node's own on-link prefixes: preferred the one from here, deprecated those from
-    elsewhere."""
+    elsewhere. `dlif`: these are advertised by their anchors."""
     found = []
     for entry in session.having(Role.LOCAL, Role.SERVED) if session is not None else ():
         if not entry.delegated:
             left = remaining(entry.expires, now)
             valid = INFINITY if math.isinf(left) else int(left)
             preferred = valid if entry.role is Role.LOCAL else 0
-            found.append(PrefixInformation(entry.prefix, valid, preferred))
+            router = of_anchor(entry.anchor) if dlif and entry.role is Role.SERVED else None
+            found.append(PrefixInformation(entry.prefix, valid, preferred, router))
     return found
+
+
+def _by_whom(
+    prefixes: Iterable[PrefixInformation], link_layer: bytes | None
+) -> list[PrefixInformation]:
+    """An address resolution is the kernel's, which asks as ourselves: where one is needed, we tell of
+    all prefixes."""
+    told = list(prefixes)
+    return told if link_layer is not None else [replace(each, router=None) for each in told]
 
 
 def _gist(prefixes: Iterable[PrefixInformation]) -> _Gist:
     """Which prefixes, and which of them are preferred: lifetimes run down and are no news."""
-    return tuple(sorted((each.prefix, each.preferred > 0) for each in prefixes))
+    return tuple(
+        sorted(
+            ((each.prefix, each.preferred > 0, each.router) for each in prefixes),
+            key=itemgetter(0),
+        )
+    )
 
 
 class Router:
@@ -192,7 +221,7 @@ class Router:
         """A node was seen on the link: advertise to it at once, unless it was told the same in the
         last 3 s or too many came. Where its link-layer address is known, that waits for nothing.
         `settled`: `node` is an address that the node has for sure, and uses."""
-        told = list(prefixes(interface, node, now))
+        told = _by_whom(prefixes(interface, node, now), link_layer)
         last = self._recent.get((interface, node))
         recent = last is not None and now < last.at + MIN_DELAY_BETWEEN_RAS
         if recent and last is not None and last.what == _gist(told):
@@ -210,11 +239,16 @@ class Router:
         settled: bool = True,
     ) -> list[SendRouterAdvertisement]:
         """The node's prefixes may be others now: advertise to it at once if it was told otherwise."""
-        told = list(prefixes(interface, node, now))
+        told = _by_whom(prefixes(interface, node, now), link_layer)
         last = self._recent.get((interface, node))
-        if last is not None and last.what == _gist(told):
+        if last is not None and last.what == _gist(told) and not self._fades(last, now):
             return []
         return self._unicast(interface, node, now, told, link_layer, settled)
+
+    def _fades(self, last: _Told, now: float) -> bool:
+        """Whether the node is to be told again because nothing else tells it of its other routers:
+        they are never multicast, as they are not there for everybody."""
+        return bool(last.routers()) and now >= last.at + self._settings.router_lifetime / 3
 
     def renewed(
         self,
@@ -227,7 +261,7 @@ class Router:
         settled: bool = True,
     ) -> list[SendRouterAdvertisement]:
         """The lifetimes of the node's prefixes are others now: advertise to it at once."""
-        told = list(prefixes(interface, node, now))
+        told = _by_whom(prefixes(interface, node, now), link_layer)
         return self._unicast(interface, node, now, told, link_layer, settled)
 
     def probe(
@@ -250,21 +284,40 @@ class Router:
         if not _room(link, now):
             self._hasten(interface, now)
             return []
-        link.unicast_sent += 1
+        # The node may still be trying its address out, or have another than we think. All nodes is
+        # an address of every node, and the frame goes to this one.
+        to = node if link_layer is None or settled else ALL_NODES
+        before = self._recent.get((interface, node))
+        routers: dict[RouterIdentity | None, list[PrefixInformation]] = {None: []}
+        if link_layer is not None and before is not None:
+            routers |= {router: [] for router in before.routers()}
+        for each in prefixes:
+            routers.setdefault(each.router, []).append(each)
+        sent = []
+        for router, named in routers.items():
+            data = self._advertisement(link, named, router)
+            sent.append(SendRouterAdvertisement(interface, to, data, link_layer, router))
+        link.unicast_sent += len(sent)
         self._recent[interface, node] = _Told(now, _gist(prefixes))
         self._recent.move_to_end((interface, node))
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
-        data = self._advertisement(link, prefixes)
-        # The node may still be trying its address out, or have another than we think. All nodes is
-        # an address of every node, and the frame goes to this one.
-        to = node if link_layer is None or settled else ALL_NODES
-        return [SendRouterAdvertisement(interface, to, data, link_layer)]
+        return sent
 
-    def _advertisement(self, link: _Link, prefixes: Iterable[PrefixInformation] = ()) -> bytes:
+    def _advertisement(
+        self,
+        link: _Link,
+        prefixes: Sequence[PrefixInformation] = (),
+        router: RouterIdentity | None = None,
+    ) -> bytes:
+        """Another anchor is a router for as long as it has a prefix of the node; of one that has none
+        any more this is the last word (section 6.2.5)."""
         settings = self._settings
+        lifetime = settings.router_lifetime
+        if router is not None:
+            lifetime = min(lifetime, max((each.valid for each in prefixes), default=0))
         return advertisement(
-            link.settings, settings.router_lifetime, prefixes, autonomous=settings.autonomous
+            link.settings, lifetime, prefixes, autonomous=settings.autonomous, router=router
         )
 
     def solicited(

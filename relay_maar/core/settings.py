@@ -85,6 +85,8 @@ class AgentSettings:
     domain_refresh: float = 60.0
     """How often the CMD is asked for the domain's MAARs (seconds); also at start, then with backoff until answered."""
     router: RouterSettings = RouterSettings()
+    dlif: bool = False
+    """Each anchor is a router of its own to the nodes (RFC 8885 section 3.7)."""
     registers: bool = False
     """Nodes are registered with the CMD by PMIPv6; DHCPv6 is not relayed."""
     registration_lifetime: int = 3600

@@ -7,7 +7,7 @@ from typing import Any
 
 from dmm_wire.address import format_address, format_mac
 from dmm_wire.identity import Identity
-from relay_maar.core.items import AcceptFrom, Item, Neighbour, Route, SourceRule, Tunnel
+from relay_maar.core.items import AcceptFrom, Dlif, Item, Neighbour, Route, SourceRule, Tunnel
 from relay_maar.core.session import Attachment, Role, Session
 
 
@@ -77,6 +77,8 @@ def named(item: Item) -> str:
             return f"rule from {prefix}"
         case Neighbour(interface, address):
             return f"neighbour {format_address(address)} on {interface}"
+        case Dlif(interface, identity):
+            return f"router {format_address(identity.link_local)} on {interface}"
         case Tunnel(peer):
             return f"tunnel to maar {format_address(peer)}"
         case AcceptFrom(peer):

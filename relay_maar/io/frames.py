@@ -16,15 +16,19 @@ from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
+from dmm_wire.router_identity import RouterIdentity
 from relay_maar.io import bpf
 from relay_maar.io.sockets import Socket
 
 PACKET_IGNORE_OUTGOING = 23
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
+PACKET_MR_PROMISC = 1
 PACKET_MR_ALLMULTI = 2
 
 _IPV6: Final = 0x86DD
+_EVERY_PROTOCOL: Final = 3
+_NOBODY: Final = RouterIdentity(bytes(16), bytes(6))
 _UDP, _ICMPV6, _HOP_BY_HOP = 17, 58, 0
 _HEADERS: Final = 54
 """Octets of the Ethernet and IPv6 headers."""
@@ -118,20 +122,26 @@ class _Tap(Socket):
     """Frames of one device that others sent."""
 
     def __init__(
-        self, device: str, program: Sequence[bpf.Instruction], *, all_groups: bool
+        self,
+        device: str,
+        program: Sequence[bpf.Instruction],
+        *,
+        all_groups: bool,
+        whole: bool,
     ) -> None:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         try:
             bpf.attach(sock, program)
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
-            if all_groups:
+            if whole:
+                _join(sock, device, PACKET_MR_PROMISC)
+            elif all_groups:
                 # MLD reports, and solicitations of a host's own addresses, go to groups that nobody here is in: a
                 # macvlan passes on what its members joined, unless somebody wants all.
-                index = socket.if_nametoindex(device)
-                request = struct.pack("@iHH8x", index, PACKET_MR_ALLMULTI, 0)
-                sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
-            sock.bind((device, _IPV6))
+                _join(sock, device, PACKET_MR_ALLMULTI)
+            # A macvlan takes its frames before those see them that are for one protocol of the interface below.
+            sock.bind((device, _EVERY_PROTOCOL if whole else _IPV6))
         except OSError:
             sock.close()
             raise
@@ -141,7 +151,7 @@ class _Tap(Socket):
         while True:
             try:
                 # Not recvfrom: for the address Python would ask the kernel for the device's name each time. What goes
-                # out comes only to sockets that are for every protocol.
+                # out comes only to sockets that are for every protocol, and is ignored there (Linux 4.20).
                 data = self._socket.recv(256)
             except OSError:
                 return None
@@ -149,17 +159,26 @@ class _Tap(Socket):
                 return data
 
 
+def _join(sock: socket.socket, device: str, what: int) -> None:
+    request = struct.pack("@iHH8x", socket.if_nametoindex(device), what, 0)
+    sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, request)
+
+
 class FrameSocket(_Tap):
     """Sees who speaks on an access device before the IPv6 stack does, with the link-layer address (RFC 6939 section 4:
     the relay agent takes it from the frame's header)."""
 
     def __init__(
-        self, device: str, link_layer: bytes = bytes(6), link_local: bytes = bytes(16)
+        self,
+        device: str,
+        router: RouterIdentity = _NOBODY,
+        *,
+        whole: bool = False,
     ) -> None:
-        """Frames out come from `link_layer` and `link_local`. Raises OSError."""
-        super().__init__(device, SPEAKS, all_groups=True)
+        """Frames out come from `router`. `whole` as of StrangerSocket. Raises OSError."""
+        super().__init__(device, SPEAKS, all_groups=True, whole=whole)
         self._device = device
-        self._from = link_layer, link_local
+        self._from = router
 
     def receive(self) -> Frame | None:
         """The next frame that came from somebody else, None when nothing waits."""
@@ -169,9 +188,16 @@ class FrameSocket(_Tap):
                 return frame
         return None
 
-    def send(self, link_layer: bytes, destination: bytes, message: bytes) -> None:
-        """An ICMPv6 message of neighbour discovery, its checksum left 0, to this link-layer address. Raises OSError."""
-        here, source = self._from
+    def send(
+        self,
+        link_layer: bytes,
+        destination: bytes,
+        message: bytes,
+        sender: RouterIdentity | None = None,
+    ) -> None:
+        """An ICMPv6 message of neighbour discovery, its checksum left 0, to this link-layer address; from `sender` if
+        not from us. Raises OSError."""
+        source, here = sender or self._from
         pseudo = source + destination + struct.pack("!I3xB", len(message), _ICMPV6)
         message = message[:2] + _checksum(pseudo + message) + message[4:]
         header = struct.pack("!IHBB", 6 << 28, len(message), _ICMPV6, 255) + source + destination
@@ -182,8 +208,10 @@ class FrameSocket(_Tap):
 class StrangerSocket(_Tap):
     """Sees packets on an access device from hosts that are not known there; none before :meth:`watch`."""
 
-    def __init__(self, device: str) -> None:
-        super().__init__(device, NOTHING, all_groups=False)
+    def __init__(self, device: str, *, whole: bool = False) -> None:
+        """`whole`: the device is the access interface itself, and all frames on it are looked at, whichever router they
+        go to: it may be one that is not here yet. Raises OSError."""
+        super().__init__(device, NOTHING, all_groups=False, whole=whole)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PACKET_BUFFER)
 
     def watch(self, quiet: Collection[bytes] | None, sources: Sequence[Prefix]) -> bool:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
+from dmm_wire.router_identity import RouterIdentity
 from relay_maar.config import Config
 from relay_maar.io.frames import FrameSocket, StrangerSocket
 from relay_maar.io.sockets import (
@@ -52,13 +53,16 @@ class Core:
 class Access:
     """The sockets of one access link. Raises OSError where they cannot be opened."""
 
-    def __init__(self, device: AccessDevice) -> None:
+    def __init__(self, device: AccessDevice, *, dlif: bool = False) -> None:
         self.device = device
         self.interface = device.interface
+        router = RouterIdentity(device.link_local, device.link_layer)
+        # A node that comes sends to the routers that it knows, which are not here yet.
+        heard = device.interface if dlif else device.device
         with contextlib.ExitStack() as undo:
-            self.frames = FrameSocket(device.device, device.link_layer, device.link_local)
+            self.frames = FrameSocket(heard, router, whole=dlif)
             undo.callback(self.frames.close)
-            self.strangers = StrangerSocket(device.device)
+            self.strangers = StrangerSocket(heard, whole=dlif)
             undo.callback(self.strangers.close)
             self.client = ClientSocket(device.device, device.index)
             undo.callback(self.client.close)
@@ -89,7 +93,7 @@ class Links:
         """Raises OSError; what was opened by then is for `close`."""
         self._core = Core(self._config.endpoint, self._config.core_interface)
         for device in devices:
-            self._access[device.interface] = Access(device)
+            self._access[device.interface] = Access(device, dlif=self._config.dlif)
 
     def listen(self) -> None:
         """Read what arrives, from now on."""
@@ -179,7 +183,7 @@ class Links:
         return self._core
 
     def _open_access(self, device: AccessDevice) -> Link:
-        access = self._access[device.interface] = Access(device)
+        access = self._access[device.interface] = Access(device, dlif=self._config.dlif)
         self._watch(access)
         return access
 

@@ -165,10 +165,13 @@ class Runner:
         self, message: act.SendRouterAdvertisement | act.SendNeighborSolicitation
     ) -> None:
         access = self._links.access(message.interface)
-        if message.link_layer is None:
-            access.router.send(message.destination, message.data)
-        else:
-            access.frames.send(message.link_layer, message.destination, message.data)
+        match message:
+            case act.SendRouterAdvertisement(_, to, data, bytes(link_layer), sender):
+                access.frames.send(link_layer, to, data, sender)
+            case act.SendNeighborSolicitation(_, to, data, bytes(link_layer)):
+                access.frames.send(link_layer, to, data)
+            case _:
+                access.router.send(message.destination, message.data)
 
     def _unsent(self, message: _Message, error: OSError) -> None:
         """As good as lost on the way: whoever waits for it asks again."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dmm_wire.address import Prefix, format_address
+from dmm_wire.router_identity import FIXED, RouterIdentity
 from relay_maar.core.items import Change, Item
 
 
 @dataclass(frozen=True, slots=True)
 class AccessDevice:
-    """Where an access interface's packets really go in and out: the device that carries the router identity of RFC 6543
-    (fixed link-local address and MAC) on top of the configured interface."""
+    """Where an access interface's packets really go in and out: the device that carries our router identity on top of
+    the configured interface."""
 
     interface: str
     """The configured name."""
@@ -34,9 +35,10 @@ class SouthboundSettings:
     pools: tuple[Prefix, ...]
     protocol: int = 213
     """Route protocol number on everything we install, so that a start finds what was left (rtnetlink rtm_protocol)."""
-    router_link_local: bytes = bytes.fromhex("fe8000000000000002005efffe005213")
-    """RFC 6543 section 4.1 and 4.2: the fixed identity of a MAG's access link."""
-    router_link_layer: bytes = bytes.fromhex("00005e005213")
+    router: RouterIdentity = FIXED
+    """Ours on the access links."""
+    dlif: bool = False
+    """Other anchors have identities of their own, which are put as `Dlif`."""
     unfiltered: frozenset[str] = frozenset()
     """Access interfaces whose hosts may send what they like."""
     table_base: int = 21300

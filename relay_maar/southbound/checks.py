@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping
 from dmm_wire.address import format_address
 from relay_maar.core.items import (
     Change,
+    Dlif,
     Item,
     Key,
     Neighbour,
@@ -51,7 +52,7 @@ def check(
 
 def _interface(item: Item) -> str | None:
     match item:
-        case Route(target=ToNode(interface)) | Neighbour(interface):
+        case Route(target=ToNode(interface)) | Neighbour(interface) | Dlif(interface):
             return interface
         case _:
             return None

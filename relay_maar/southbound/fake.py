@@ -95,8 +95,8 @@ class FakeSouthbound:
                 interface,
                 interface,
                 _index(interface, number),
-                settings.router_link_local,
-                settings.router_link_layer,
+                settings.router.link_local,
+                settings.router.link_layer,
             )
             for number, interface in enumerate(settings.access_interfaces, 1)
             if interface not in gone

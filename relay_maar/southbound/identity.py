@@ -1,9 +1,10 @@
-"""The router identity of RFC 6543 on an access link: a device of our own on the operator's interface.
+"""Router identities on an access link: devices of our own on the operator's interface.
 
 All mobile access gateways of a domain show the hosts one link-local address and one link-layer
-address, so that the default router a host has learned is still there after a move. Both live on a
-macvlan in bridge mode: the interface itself keeps its own addresses, and removing the device undoes
-everything.
+address (RFC 6543), so that the default router a host has learned is still there after a move; or each
+has its own, and those of the anchors of the nodes that are served follow them (RFC 8885 section 3.7).
+Each identity lives on a macvlan in bridge mode: the interface itself keeps its own addresses, and
+removing the device undoes everything.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from dmm_wire.address import format_address, format_mac, parse_address, parse_mac
+from dmm_wire.router_identity import RouterIdentity
 from relay_maar.southbound.api import AccessDevice, DriverUnavailable, SouthboundSettings
 from relay_maar.southbound.netlink import Message, Netlink, Refused, Request, message
 
 _NAME = "maar{}"
 """The device's name, from the interface's index: unique, and short enough for any interface name."""
+_DLIF_NAME = "{}d{}"
+"""One that shows another anchor, from the name of our own device there and a number."""
 _BRIDGE_MODE = "bridge"
 _ADDR_GEN_MODE_NONE = 1
 _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_MACVLAN_BC_QUEUE_LEN = 18, 1, 2, 7
@@ -94,17 +98,41 @@ def prepare(
         if interface in existing
     }
     for link in list(existing.values()):
-        kept = link.name in wanted and link.link_layer == settings.router_link_layer
+        kept = link.name in wanted and link.link_layer == settings.router.link_layer
         if is_ours(link) and not kept:
             remove(netlink, link)
             del existing[link.name]
     devices = []
     for name, parent in wanted.items():
         try:
-            devices.append(_prepare(netlink, settings, name, parent, existing.get(name)))
+            index = make(netlink, settings.router, name, parent, existing.get(name))
+            devices.append(AccessDevice(parent.name, name, index, *settings.router))
         except DriverUnavailable as unavailable:
             fault(unavailable)
     return tuple(devices)
+
+
+def device_name(interface_index: int) -> str:
+    """What the device of our own identity is called on the interface with this index."""
+    return _NAME.format(interface_index)
+
+
+def is_dlif_name(name: str) -> bool:
+    """Whether a device that shows another anchor could be called that."""
+    own, _, number = name.rpartition("d")
+    return number.isdecimal() and is_device_name(own)
+
+
+def is_dlif(link: Link) -> bool:
+    """Whether we made this device to show another anchor."""
+    own, _, number = link.name.rpartition("d")
+    mine = link.parent is not None and own == device_name(link.parent) and number.isdecimal()
+    return mine and link.kind == "macvlan"
+
+
+def dlif_name(own: str, number: int | str) -> str:
+    """What a device is called that shows another anchor beside our `own`."""
+    return _DLIF_NAME.format(own, number)
 
 
 def is_device_name(name: str) -> bool:
@@ -113,7 +141,7 @@ def is_device_name(name: str) -> bool:
 
 
 def is_ours(link: Link) -> bool:
-    """Whether we made this device: named after the index of the interface it sits on."""
+    """Whether we made this device for our own identity: named after the index of the interface it sits on."""
     return link.kind == "macvlan" and link.name == _NAME.format(link.parent)
 
 
@@ -126,37 +154,30 @@ def remove(netlink: Netlink, link: Link) -> None:
             raise
 
 
-def _prepare(
-    netlink: Netlink, settings: SouthboundSettings, name: str, parent: Link, found: Link | None
-) -> AccessDevice:
+def make(
+    netlink: Netlink, router: RouterIdentity, name: str, parent: Link, found: Link | None
+) -> int:
+    """Make the device of that name, or mend what was `found` of it; returns its index. Raises DriverUnavailable."""
     try:
         if found is None:
-            netlink.request(_creation(settings, name, parent))
+            netlink.request(_creation(router, name, parent))
             (found,) = (link for link in links(netlink) if link.name == name)
             with suppress(Refused):  # before Linux 5.11 there is nothing to be set
                 netlink.request(_room_for_multicast(found.number))
-        elif not is_ours(found):
+        elif not is_ours(found) and not is_dlif(found):
             raise DriverUnavailable(f"the name {name} is taken by a device that is not ours")
         if not found.up:
             netlink.request(_no_generated_address(found.number))
         _set_sysctls(name)
         if not found.up:
             netlink.request(_up(found.number))
-        _assign(netlink, found.number, settings.router_link_local)
+        _assign(netlink, found.number, router.link_local)
     except Refused as refused:
-        raise DriverUnavailable(
-            f"router identity (RFC 6543) on {parent.name}: {refused.reason}"
-        ) from None
-    return AccessDevice(
-        parent.name,
-        name,
-        found.number,
-        settings.router_link_local,
-        settings.router_link_layer,
-    )
+        raise DriverUnavailable(f"router identity on {parent.name}: {refused.reason}") from None
+    return found.number
 
 
-def _creation(settings: SouthboundSettings, name: str, parent: Link) -> Message:
+def _creation(router: RouterIdentity, name: str, parent: Link) -> Message:
     return message(
         ifinfmsg,
         RTM_NEWLINK,
@@ -165,7 +186,7 @@ def _creation(settings: SouthboundSettings, name: str, parent: Link) -> Message:
         [
             ("IFLA_IFNAME", name),
             ("IFLA_LINK", parent.number),
-            ("IFLA_ADDRESS", format_mac(settings.router_link_layer)),
+            ("IFLA_ADDRESS", format_mac(router.link_layer)),
             (
                 "IFLA_LINKINFO",
                 {
@@ -201,7 +222,7 @@ def _up(index: int) -> Message:
 
 
 def _no_generated_address(index: int) -> Message:
-    """The fixed link-local address is the only one: hosts must not see a second router."""
+    """The link-local address of the identity is the only one: hosts must not see one router more."""
     inet6 = {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", _ADDR_GEN_MODE_NONE)]}
     return message(
         ifinfmsg,
@@ -213,7 +234,7 @@ def _no_generated_address(index: int) -> Message:
 
 
 def _assign(netlink: Netlink, index: int, address: bytes) -> None:
-    """Without duplicate address detection: every gateway of the domain has this address."""
+    """Without duplicate address detection: other gateways of the domain may have this address."""
     try:
         netlink.request(
             message(

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from dmm_wire.address import format_address
-from relay_maar.southbound import nft
+from relay_maar.southbound import identity, nft
 from relay_maar.southbound.api import AccessDevice, SouthboundSettings
 from relay_maar.southbound.layout import MARK
 from relay_maar.southbound.nft import NftError
@@ -42,7 +42,7 @@ table {table} {{
 	chain prerouting {{
 		type filter hook prerouting priority raw; policy accept;
 		iifname {access} jump from-host
-		iifname {core} ip6 daddr {endpoint} ip6 nexthdr 41 jump from-maar
+{dlifs}		iifname {core} ip6 daddr {endpoint} ip6 nexthdr 41 jump from-maar
 	}}
 
 	chain from-host {{
@@ -55,7 +55,11 @@ table {table} {{
 		ip6 saddr :: ip6 daddr ff02::/16 meta l4proto icmpv6 accept
 		ip6 daddr {{ fe80::/10, ff02::/16 }} icmpv6 type {{ 133, 135, 136 }} accept
 		meta mark set meta mark | {mark:#x}
-		fib saddr . mark . iif oif missing counter name source drop
+{dlif_sources}		fib saddr . mark . iif oif missing counter name source drop
+		meta mark set meta mark & {unmark:#x}
+	}}
+
+	chain unmarked {{
 		meta mark set meta mark & {unmark:#x}
 	}}
 
@@ -85,7 +89,19 @@ def ruleset(settings: SouthboundSettings, devices: Iterable[AccessDevice]) -> st
     # Frames to the interface's own link-layer address do not come by our device.
     inputs = [*filtered, *(device for interface, device in found if interface in filtered)]
     outputs = [*settings.access_interfaces, *(device for _, device in found)]
+    # Other anchors' devices come and go: a pattern names them. The way back is by our own device, also for who sends to
+    # another router: hosts choose their router without regard to the source.
+    devices_of = {
+        f'"{identity.dlif_name(device, "*")}"': device
+        for interface, device in found
+        if settings.dlif and interface in filtered
+    }
     return _RULESET.format(
+        dlifs="".join(f"\t\tiifname {names} jump from-host\n" for names in devices_of),
+        dlif_sources="".join(
+            f'\t\tiifname {names} fib saddr . mark oifname "{device}" goto unmarked\n'
+            for names, device in devices_of.items()
+        ),
         table=TABLE,
         counters="".join(f"\tcounter {reason} {{ }}\n" for reason in REASONS),
         access=_names(inputs),

@@ -30,6 +30,7 @@ from relay_maar.southbound.api import (
     State,
 )
 from relay_maar.southbound.checks import Impossible
+from relay_maar.southbound.dlif import Dlifs
 from relay_maar.southbound.dumped import NEIGHBOUR, ROUTE, RULE, Dumped
 from relay_maar.southbound.errors import TunnelErrors
 from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
@@ -81,7 +82,8 @@ class KernelSouthbound(ABC):
         self._errors: TunnelErrors | None = None
         self._filter = IngressFilter(settings)
         self._notebook = Notebook(self._netlink, self.layout)
-        self._planner = Planner(self.layout, self, self._notebook)
+        self._dlifs = Dlifs(self._netlink, self.layout, self._ending)
+        self._planner = Planner(self.layout, self, self._notebook, self._dlifs)
 
     # What a driver adds
 
@@ -292,7 +294,7 @@ class KernelSouthbound(ABC):
         except NftError as error:
             raise DriverUnavailable(f"{self.name}: ingress filter: {error}") from None
         for link in identity.links(self._netlink):
-            if identity.is_ours(link):
+            if identity.is_ours(link) or identity.is_dlif(link):
                 identity.remove(self._netlink, link)
         self.tear_down(self._notebook)
         restore_forwarding(self._notebook)
@@ -328,6 +330,9 @@ class KernelSouthbound(ABC):
 
     def _read(self) -> _Found:
         found = _Found({}, [])
+        dlifs, strays = self._dlifs.read(self._planner.devices)
+        found.items.update(dlifs)
+        found.strays.extend(strays)
         routes = self._notebook.load(self._routes())
         unused = {table: peer for peer, table in self._notebook.peer_tables().items()}
         decapsulates = self._read_routes(found, routes, unused)
@@ -397,7 +402,12 @@ class KernelSouthbound(ABC):
         return Neighbour(interface, packed(seen, "NDA_DST"), parse_mac(link_layer))
 
     def _device_names(self) -> list[str]:
-        return [device.device for device in self._planner.devices.values()]
+        ours = [device.device for device in self._planner.devices.values()]
+        return ours + self._dlifs.names
+
+    def _ending(self, index: int) -> None:
+        if self._monitor is not None:
+            self._monitor.ending(index)
 
     def _interface(self, index: int) -> str | None:
         for device in self._planner.devices.values():

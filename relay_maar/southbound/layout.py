@@ -25,7 +25,7 @@ the main table and no rule, so that a packet never goes back into the tunnel it 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from itertools import count
+from itertools import chain, count
 
 from dmm_wire.address import Prefix
 from relay_maar.core.items import AcceptFrom, Item, SourceRule
@@ -98,21 +98,7 @@ class Layout:
 
     def own_rules(self, access_devices: Iterable[str]) -> list[Request]:
         """Put the rules that are there whatever the peers."""
-        refused = []
-        for device in access_devices:
-            # Not tunnels to elsewhere: a packet that we encapsulate keeps its input device.
-            for number, destination in ((IPPROTO_IPV6, self.endpoint), (IPPROTO_MH, None)):
-                refused.append(
-                    rule(
-                        self._access,
-                        0,
-                        self.protocol,
-                        put=True,
-                        device=device,
-                        destination=destination,
-                        ip_protocol=number,
-                    )
-                )
+        refused = chain(*(self.access_rules(device, put=True) for device in access_devices))
         strangers = rule(
             self._refuse,
             0,
@@ -124,6 +110,22 @@ class Layout:
         own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
         sources = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
         return [*refused, strangers, own, sources]
+
+    def access_rules(self, device: str, *, put: bool) -> list[Request]:
+        """What hosts may not send to us by this device."""
+        return [
+            rule(
+                self._access,
+                0,
+                self.protocol,
+                put=put,
+                device=device,
+                destination=destination,
+                ip_protocol=number,
+            )
+            # Not tunnels to elsewhere: a packet that we encapsulate keeps its input device.
+            for number, destination in ((IPPROTO_IPV6, self.endpoint), (IPPROTO_MH, None))
+        ]
 
     def accept_rule(self, peer: bytes, *, put: bool) -> Request:
         """The rule of an AcceptFrom."""

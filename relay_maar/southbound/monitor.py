@@ -20,7 +20,7 @@ from typing import NamedTuple
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_NEWLINK
 
 from relay_maar.southbound.api import SouthboundSettings
-from relay_maar.southbound.identity import Link, is_device_name
+from relay_maar.southbound.identity import Link, is_device_name, is_dlif_name
 
 _RTMGRP_LINK = 1 << 0
 _RTMGRP_IPV6_ROUTE = 1 << 10
@@ -72,6 +72,7 @@ class Monitor:
         self._interfaces = {"lo", settings.core_interface, *settings.access_interfaces}
         self._links: dict[int, _Link] = {}
         """Ours, by index, as they were last seen."""
+        self._ending: set[int] = set()
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         try:
             program = _filter(settings.protocol, port)
@@ -90,6 +91,10 @@ class Monitor:
         self._links = {
             link.number: _Link(link.name, link.up) for link in links if self._is_ours(link.name)
         }
+
+    def ending(self, index: int) -> None:
+        """We remove this device ourselves."""
+        self._ending.add(index)
 
     def fileno(self) -> int:
         """Readable when there are notifications."""
@@ -128,16 +133,20 @@ class Monitor:
         if family != socket.AF_UNSPEC:
             return False  # of a bridge's port
         before = self._links.pop(index, None)
+        if number == RTM_DELLINK and index in self._ending:
+            self._ending.remove(index)
+            return False
         if number == RTM_DELLINK:
             return before is not None or self._is_ours(_name(body))
         link = _Link(_name(body), bool(flags & _IFF_UP))
         if not self._is_ours(link.name):
             return before is not None
         self._links[index] = link
-        return link != before
+        # Of those that show other anchors we make and change one after the other: only a loss counts.
+        return link != before and not is_dlif_name(link.name)
 
     def _is_ours(self, name: str) -> bool:
-        return name in self._interfaces or is_device_name(name)
+        return name in self._interfaces or is_device_name(name) or is_dlif_name(name)
 
 
 def _name(body: bytes) -> str:

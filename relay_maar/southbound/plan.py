@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 from relay_maar.core.items import (
     AcceptFrom,
     Change,
+    Dlif,
     Item,
     Key,
     Neighbour,
@@ -20,6 +21,7 @@ from relay_maar.core.items import (
 )
 from relay_maar.southbound.api import AccessDevice
 from relay_maar.southbound.checks import check
+from relay_maar.southbound.dlif import Dlifs
 from relay_maar.southbound.found import Note, Notebook
 from relay_maar.southbound.layout import DEFAULT, LAST_METRIC, METRIC, Layout
 from relay_maar.southbound.messages import (
@@ -60,7 +62,7 @@ class Tunnels(Protocol):
 class Planner:
     """Knows what the kernel holds as far as we put it there or found it last."""
 
-    def __init__(self, layout: Layout, tunnels: Tunnels, notebook: Notebook) -> None:
+    def __init__(self, layout: Layout, tunnels: Tunnels, notebook: Notebook, dlifs: Dlifs) -> None:
         self.items: dict[Key, Item] = {}
         self.tables: dict[bytes, int] = {}
         """The routing table of each peer."""
@@ -68,9 +70,10 @@ class Planner:
         self._layout = layout
         self._tunnels = tunnels
         self._notebook = notebook
+        self._dlifs = dlifs
 
     def plan(self, change: Change) -> list[Step]:
-        """The steps of a change, taken as made from here on. Raises Impossible."""
+        """The steps of a change, taken as made from here on; that of a Dlif is made. Raises Impossible."""
         item = change.item
         check(change, self.items, self.devices, self._layout.endpoint.address)
         if isinstance(change, Put):
@@ -98,6 +101,9 @@ class Planner:
                         )
                     )
                 ]
+            case Dlif():
+                self._dlifs.put(item)
+                return []
             case Tunnel():
                 return self._put_tunnel(item.peer)
             case AcceptFrom():
@@ -116,6 +122,9 @@ class Planner:
                     return []
                 index = self.devices[item.interface].index
                 return [Step(drop_neighbour(index, item.address), GONE)]
+            case Dlif():
+                self._dlifs.drop(item)
+                return []
             case Tunnel():
                 return self._drop_tunnel(item.peer)
             case AcceptFrom():

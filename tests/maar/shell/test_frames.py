@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from dmm_wire.address import Prefix, parse_address, parse_mac
+from dmm_wire.router_identity import RouterIdentity
 from lab import netns
 from relay_maar.core.arrivals import MOST_QUIET
 from relay_maar.core.settings import AttachSettings
@@ -292,7 +293,7 @@ def test_a_thousand_nodes_fit_the_memory_that_linux_6_1_gives_a_socket(link: Non
 @pytest.mark.root
 def test_a_message_goes_to_a_link_layer_address_with_its_checksum(link: None) -> None:
     router, host = NAMES
-    frames = netns.inside(router, lambda: FrameSocket("r0", ROUTER_MAC, ROUTER))
+    frames = netns.inside(router, lambda: FrameSocket("r0", RouterIdentity(ROUTER, ROUTER_MAC)))
     wire = tap(host, "h0")
     with wire:
         try:

@@ -60,8 +60,8 @@ def test_access_devices(new_driver: Make, settings: SouthboundSettings) -> None:
     assert [device.interface for device in devices] == list(settings.access_interfaces)
     assert len({device.index for device in devices}) == len(devices)
     for device in devices:
-        assert device.link_local == settings.router_link_local
-        assert device.link_layer == settings.router_link_layer
+        assert device.link_local == settings.router.link_local
+        assert device.link_layer == settings.router.link_layer
 
 
 def test_nothing_at_first(new_driver: Make) -> None:

@@ -1,0 +1,150 @@
+"""A router for each anchor (RFC 8885 section 3.7), on real kernels, with hosts that nobody modified."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from dmm_wire.address import format_address, format_mac
+from dmm_wire.router_identity import of_anchor
+from lab import kernel, netns
+from lab.flows import PingStream, Stream
+from lab.lab import Lab
+from lab.topology import CN1, MAAR_PLANS, MN_INTERFACE, MaarPlan
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.slow,
+    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.timeout(180),
+]
+
+PREFIX = f"labd{os.getpid()}"
+ONE, TWO, THREE = MAAR_PLANS
+_PATIENCE = 20.0
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab(PREFIX, router="dlif") as lab:
+        yield lab
+
+
+@pytest.fixture
+def slaac() -> Iterator[Lab]:
+    more = {plan.number: "slaac = true\n" for plan in MAAR_PLANS}
+    with Lab(PREFIX, router="dlif", more=more, client=False) as lab:
+        yield lab
+
+
+def wait(lab: Lab, what: str, is_so: Callable[[], object]) -> None:
+    try:
+        netns.wait_for(lambda: bool(is_so()), timeout=_PATIENCE, what=what, interval=0.002)
+    except netns.LabError as problem:
+        tails = lab.daemons.tails()
+        raise AssertionError(f"{problem}\n{lab.node.addresses()}\n{tails}") from None
+
+
+def arrive(lab: Lab, plan: MaarPlan) -> bytes:
+    lab.topology.plug(plan)
+    wait(lab, f"the node to be at {plan.name}", lambda: lab.node.is_at(plan))
+    address = lab.node.address_of(plan)
+    assert address is not None
+    return address.address
+
+
+def flows(lab: Lab, pings: PingStream) -> None:
+    since = time.time_ns()
+    wait(lab, "pings to be answered", lambda: pings.answered(since))
+
+
+def move(lab: Lab, plan: MaarPlan, *, carrier: bool) -> None:
+    """To another link, with or without loss of carrier."""
+    if carrier:
+        lab.topology.move(plan)
+        return
+    command = f"link set mn master link{plan.number}"
+    netns.ip(*command.split(), namespace=lab.topology.namespace("air"))
+    lab.topology.attached = plan
+
+
+def routers(plans: Sequence[MaarPlan]) -> list[str]:
+    """The default routers of a host that knows those of these MAARs."""
+    return sorted(format_address(of_anchor(plan.endpoint).link_local) for plan in plans)
+
+
+def shown(lab: Lab, plan: MaarPlan) -> list[str]:
+    """The link-layer addresses of the routers that a MAAR shows on its access link."""
+    links = netns.ip_json(
+        *["link", "show", "type", "macvlan"], namespace=lab.topology.namespace(plan.node)
+    )
+    return sorted(link["address"] for link in links)
+
+
+def macs(plans: Sequence[MaarPlan]) -> list[str]:
+    return sorted(format_mac(of_anchor(plan.endpoint).link_layer) for plan in plans)
+
+
+def neighbours(lab: Lab) -> dict[str, str]:
+    """What the host takes for the link-layer address of each router."""
+    found = netns.ip_json(
+        *f"-6 neigh show dev {MN_INTERFACE}".split(), namespace=lab.topology.namespace("mn")
+    )
+    return {each["dst"]: each["lladdr"] for each in found if "lladdr" in each}
+
+
+def test_the_router_follows_the_host(lab: Lab) -> None:
+    address = arrive(lab, ONE)
+    assert lab.node.default_routers() == routers([ONE])
+    with (
+        PingStream(lab.topology, address, CN1) as pings,
+        Stream(lab.topology, CN1, 5001, address) as stream,
+    ):
+        flows(lab, pings)
+        at = [ONE]
+        for plan in (TWO, THREE, ONE):
+            lab.topology.move(plan)
+            flows(lab, pings)
+            wait(lab, f"its address from {plan.name}", lambda plan=plan: lab.node.is_at(plan))  # type: ignore[misc]
+            at = [plan, *(each for each in at if each != plan)]
+            assert sorted(lab.node.default_routers()) == routers(at)
+            wait(lab, "one device for each", lambda plan=plan, at=at: shown(lab, plan) == macs(at))  # type: ignore[misc]
+            for other in at[1:]:
+                wait(
+                    lab, "none where it was", lambda other=other: shown(lab, other) == macs([other])
+                )  # type: ignore[misc]
+                old = lab.node.address_of(other)
+                assert old is not None
+                assert old.preferred == 0
+        assert stream.finish().complete
+    for plan, maar in lab.daemons.maars.items():
+        assert maar.stop() == 0
+        assert kernel.snapshot(lab.topology, plan) == lab.kernels[plan]
+
+
+@pytest.mark.parametrize("carrier", [True, False])
+def test_a_host_without_a_client_is_not_cut_off_for_longer(slaac: Lab, carrier: bool) -> None:
+    lab = slaac
+    address = arrive(lab, ONE)
+    with PingStream(lab.topology, address, CN1) as pings:
+        flows(lab, pings)
+        at = [ONE]
+        for plan in (TWO, THREE, ONE):
+            before = time.time_ns()
+            move(lab, plan, carrier=carrier)
+            wait(lab, f"its address from {plan.name}", lambda plan=plan: lab.node.is_at(plan))  # type: ignore[misc]
+            flows(lab, pings)
+            pause = pings.interruption(before, time.time_ns())
+            # An address resolution that is lost takes a second.
+            assert pause.milliseconds < (900 if carrier else 600), pause
+            print(plan, pause)
+            at = [plan, *(each for each in at if each != plan)]
+            assert sorted(lab.node.default_routers()) == routers(at)
+            assert shown(lab, plan) == macs(at)
+            known = neighbours(lab)
+            for router in map(of_anchor, [each.endpoint for each in at]):
+                mac = known.get(format_address(router.link_local))
+                assert mac in (None, format_mac(router.link_layer))
