@@ -85,7 +85,7 @@ class Dlif:
 
     @property
     def key(self) -> Key:
-        return ("dlif", self.interface, self.identity.link_layer)
+        return ("dlif", self.interface, self.identity.link_local)
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,12 +98,18 @@ class Dlifs:
         parent = existing.get(item.interface)
         if parent is None:
             raise Refused(errno.ENODEV)
-        known = self._links.get(item.key)
-        found = None if known is None else existing.get(known.name)
+        router = item.identity
+        # Also one that was left half made: two of one address are refused.
+        alike = (
+            link
+            for link in existing.values()
+            if identity.is_dlif(link)
+            and (link.parent, link.link_layer) == (parent.number, router.link_layer)
+        )
+        found = next(alike, None)
         own = identity.device_name(parent.number)
         names = (identity.dlif_name(own, number) for number in count())
         name = next(name for name in names if name not in existing) if found is None else found.name
-        router = item.identity
         index = identity.make(self._netlink, router, name, parent, found)
         return Link(index, name, "macvlan", parent.number, router.link_layer, up=True)
 

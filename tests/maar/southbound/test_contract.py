@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from dmm_wire.address import Prefix, parse_address, parse_mac
+from dmm_wire.router_identity import of_anchor
 from relay_maar.core.items import (
     AcceptFrom,
     Change,
+    Dlif,
     Drop,
     Item,
     Neighbour,
@@ -37,6 +39,9 @@ ALL: tuple[Item, ...] = (
     Tunnel(OTHER),
     AcceptFrom(PEER),
     AcceptFrom(OTHER),
+    Dlif("acc0", of_anchor(PEER)),
+    Dlif("acc1", of_anchor(PEER)),
+    Dlif("acc1", of_anchor(OTHER)),
     Neighbour("acc0", NODE, parse_mac("02:00:00:00:00:10")),
     Neighbour("acc1", NODE, parse_mac("02:00:00:00:00:11")),
     Route(POOL, Unreachable()),

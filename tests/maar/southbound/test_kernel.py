@@ -18,8 +18,10 @@ from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dmm_wire.address import Prefix, parse_address, parse_mac
+from dmm_wire.router_identity import of_anchor
 from relay_maar.core.items import (
     AcceptFrom,
+    Dlif,
     Drop,
     Item,
     Neighbour,
@@ -167,6 +169,8 @@ def test_a_changed_configuration_takes_over(
         assert heir.dump() == {
             Tunnel(PEER),
             Tunnel(OTHER),
+            Dlif("acc1", of_anchor(PEER)),
+            Dlif("acc1", of_anchor(OTHER)),
             Neighbour("acc1", NODE, parse_mac("02:00:00:00:00:11")),
             Route(POOL, Unreachable()),
             Route(AWAY, ToPeer(PEER)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import subprocess
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay_maar.core.items import Drop, Route, SourceRule, ToNode
+from relay_maar.core.items import Dlif, Drop, Put, Route, SourceRule, ToNode
 from relay_maar.southbound.api import DriverUnavailable, SouthboundSettings
 from relay_maar.southbound.netlink import Netlink
 from relay_maar.southbound.seg6 import Seg6Southbound
@@ -73,8 +74,27 @@ def test_a_busy_routing_daemon_does_not_wake_us(
     router.ip(f"-6 route add {LOCAL} dev core metric 2000")
     router.ip("-6 rule add from 2001:db8:77::/48 lookup 77 pref 100")
     put(driver, Route(LOCAL, ToNode("acc1", NODE)), SourceRule(HOST, PEER))
-    driver.apply([Drop(item) for item in reversed(ALL)])
+    driver.apply([Drop(item) for item in reversed(ALL) if not isinstance(item, Dlif)])
     assert not heard(driver)
+
+
+def test_other_anchors_devices(driver: Seg6Southbound, router: Namespace) -> None:
+    """What we do with them is announced like what others do. Only a loss counts that was not ours."""
+    driver.disturbed()
+    (item,) = [each for each in ALL if isinstance(each, Dlif) and each.interface == "acc0"]
+    driver.apply([Drop(item), Put(item), Drop(item), Put(item)])
+    assert heard(driver)
+    assert not driver.disturbed()
+    (name,) = re.findall(r"(maar\d+d\d+)@acc0", router.ip("link show"))
+    router.ip(f"link del {name}")
+    assert driver.disturbed()
+    assert item not in driver.restore().items
+    put(driver, item)
+    assert driver.restore().items == frozenset(ALL)
+    assert not driver.disturbed()
+    # One that does not work is as good as none.
+    router.ip(f"link set {name} down")
+    assert item not in driver.restore().items
 
 
 def test_links_of_others_are_no_business_of_ours(driver: Seg6Southbound, router: Namespace) -> None:
