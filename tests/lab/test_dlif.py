@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -97,10 +99,6 @@ def ways(lab: Lab) -> dict[MaarPlan, bytes]:
     }
 
 
-def by_router(plans: Sequence[MaarPlan]) -> dict[MaarPlan, bytes]:
-    return {plan: of_anchor(plan.endpoint).link_local for plan in plans}
-
-
 def macs(plans: Sequence[MaarPlan]) -> list[str]:
     return sorted(format_mac(of_anchor(plan.endpoint).link_layer) for plan in plans)
 
@@ -113,6 +111,19 @@ def neighbours(lab: Lab) -> dict[str, str]:
     return {each["dst"]: each["lladdr"] for each in found if "lladdr" in each}
 
 
+def stands(lab: Lab, at: Sequence[MaarPlan]) -> bool:
+    """Whether the node, at the first of these MAARs, has a prefix of each, and all that goes with it."""
+    here, *others = at
+    old = [lab.node.address_of(each) for each in others]
+    return (
+        lab.node.is_at(here)
+        and all(each is not None and each.preferred == 0 for each in old)
+        and ways(lab) == {each: of_anchor(each.endpoint).link_local for each in at}
+        and shown(lab, here) == macs(at)
+        and all(shown(lab, each) == macs([each]) for each in others)
+    )
+
+
 def test_the_router_follows_the_host(lab: Lab) -> None:
     address = arrive(lab, ONE)
     assert lab.node.default_routers() == routers([ONE])
@@ -121,27 +132,68 @@ def test_the_router_follows_the_host(lab: Lab) -> None:
         Stream(lab.topology, CN1, 5001, address) as stream,
     ):
         flows(lab, pings)
-        at = [ONE]
-        for plan in (TWO, THREE, ONE):
-            lab.topology.move(plan)
-            flows(lab, pings)
-            wait(lab, f"its address from {plan.name}", lambda plan=plan: lab.node.is_at(plan))  # type: ignore[misc]
-            at = [plan, *(each for each in at if each != plan)]
+        for at in ([TWO, ONE], [THREE, TWO, ONE], [ONE, THREE, TWO]):
+            lab.topology.move(at[0])
+            wait(lab, f"all of it at {at[0].name}", partial(stands, lab, at))
             # dhcpcd installs one default route, whatever there is; a prefix leads to its router.
             assert set(lab.node.default_routers()) <= set(routers(at))
-            wait(lab, "its prefixes by their routers", lambda at=at: ways(lab) == by_router(at))  # type: ignore[misc]
-            wait(lab, "one device for each", lambda plan=plan, at=at: shown(lab, plan) == macs(at))  # type: ignore[misc]
-            for other in at[1:]:
-                wait(
-                    lab, "none where it was", lambda other=other: shown(lab, other) == macs([other])
-                )  # type: ignore[misc]
-                old = lab.node.address_of(other)
-                assert old is not None
-                assert old.preferred == 0
+            flows(lab, pings)
         assert stream.finish().complete
     for plan, maar in lab.daemons.maars.items():
         assert maar.stop() == 0
         assert kernel.snapshot(lab.topology, plan) == lab.kernels[plan]
+
+
+def test_a_killed_maar_and_its_heir(lab: Lab) -> None:
+    """The heir takes up what it finds; what was lost meanwhile is put again."""
+    address = arrive(lab, ONE)
+    lab.topology.move(TWO)
+    wait(lab, "all of it at MAAR2", partial(stands, lab, [TWO, ONE]))
+    maar = lab.daemons.maars[TWO]
+    namespace = lab.topology.namespace(TWO.node)
+    with PingStream(lab.topology, address, CN1) as pings:
+        flows(lab, pings)
+        before = netns.ip("-o", "link", "show", "type", "macvlan", namespace=namespace)
+        maar.kill()
+        flows(lab, pings)
+        maar.start()
+        maar.wait_until_ready()
+        assert netns.ip("-o", "link", "show", "type", "macvlan", namespace=namespace) == before
+        flows(lab, pings)
+        (name,) = re.findall(r"(maar\d+d\d+)@", before)
+        netns.ip("link", "del", name, namespace=namespace)
+        wait(lab, "it to be there again", lambda: shown(lab, TWO) == macs([ONE, TWO]))
+        flows(lab, pings)
+        counters = maar.status()["counters"]
+        assert counters["kernel.restored"] >= 1
+        assert not [each for each in counters if each.startswith("filter.")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "registers"), [("proxy", False), ("locator", False), ("relay", False), ("proxy", True)]
+)
+def test_in_the_other_modes(mode: str, registers: bool) -> None:
+    """Whoever says where a prefix is anchored says as which router it is advertised."""
+    with Lab(PREFIX, router="dlif", mode=mode, registers=registers) as lab:
+        address = arrive(lab, ONE)
+        with PingStream(lab.topology, address, CN1) as pings:
+            flows(lab, pings)
+            for at in ([TWO, ONE], [ONE, TWO]):
+                lab.topology.move(at[0])
+                right = at_once if registers else stands
+                wait(lab, f"all of it at {at[0].name}", partial(right, lab, at))
+                flows(lab, pings)
+
+
+def at_once(lab: Lab, at: Sequence[MaarPlan]) -> bool:
+    """Whether a host without a client has an address and a default router of each of these MAARs."""
+    return (
+        lab.node.is_at(at[0])
+        and all(lab.node.address_of(each) is not None for each in at)
+        and sorted(lab.node.default_routers()) == routers(at)
+        and shown(lab, at[0]) == macs(at)
+        and all(shown(lab, each) == macs([each]) for each in at[1:])
+    )
 
 
 @pytest.mark.parametrize("carrier", [True, False])
@@ -150,18 +202,14 @@ def test_a_host_without_a_client_is_not_cut_off_for_longer(slaac: Lab, carrier: 
     address = arrive(lab, ONE)
     with PingStream(lab.topology, address, CN1) as pings:
         flows(lab, pings)
-        at = [ONE]
-        for plan in (TWO, THREE, ONE):
+        for at in ([TWO, ONE], [THREE, TWO, ONE], [ONE, THREE, TWO]):
             before = time.time_ns()
-            move(lab, plan, carrier=carrier)
-            wait(lab, f"its address from {plan.name}", lambda plan=plan: lab.node.is_at(plan))  # type: ignore[misc]
+            move(lab, at[0], carrier=carrier)
+            wait(lab, f"all of it at {at[0].name}", partial(at_once, lab, at))
             flows(lab, pings)
             pause = pings.interruption(before, time.time_ns())
             # An address resolution that is lost takes a second.
             assert pause.milliseconds < (900 if carrier else 600), pause
-            at = [plan, *(each for each in at if each != plan)]
-            assert sorted(lab.node.default_routers()) == routers(at)
-            assert shown(lab, plan) == macs(at)
             known = neighbours(lab)
             for router in map(of_anchor, [each.endpoint for each in at]):
                 mac = known.get(format_address(router.link_local))

@@ -1,0 +1,191 @@
+"""A router for each anchor (RFC 8885 section 3.7): what the kernel is to hold, and what the nodes are told by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from dmm_wire import dmm
+from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.router_identity import FIXED, RouterIdentity, of_anchor
+from relay_maar.core import actions as act
+from relay_maar.core.agent import Agent
+from relay_maar.core.items import Dlif
+from relay_maar.core.router import ALL_NODES, PrefixInformation, advertisement
+from tests.maar.core.test_relay import visit_reply
+from tests.maar.core.world import (
+    ACCESS,
+    MAC,
+    NODE,
+    SERVER,
+    World,
+    client_message,
+    endpoint,
+    link_prefix,
+    settings,
+)
+
+ONE, TWO, THREE = (of_anchor(endpoint(number)) for number in (1, 2, 3))
+LINK = settings(1).access[0]
+
+
+def test_an_identity_is_stable_and_of_its_own() -> None:
+    """The octets are what all MAARs of a domain have to agree on, of whatever version they are."""
+    assert of_anchor(endpoint(1)).link_layer.hex(":") == "b6:30:5a:1e:3c:98"
+    many = [of_anchor(bytes(12) + number.to_bytes(4, "big")) for number in range(2000)]
+    assert len(set(many)) == 2000
+    for link_local, link_layer in many:
+        assert link_layer[0] & 0x03 == 0x02, "unicast, locally administered"
+        assert link_local[:8] == b"\xfe\x80" + bytes(6)
+        assert link_local[8:] == (
+            bytes((link_layer[0] ^ 2,)) + link_layer[1:3] + b"\xff\xfe" + link_layer[3:]
+        )
+    assert FIXED not in many
+
+
+def shown(world: World, number: int) -> set[RouterIdentity]:
+    items = world.maars[number].kernel.items.values()
+    return {item.identity for item in items if isinstance(item, Dlif)}
+
+
+def test_the_anchors_follow_the_node() -> None:
+    world = World(dlif=True)
+    world.attach(1)
+    assert [shown(world, number) for number in (1, 2, 3)] == [set(), set(), set()]
+    world.attach(2)
+    assert [shown(world, number) for number in (1, 2, 3)] == [set(), {ONE}, set()]
+    world.attach(3)
+    assert [shown(world, number) for number in (1, 2, 3)] == [set(), set(), {ONE, TWO}]
+    world.attach(1)
+    assert [shown(world, number) for number in (1, 2, 3)] == [{TWO, THREE}, set(), set()]
+
+
+@pytest.mark.parametrize("kill", [True, False])
+def test_a_restart_touches_none_of_them(kill: bool) -> None:
+    world = World(dlif=True)
+    for number in (1, 2, 3):
+        world.attach(number)
+    before = dict(world.maars[3].kernel.items)
+    world.restart(3, kill=kill)
+    assert world.maars[3].kernel.items == before
+    assert shown(world, 3) == {ONE, TWO}
+
+
+def test_without_the_choice_there_is_none() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    assert shown(world, 2) == set()
+    assert all(each.sender is None for each in world.maars[2].advertisements)
+
+
+# What the nodes are told
+
+
+def started() -> Agent:
+    agent = Agent(settings(1, dlif=True), jitter=lambda: 0.5)
+    agent.start(frozenset(), [], 0.0)
+    agent.client_datagram(ACCESS, NODE, MAC, client_message(1), 0.5)
+    return agent
+
+
+def told(
+    agent: Agent, now: float, generation: int, *named: dmm.SubOption
+) -> dict[RouterIdentity | None, act.SendRouterAdvertisement]:
+    """What comes of an answer that names these prefixes, by sender."""
+    actions = agent.server_datagram(SERVER, visit_reply(generation, *named), now)
+    for apply in [each for each in actions if isinstance(each, act.Apply)]:
+        assert not advertised(actions), "nothing before the kernel has confirmed"
+        actions += agent.applied(apply.token, {}, now)
+    sent = advertised(actions)
+    assert len({each.sender for each in sent}) == len(sent)
+    return {each.sender: each for each in sent}
+
+
+def advertised(actions: Iterable[act.Action]) -> list[act.SendRouterAdvertisement]:
+    return [each for each in actions if isinstance(each, act.SendRouterAdvertisement)]
+
+
+LOCAL = dmm.AnchoredPrefix(link_prefix(1), 3600, 7200)
+
+
+def away(number: int, valid: int = 7200) -> dmm.PreviousMaar:
+    return dmm.PreviousMaar(link_prefix(number), 0, valid, False, endpoint(number))
+
+
+def test_each_anchor_advertises_its_own_prefix() -> None:
+    sent = told(started(), 1.0, 5, LOCAL, away(2), away(3, 600))
+    assert set(sent) == {None, TWO, THREE}
+    ours = PrefixInformation(link_prefix(1), 7200, 7200)
+    assert sent[None].data == advertisement(LINK, 1800, [ours])
+    assert sent[TWO].data == advertisement(
+        LINK, 1800, [PrefixInformation(link_prefix(2), 7200, 0)], router=TWO
+    )
+    # Not a router for longer than it has a prefix of the node.
+    assert sent[THREE].data == advertisement(
+        LINK, 600, [PrefixInformation(link_prefix(3), 600, 0)], router=THREE
+    )
+    assert TWO.link_layer in sent[TWO].data, "its source link-layer address"
+    assert LINK.link_layer not in sent[TWO].data
+    for each in sent.values():
+        assert (each.interface, each.destination, each.link_layer) == (ACCESS, NODE, MAC)
+
+
+def test_a_prefix_without_end() -> None:
+    sent = told(started(), 1.0, 5, LOCAL, away(2, INFINITY))
+    prefix = PrefixInformation(link_prefix(2), INFINITY, 0)
+    assert sent[TWO].data == advertisement(LINK, 1800, [prefix], router=TWO)
+
+
+def test_an_anchor_whose_prefix_has_ended_takes_its_leave() -> None:
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2), away(3))
+    sent = told(agent, 10.0, 5, LOCAL, away(3))
+    assert set(sent) == {None, TWO, THREE}
+    assert sent[TWO].data == advertisement(LINK, 0, router=TWO)
+    assert set(told(agent, 20.0, 5, LOCAL)) == {None, THREE}
+
+
+def test_a_node_hears_of_them_again_in_time() -> None:
+    """Nothing is multicast for them: their lifetimes as routers would end."""
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2))
+    assert told(agent, 600.0, 5, LOCAL, away(2)) == {}
+    assert set(told(agent, 601.0, 5, LOCAL, away(2))) == {None, TWO}
+    assert told(agent, 602.0, 5, LOCAL, away(2)) == {}
+    # Of our own it hears by the multicast ones.
+    agent = started()
+    told(agent, 1.0, 5, LOCAL)
+    assert told(agent, 1000.0, 5, LOCAL) == {}
+
+
+def test_what_is_multicast_is_ours_alone() -> None:
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2))
+    moments = [agent.tick(float(moment)) for moment in range(2, 100)]
+    sent = [each for actions in moments for each in advertised(actions)]
+    assert sent
+    assert {(each.destination, each.sender) for each in sent} == {(ALL_NODES, None)}
+
+
+def test_a_node_that_is_seen_is_told_by_all() -> None:
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2))
+    sent = advertised(agent.seen(ACCESS, NODE, MAC, "mld", 50.0))
+    assert [each.sender for each in sent] == [None, TWO]
+    assert all(each.link_layer == MAC for each in sent)
+
+
+def test_who_has_to_be_looked_for_is_told_all_by_us() -> None:
+    """The kernel resolves an address as the router that it is."""
+    agent = Agent(settings(1, dlif=True), jitter=lambda: 0.5)
+    agent.start(frozenset(), [], 0.0)
+    agent.client_datagram(ACCESS, NODE, None, client_message(1), 0.5)
+    sent = told(agent, 1.0, 5, LOCAL, away(2))
+    prefixes = [
+        PrefixInformation(link_prefix(1), 7200, 7200),
+        PrefixInformation(link_prefix(2), 7200, 0),
+    ]
+    assert set(sent) == {None}
+    assert sent[None].data == advertisement(LINK, 1800, prefixes)
