@@ -20,6 +20,8 @@ from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingUpdate,
     DelegatedPrefix,
+    DlifLinkLayer,
+    DlifLinkLocal,
     Guard,
     HomeNetworkPrefix,
     LinkLayerIdentifier,
@@ -29,11 +31,12 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import acknowledge, first
+from dmm_wire.router_identity import of_anchor
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
-from relay_maar.core.session import Session, Signalled, depart
+from relay_maar.core.session import Role, Session, Signalled, depart
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import went
 
@@ -146,10 +149,24 @@ class Registrations:
                 self._counters["pbu.refused-by-kernel"] += 1
                 refusal = acknowledge(latest, Status.INSUFFICIENT_RESOURCES)
                 return self._answer(source, refusal, now)
-            answer = acknowledge(latest, Status.ACCEPTED, latest.lifetime)
+            answer = self._shows(session, acknowledge(latest, Status.ACCEPTED, latest.lifetime))
             return [*self._answer(source, answer, now), *self._copy(source, session, answer, now)]
 
         return actions + self._cache.after(self._cache.wanted(session), confirmed, now)
+
+    def _shows(self, session: Session, answer: BindingAcknowledgement) -> BindingAcknowledgement:
+        """The answer, with our router identity for the S-MAAR to show where we anchor something that
+        the node has there (RFC 8885 sections 4.7 and 4.8)."""
+        if not self._settings.dlif or not session.having(Role.ANCHORED):
+            return answer
+        own = of_anchor(self._settings.endpoint)
+        shown = (DlifLinkLocal(own.link_local), DlifLinkLayer(own.link_layer))
+        # Before the message's identification, which is signed last.
+        at = next(
+            (n for n, each in enumerate(answer.options) if isinstance(each, ReplayProtection)),
+            len(answer.options),
+        )
+        return replace(answer, options=(*answer.options[:at], *shown, *answer.options[at:]))
 
     def _is_overtaken(
         self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float

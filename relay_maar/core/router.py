@@ -38,6 +38,8 @@ MAX_RA_DELAY_TIME: Final = 0.5
 UNICAST_RATE: Final = 200
 """Unicast advertisements per second and link; beyond, a multicast one serves everybody."""
 _REMEMBERED: Final = 4096
+_AGAIN: Final = 0.5
+"""Seconds between the first advertisements of routers that are not multicast."""
 
 _ROUTER_SOLICITATION: Final = 133
 _ROUTER_ADVERTISEMENT: Final = 134
@@ -137,10 +139,11 @@ _Gist = tuple[tuple[Prefix, bool, RouterIdentity | None], ...]
 
 
 class _Told(NamedTuple):
-    """What a node was last told of its prefixes, and when."""
+    """What a node was last told of its prefixes, when, and how often."""
 
     at: float
     what: _Gist
+    times: int
 
     def routers(self) -> dict[RouterIdentity, None]:
         """The other anchors that it was told of."""
@@ -247,8 +250,13 @@ class Router:
 
     def _fades(self, last: _Told, now: float) -> bool:
         """Whether the node is to be told again because nothing else tells it of its other routers:
-        they are never multicast, as they are not there for everybody."""
-        return bool(last.routers()) and now >= last.at + self._settings.router_lifetime / 3
+        they are never multicast, as they are not there for everybody. One advertisement can be
+        lost, or come before the host is ready for it, so the first ones are not far apart."""
+        if not last.routers():
+            return False
+        is_initial = last.times < MAX_INITIAL_RTR_ADVERTISEMENTS
+        pause = _AGAIN if is_initial else self._settings.router_lifetime / 3
+        return now >= last.at + pause
 
     def renewed(
         self,
@@ -298,7 +306,9 @@ class Router:
             data = self._advertisement(link, named, router)
             sent.append(SendRouterAdvertisement(interface, to, data, link_layer, router))
         link.unicast_sent += len(sent)
-        self._recent[interface, node] = _Told(now, _gist(prefixes))
+        gist = _gist(prefixes)
+        times = before.times + 1 if before is not None and before.what == gist else 1
+        self._recent[interface, node] = _Told(now, gist, times)
         self._recent.move_to_end((interface, node))
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)

@@ -47,7 +47,9 @@ def wait(lab: Lab, what: str, is_so: Callable[[], object]) -> None:
         netns.wait_for(lambda: bool(is_so()), timeout=_PATIENCE, what=what, interval=0.002)
     except netns.LabError as problem:
         tails = lab.daemons.tails()
-        raise AssertionError(f"{problem}\n{lab.node.addresses()}\n{tails}") from None
+        host = netns.ip("-6", "route", "show", namespace=lab.topology.namespace("mn"))
+        at = {plan.name: shown(lab, plan) for plan in MAAR_PLANS}
+        raise AssertionError(f"{problem}\n{lab.node.addresses()}\n{host}\n{at}\n{tails}") from None
 
 
 def arrive(lab: Lab, plan: MaarPlan) -> bytes:
@@ -174,7 +176,8 @@ def test_a_killed_maar_and_its_heir(lab: Lab) -> None:
 )
 def test_in_the_other_modes(mode: str, registers: bool) -> None:
     """Whoever says where a prefix is anchored says as which router it is advertised."""
-    with Lab(PREFIX, router="dlif", mode=mode, registers=registers) as lab:
+    stock = mode != "relay"
+    with Lab(PREFIX, router="dlif", mode=mode, registers=registers, stock=stock) as lab:
         address = arrive(lab, ONE)
         with PingStream(lab.topology, address, CN1) as pings:
             flows(lab, pings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import socket
 import struct
 import subprocess
@@ -13,7 +14,8 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from dmm_wire.address import Prefix, format_address, parse_address, parse_mac
-from relay_maar.core.items import Drop, Route, SourceRule, ToNode, ToPeer, Tunnel
+from dmm_wire.router_identity import FIXED, RouterIdentity, of_anchor
+from relay_maar.core.items import Dlif, Drop, Route, SourceRule, ToNode, ToPeer, Tunnel
 from relay_maar.southbound import nft as program
 from relay_maar.southbound.api import AccessDevice, DriverUnavailable, SouthboundSettings
 from relay_maar.southbound.ingress import REASONS, ruleset
@@ -108,12 +110,18 @@ class Host:
         assert self.drops() == before
         return seen
 
-    def is_dropped(self, packet: bytes, reason: str, mac: bytes = ROUTER_MAC) -> None:
+    def is_dropped(
+        self,
+        packet: bytes,
+        reason: str,
+        mac: bytes = ROUTER_MAC,
+        own: RouterIdentity = FIXED,
+    ) -> None:
         """It is counted there and nowhere else, and it does not leave, as the one after it shows."""
         before = self.drops()
         self.send(packet, mac)
         marker = udp(MN_NEW, CN, b"marker %d" % len(self.topology.near2.packets))
-        self.send(marker)
+        self.send(marker, own.link_layer)
         self.topology.near2.until(lambda seen: seen.endswith(marker[40:]))
         left = [seen for seen in self.topology.near2.read() if seen.endswith(packet[40:])]
         assert not left
@@ -231,6 +239,74 @@ def test_two_visitors_on_one_link(host: Host) -> None:
             here.encode(),
         )
         assert source(host.passes(packet)) == T2
+
+
+@pytest.fixture
+def anchors(host: Host) -> Iterator[Host]:
+    """The same, with a router for each anchor: that of T1 is shown to the node, too."""
+    settings = dataclasses.replace(host.driver.settings, router=of_anchor(T2), dlif=True)
+    with host.namespace.inside():
+        host.driver.close(keep=True)
+        heir = Seg6Southbound(settings)
+        heir.open()
+        # With the old device went what led to it.
+        host.driver = host.topology.maar2.driver = heir
+        host.topology.hand_over()
+        put(heir, Dlif("acc", of_anchor(T1)))
+    yield host
+    heir.close(keep=True)
+
+
+@pytest.mark.parametrize("to", [T1, T2], ids=["the anchor's router", "the MAAR's own"])
+def test_a_node_sends_from_any_of_its_prefixes_to_any_of_its_routers(
+    anchors: Host, to: bytes
+) -> None:
+    """A Linux host chooses its router without regard to the source."""
+    mac = of_anchor(to).link_layer
+    assert source(anchors.passes(udp(MN_NEW, CN, b"new"), mac)) == MN_NEW
+    tunnelled = anchors.passes(udp(MN_OLD, CN, b"old"), mac)
+    assert (source(tunnelled), source(inner(tunnelled))) == (T2, MN_OLD)
+
+
+def test_what_no_host_may_send_by_another_anchors_router(anchors: Host) -> None:
+    mac = of_anchor(T1).link_layer
+    for what, spoofed in SPOOFED.items():
+        anchors.is_dropped(udp(spoofed, CN, what.encode()), "source", mac, of_anchor(T2))
+    for packet, reason in FORBIDDEN.values():
+        anchors.is_dropped(packet, reason, mac, of_anchor(T2))
+
+
+@pytest.mark.parametrize("here", ["::", "fe80::10", "2001:db8:bad::1"])
+def test_another_anchors_router_answers_for_itself(anchors: Host, here: str) -> None:
+    address, router = parse_address(here), of_anchor(T1)
+    with Capture(anchors.topology.mn, "eth0") as at_mn:
+        there = solicited_node(router.link_local)
+        option = b"\x01\x01" + MN_MAC if any(address) else b""
+        body = struct.pack("!BBHI", NS, 0, 0, 0) + router.link_local + option
+        anchors.send(icmpv6(address, there, body), b"\x33\x33" + there[12:])
+        answer = at_mn.until(lambda seen: seen[6] == ICMPV6 and seen[40] == NA)
+        assert source(answer) == router.link_local
+        assert answer.endswith(router.link_layer)
+
+
+def test_an_unfiltered_link_is_protected_by_rules(host: Host) -> None:
+    """They name each device, and go with it."""
+    unfiltered = frozenset({"acc"})
+    settings = dataclasses.replace(
+        host.driver.settings, router=of_anchor(T2), dlif=True, unfiltered=unfiltered
+    )
+    item = Dlif("acc", of_anchor(T1))
+    with host.namespace.inside():
+        heir = Seg6Southbound(settings)
+        heir.open()
+        rules = host.namespace.ip("-6 rule show")
+        put(heir, item)
+        more = host.namespace.ip("-6 rule show")
+        assert len(more.splitlines()) == len(rules.splitlines()) + 2
+        assert len(re.findall(r"iif maar\d+d0 ipproto", more)) == 2
+        heir.apply([Drop(item)])
+        assert host.namespace.ip("-6 rule show") == rules
+        heir.close(keep=True)
 
 
 def test_the_filter_and_the_route_change_together(host: Host) -> None:
