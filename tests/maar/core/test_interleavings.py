@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from dmm_wire.address import parse_address
 from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.router_identity import of_anchor
+from relay_maar.core.items import Dlif
 from relay_maar.core.settings import AccessLink, RouterSettings
-from tests.maar.core.world import ACCESS, MAC, World, delegated_prefix, link_prefix
+from tests.maar.core.world import ACCESS, MAC, World, delegated_prefix, endpoint, link_prefix
 
 SECOND = "access1"
 LINKS = tuple(
@@ -102,7 +104,11 @@ def heal(world: World, seconds: float) -> None:
 def test_no_loop_and_the_right_end(steps: list[tuple[str, Any]], slow_kernel: bool) -> None:
     # Advertisements have no part in this.
     world = World(
-        slow_kernel=slow_kernel, valid=300, router=RouterSettings(600.0, 1800.0), access=LINKS
+        slow_kernel=slow_kernel,
+        valid=300,
+        router=RouterSettings(600.0, 1800.0),
+        access=LINKS,
+        dlif=True,
     )
     for step in steps:
         perform(world, step)
@@ -124,6 +130,9 @@ def test_no_loop_and_the_right_end(steps: list[tuple[str, Any]], slow_kernel: bo
             anchored = {p for p, (a, _, _) in world.cmd.prefixes.items() if a == number}
             assert {p for p, role in roles.items() if role == "anchored"} == anchored
             assert not {p for p, role in roles.items() if role in ("local", "served")}
+        shown = {item for item in maar.kernel.items.values() if isinstance(item, Dlif)}
+        anchors = {world.cmd.prefixes[p][0] for p, role in roles.items() if role == "served"}
+        assert shown == {Dlif(world.interface, of_anchor(endpoint(each))) for each in anchors}
         assert not maar.applies
 
 
