@@ -106,6 +106,14 @@ def _search(numbers: list[int], found: int, missing: int) -> tuple[Instruction, 
     return (*over, *lower, *upper)
 
 
+UNTAGGED: Final = (
+    Instruction(_LD_W, 0, 0, 0xFFFFF000 + 48),  # SKF_AD_VLAN_TAG_PRESENT
+    Instruction(_JEQ, 1, 0, 0),
+    Instruction(_RET, 0, 0, 0),
+)
+"""Before another program: a frame of a VLAN is dropped. On the interface below it is shown, too, without its tag."""
+
+
 def attach(sock: socket.socket, program: Sequence[Instruction]) -> None:
     """Have the kernel run `program` for `sock` from now on, in place of the one before. Raises OSError, ENOMEM where
     it is too long for net.core.optmem_max."""

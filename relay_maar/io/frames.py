@@ -130,8 +130,9 @@ class _Tap(Socket):
         whole: bool,
     ) -> None:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._before = bpf.UNTAGGED if whole else ()
         try:
-            bpf.attach(sock, program)
+            bpf.attach(sock, (*self._before, *program))
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             if whole:
@@ -146,6 +147,9 @@ class _Tap(Socket):
             sock.close()
             raise
         super().__init__(sock)
+
+    def _filter(self, program: Sequence[bpf.Instruction]) -> None:
+        bpf.attach(self._socket, (*self._before, *program))
 
     def _next(self) -> bytes | None:
         while True:
@@ -221,11 +225,11 @@ class StrangerSocket(_Tap):
         if program is not None:
             for _ in range(2):
                 with contextlib.suppress(OSError):
-                    bpf.attach(self._socket, program)
+                    self._filter(program)
                     return True
                 # The kernel counts the program before, too, against net.core.optmem_max: without it this one may fit.
-                bpf.attach(self._socket, NOTHING)
-        bpf.attach(self._socket, NOTHING)
+                self._filter(NOTHING)
+        self._filter(NOTHING)
         return quiet is None
 
     def receive(self) -> Frame | None:

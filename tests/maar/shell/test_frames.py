@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from dmm_wire.address import Prefix, parse_address, parse_mac
+from dmm_wire.address import Prefix, format_mac, parse_address, parse_mac
 from dmm_wire.router_identity import RouterIdentity
 from lab import netns
 from relay_maar.core.arrivals import MOST_QUIET
@@ -267,6 +267,41 @@ def test_the_kernel_runs_them_as_the_interpreter_does(link: None) -> None:
             wire.send(SPEAKING["RS"])
             assert select.select([frames], [], [], 5)[0]
             assert packets.receive() is None
+        finally:
+            frames.close()
+            packets.close()
+
+
+@pytest.mark.root
+def test_on_the_interface_itself_all_is_seen_whoever_it_is_for(link: None) -> None:
+    """A router that is not here, one that a macvlan shows. What is sent is not seen, nor what is of a VLAN."""
+    router, host = NAMES
+    other = b"\2\0\x5e\0\x53\x77"
+    for command in (
+        f"link add link r0 name d0 address {format_mac(other)} type macvlan mode bridge",
+        "link set d0 up",
+    ):
+        netns.ip(*command.split(), namespace=router)
+    frames = netns.inside(router, lambda: FrameSocket("r0", whole=True))
+    packets = netns.inside(router, lambda: StrangerSocket("r0", whole=True))
+    wire, back = tap(host, "h0"), tap(router, "r0")
+    with wire, back:
+        try:
+            assert packets.watch([], SOURCES)
+            back.send(DATA)
+            back.send(SPEAKING["RS"])
+            for to in (ROUTER_MAC, other, b"\2" + bytes(4) + b"\x99"):
+                wire.send(to + DATA[6:])
+                wire.send(to + DATA[6:12] + b"\x81\x00\x00\x07" + DATA[12:])
+            wire.send(SPEAKING["RS"][:12] + b"\x81\x00\x00\x07" + SPEAKING["RS"][12:])
+            wire.send(SPEAKING["RS"])
+            assert select.select([frames], [], [], 5)[0]
+            heard = frames.receive()
+            assert heard is not None
+            assert heard.trigger == "rs"
+            assert frames.receive() is None
+            seen = [packets.receive() for _ in range(4)]
+            assert seen == [Frame(HOST_MAC, GLOBAL, "data")] * 3 + [None]
         finally:
             frames.close()
             packets.close()
