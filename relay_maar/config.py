@@ -89,6 +89,7 @@ class AccessTable(Table):
     relays_below: bool = False
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
     slaac: bool = False
+    ingress_filter: bool = True
 
 
 class AttachTable(Table):
@@ -210,6 +211,7 @@ class Config(Table):
             access_interfaces=tuple(link.interface for link in self.access),
             pools=self.pools,
             protocol=self.route_protocol,
+            unfiltered=frozenset(link.interface for link in self.access if not link.ingress_filter),
             table_base=self.table_base,
         )
 

@@ -30,6 +30,7 @@ from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.io.control import ControlServer
+from relay_maar.io.errors import ErrorRelay
 from relay_maar.io.frames import LinkLayers
 from relay_maar.io.links import Access, Core, Link, Links, Readers
 from relay_maar.io.runner import Runner
@@ -131,6 +132,7 @@ class Daemon:
             self._call(self._agent.start, driver.dump(), records)
             self._links.listen()
             closing.callback(KernelWatch(loop, driver, self._compare).close)
+            closing.callback(ErrorRelay(loop, driver, self._counters).close)
             log.info(
                 "%s serves %s with driver %s",
                 settings.name,
@@ -326,6 +328,8 @@ class Daemon:
                 counters = Counter(status.get("counters", {}))
                 counters.update(self._counters)
                 assert self._southbound is not None
+                for reason, count in self._southbound.drops().items():
+                    counters[f"filter.{reason}"] += count
                 return {
                     **status,
                     "driver": self._southbound.name,

@@ -190,12 +190,15 @@ class StrangerSocket(_Tap):
         """From now on see packets out of `sources` that come from none of `quiet`; None: see none. Returns whether the
         kernel can tell so many apart; if not, none is seen."""
         program = None if quiet is None else strangers(quiet, sources)
-        try:
-            bpf.attach(self._socket, program or NOTHING)
-        except OSError:
-            bpf.attach(self._socket, NOTHING)
-            return False
-        return quiet is None or program is not None
+        if program is not None:
+            for _ in range(2):
+                with contextlib.suppress(OSError):
+                    bpf.attach(self._socket, program)
+                    return True
+                # The kernel counts the program before, too, against net.core.optmem_max: without it this one may fit.
+                bpf.attach(self._socket, NOTHING)
+        bpf.attach(self._socket, NOTHING)
+        return quiet is None
 
     def receive(self) -> Frame | None:
         """The next packet, None when nothing waits."""

@@ -26,7 +26,7 @@ from lab.topology import CN1, MAAR_PLANS, MAARS, MaarPlan
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 

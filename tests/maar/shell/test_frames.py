@@ -3,6 +3,7 @@ interpreter of BPF written from its description; and through the kernel."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import select
@@ -14,6 +15,7 @@ import pytest
 
 from dmm_wire.address import Prefix, parse_address, parse_mac
 from lab import netns
+from relay_maar.core.arrivals import MOST_QUIET
 from relay_maar.core.settings import AttachSettings
 from relay_maar.io import bpf
 from relay_maar.io.frames import NOTHING, SPEAKS, Frame, FrameSocket, StrangerSocket, strangers
@@ -267,6 +269,24 @@ def test_the_kernel_runs_them_as_the_interpreter_does(link: None) -> None:
         finally:
             frames.close()
             packets.close()
+
+
+@pytest.mark.root
+def test_a_thousand_nodes_fit_the_memory_that_linux_6_1_gives_a_socket(link: None) -> None:
+    """Each program in place of one as long."""
+    router, _ = NAMES
+    noise = random.Random(4)
+    with contextlib.suppress(OSError, netns.LabError):  # of the whole machine in older kernels
+        netns.write_sysctls(router, {"net/core/optmem_max": "20480"})
+    packets = netns.inside(router, lambda: StrangerSocket("r0"))
+    try:
+        for _ in range(3):
+            crowd = [b"\2" + noise.randbytes(5) for _ in range(MOST_QUIET)]
+            assert packets.watch(crowd, SOURCES)
+        assert not packets.watch([*crowd, *(noise.randbytes(6) for _ in range(4000))], SOURCES)
+        assert packets.watch([], SOURCES)
+    finally:
+        packets.close()
 
 
 @pytest.mark.root

@@ -49,7 +49,7 @@ from tests.maar.southbound.test_contract import (
     put,
 )
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE = 11, 19
 
