@@ -105,7 +105,7 @@ class AttachTable(Table):
         tuple[Pool, ...], Field(strict=False, max_length=16), AfterValidator(not_empty)
     ] = AttachSettings().sources
     rate: Annotated[float, Field(gt=0, le=100_000, strict=False)] = 100.0
-    burst: Annotated[float, Field(ge=1, le=100_000, strict=False)] = 1000.0
+    burst: Annotated[float, Field(ge=1, le=100_000, strict=False)] = 2000.0
     late: Annotated[float, Field(ge=0, le=60, strict=False)] = 3.0
     probes: Annotated[int, Field(ge=1, le=20)] = 3
     probe_interval: Annotated[float, Field(ge=0.01, le=10, strict=False)] = 0.1

@@ -206,7 +206,12 @@ class Arrivals:
         told: tuple[dmm.SubOption, ...],
         now: float,
     ) -> list[Action]:
-        before = self._place_of(self._cache.get(name))
+        known = self._cache.get(name)
+        before = self._place_of(known)
+        is_old = known is not None and known.here and known.generation >= visit.generation
+        if is_old and not self._attaching.is_open(number):
+            self._counters["attach.late-answer"] += 1
+            return []
         heard = self._transactions.next_number()
         attachment = Attachment(place.interface, place.link_local, place.link_layer, heard)
         actions, session = self._visit(name, attachment, visit, told, now)
@@ -296,8 +301,7 @@ class Arrivals:
             self._endpoint,
             now,
         )
-        self._cache.leave(session.identity)
-        return [Log("info", was_lost(session, len(served))), *self._cache.change(after, now)]
+        return [Log("info", was_lost(session, len(served))), *self._cache.leave(None, after, now)]
 
     def _note_changes(self, now: float) -> None:
         """Links on which other nodes are quiet now have their filters changed, all at once."""
@@ -326,7 +330,7 @@ class Arrivals:
         make their own addresses, before the prefix ends, which no DHCPv6 client renews."""
         at = session.attachment
         if at is not None and at.link_layer is not None:
-            self._attaching.came(at.link_layer)
+            self._attaching.came(at.interface, at.link_layer)
             self._kept[at.link_layer] = at.interface, now
             self._look_later(session, at.link_layer, now)
 

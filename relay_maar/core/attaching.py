@@ -210,8 +210,11 @@ class Attaching:
             self._counters["attach.answered-probe"] += 1
             self._ask(entry, now)
 
-    def came(self, link_layer: bytes) -> None:
+    def came(self, interface: str, link_layer: bytes) -> None:
         """The CMD says, by whatever message, that the node is here: nothing is to be found out any more."""
+        if link_layer in self._away:
+            del self._away[link_layer]
+            self.stirred.add(interface)
         entry = self._entries.get(link_layer)
         if entry is not None and entry.why is Why.ARRIVAL and entry.doing is not _Doing.ASK:
             self._drop(entry)
@@ -263,6 +266,10 @@ class Attaching:
         """The place that a question is, or was, about; None where it is none of ours. A late answer to
         one that is not open any more still says where the CMD takes the node to be."""
         return self._asked.get(transaction_id)
+
+    def is_open(self, transaction_id: bytes) -> bool:
+        """Whether the answer to this question is waited for."""
+        return self._waiting(transaction_id) is not None
 
     def settled(self, transaction_id: bytes) -> None:
         """The CMD told where the node is, and that was taken in."""
@@ -346,7 +353,7 @@ class Attaching:
         mac = entry.place.link_layer
         if self._entries.get(mac) is not entry:
             return
-        if not self._may_ask(now):
+        if not self._may_ask(now, spare=entry.why is Why.KEEP):
             self._counters["attach.limited"] += 1
             self._drop(entry)
             return
@@ -354,13 +361,13 @@ class Attaching:
         entry.is_news = True
         self._timers.set(mac, now)
 
-    def _may_ask(self, now: float) -> bool:
+    def _may_ask(self, now: float, *, spare: bool) -> bool:
         """Whether the CMD may be asked about one more node now: a flood of made-up addresses costs
-        it no more than `rate` questions a second."""
+        it no more than `rate` questions a second. `spare`: only if there is plenty."""
         settings = self._settings
         gained = (now - self._filled) * settings.rate if self._filled > float("-inf") else 0.0
         self._tokens, self._filled = min(settings.burst, self._tokens + gained), now
-        if self._tokens < 1:
+        if self._tokens < (settings.burst / 2 if spare else 1):
             return False
         self._tokens -= 1
         return True

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity, is_link_layer
-from dmm_wire.mobility import BindingAcknowledgement
+from dmm_wire.mobility import BindingAcknowledgement, Status
 from dmm_wire.timers import Timers
 from relay_maar.core import records
 from relay_maar.core.actions import (
@@ -28,7 +28,7 @@ from relay_maar.core.actions import (
 from relay_maar.core.desired import Wanted, desired, through
 from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
 from relay_maar.core.session import HOLD, MAX_SESSIONS, Role, Session, expire, withdraw
-from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
+from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings, last_words
 from relay_maar.core.telling import named
 
 _FIRST_RETRY: Final = 1.0
@@ -216,9 +216,15 @@ class BindingCache:
         """How many peers are being told, or have been, where this node is."""
         return len(self._signalling.exchanges(identity))
 
-    def leave(self, identity: Identity) -> None:
-        """The node has gone to another S-MAAR."""
-        self._signalling.leave(identity)
+    def leave(self, left: Session | None, session: Session, now: float) -> list[Action]:
+        """As :meth:`change`, for a node that has gone to another S-MAAR from where it was when
+        `left` was what we knew."""
+        identity = session.identity
+        words = last_words(left, session)
+        self._signalling.leave(identity, words)
+        if words:
+            self._unsaid[identity] = None
+        return self.change(session, now)
 
     def acknowledged(
         self, peer: bytes, answer: BindingAcknowledgement, now: float
@@ -228,7 +234,9 @@ class BindingCache:
         if outcome is None:
             return None
         session = self._sessions[outcome.identity]
-        if outcome.accepted:
+        # Of a visit that is over: an anchor that was told of a later one by somebody else knows more than we.
+        overtaken = outcome.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED and not session.here
+        if outcome.accepted or overtaken:
             named = [prefix for prefix, _ in outcome.binding.named]
             session = withdraw(session, peer, named)
         return outcome, self.change(session, now)

@@ -5,10 +5,11 @@ kernel has what it promises (RFC 5213 section 5.3, RFC 8885 section 3.2).
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
@@ -32,9 +33,15 @@ from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
-from relay_maar.core.session import Session, depart
+from relay_maar.core.session import Session, Signalled, depart
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import went
+
+OVERTAKEN: Final = 10.0
+"""Seconds for which a PBU may come after one that its sender sent later about the same visit."""
+
+_BEHIND: Final = 1 << 12
+"""How many sequence numbers behind a PBU still was overtaken; beyond, its sender counts anew."""
 
 
 @dataclass(slots=True)
@@ -64,6 +71,8 @@ class Registrations:
         self._domain = domain
         self._counters = counters
         self._pending: dict[tuple[bytes, Identity], _Pending] = {}
+        self._accepted: OrderedDict[tuple[bytes, Identity], tuple[int, int, float]] = OrderedDict()
+        """Of the last PBU of each sender about each node: generation, sequence number, and when."""
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
@@ -115,13 +124,16 @@ class Registrations:
             refusal = acknowledge(update, verdict.status, generation=verdict.generation)
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
+        if self._is_overtaken(place, verdict.generation, update.sequence, now):
+            self._counters["pbu.overtaken"] += 1
+            return []
         pending = self._pending.get(place)
         if pending is not None and same(pending.update, update):
             pending.update = update
             self._counters["pbu.duplicate"] += 1
             return []
         self._counters["pbu.accepted"] += 1
-        session, actions = self._depart(verdict, now)
+        session, actions = self._depart(source, verdict, now)
         if not update.acknowledge:
             return actions
         pending = self._pending[place] = _Pending(update)
@@ -139,7 +151,24 @@ class Registrations:
 
         return actions + self._cache.after(self._cache.wanted(session), confirmed, now)
 
-    def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
+    def _is_overtaken(
+        self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float
+    ) -> bool:
+        """Whether the sender has said something later about the same visit, to which the generation
+        is equal: RFC 6275 section 9.5.1 has the sequence number for that. Nobody waits for an
+        answer to the earlier one. Else this one is the last from now on."""
+        while self._accepted and next(iter(self._accepted.values()))[2] + OVERTAKEN <= now:
+            self._accepted.popitem(last=False)
+        last = self._accepted.get(place)
+        if last is not None and last[0] == generation:
+            behind = (last[1] - sequence) & 0xFFFF
+            if 0 < behind < _BEHIND:
+                return True
+        self._accepted[place] = (generation, sequence, now)
+        self._accepted.move_to_end(place)
+        return False
+
+    def _depart(self, source: bytes, request: Request, now: float) -> tuple[Session, list[Action]]:
         before = self._cache.get(request.identity)
         infinite = request.lifetime >= LIFETIME_INFINITY
         session = depart(
@@ -152,15 +181,15 @@ class Registrations:
             math.inf if infinite else float(request.lifetime),
             self._settings.endpoint,
             now,
+            None if source == request.serving else Signalled(),
         )
-        actions: list[Action] = []
         if before is not None and before.here:
             self._left(before, now)
-        if before is None or before.generation != session.generation:
-            self._cache.leave(session.identity)
-            actions.append(Log("info", went(session)))
         absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
-        actions += self._cache.change(session, now)
+        if before is not None and before.generation == session.generation:
+            actions = self._cache.change(session, now)
+        else:
+            actions = [Log("info", went(session)), *self._cache.leave(before, session, now)]
         for other in absorbed:
             if other is not None and other.identity != session.identity:
                 actions += self._absorb(other, session, now)
