@@ -76,6 +76,7 @@ class Daemon:
             authenticated,
             outcomes,
             refused=cmd.anchor_refused,
+            enterprise=cmd.settings.enterprise,
             clock=_now,
             monotonic=time.monotonic,
             sequence=secrets.randbelow(1 << 16),
@@ -118,6 +119,7 @@ class Daemon:
             self._configuration = after
             cmd = Cmd(self._store, after.settings)
             self._signaller.refused = cmd.anchor_refused
+            self._signaller.enterprise = cmd.settings.enterprise
             self._signaller.change(security)
             self._front.cmd = cmd
             _log.info("the configuration was read again")

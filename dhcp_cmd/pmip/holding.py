@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 from dhcp_cmd.core.model import Hold, MaarId, NodeId
@@ -27,6 +27,8 @@ class _Held(Generic[Answer]):
     node: NodeId
     waiting: dict[MaarId, bytes]
     until: float
+    without: list[bytes] = field(default_factory=list)
+    """Those that have refused something: what they anchor is no longer what the answer says."""
 
 
 class Holding(Generic[Answer]):
@@ -62,10 +64,19 @@ class Holding(Generic[Answer]):
 
     def acknowledged(self, node: NodeId, maar: MaarId) -> list[Released[Answer]]:
         """It has; the answers that wait for nothing more."""
+        return self._heard(node, maar, False)
+
+    def refused(self, node: NodeId, maar: MaarId) -> list[Released[Answer]]:
+        """It has refused a part; the answers that wait for nothing more, and go without this MAAR."""
+        return self._heard(node, maar, True)
+
+    def _heard(self, node: NodeId, maar: MaarId, refused: bool) -> list[Released[Answer]]:
         released = []
         for message in list(self._by_node.get(node, ())):
             held = self._held[message]
-            held.waiting.pop(maar, None)
+            endpoint = held.waiting.pop(maar, None)
+            if refused and endpoint is not None:
+                held.without.append(endpoint)
             if not held.waiting:
                 released.append(self._release(message))
         return released
@@ -82,7 +93,7 @@ class Holding(Generic[Answer]):
     def _release(self, message: Hashable) -> Released[Answer]:
         held = self._pop(message)
         assert held is not None
-        return Released(held.answer, tuple(held.waiting.values()))
+        return Released(held.answer, (*held.without, *held.waiting.values()))
 
     def _pop(self, message: Hashable) -> _Held[Answer] | None:
         held = self._held.pop(message, None)

@@ -67,10 +67,12 @@ class Signalling:
             self._authenticated,
             outcomes,
             refused=cmd.anchor_refused,
+            enterprise=cmd.settings.enterprise,
             clock=_now,
             monotonic=time.monotonic,
             sequence=secrets.randbelow(1 << 16),
             heard=self._heard,
+            ended=self._ended,
             registers=self._register,
         )
         self._front = Front(cmd, self._authenticated.outgoing, outcomes)
@@ -84,6 +86,7 @@ class Signalling:
         store.sender = self._owner
         self._signaller.signals = SqlOutbox(store, self._owner)
         self._signaller.refused = cmd.anchor_refused
+        self._signaller.enterprise = cmd.settings.enterprise
         self._signaller.change(security)
         self._front.cmd = cmd
 
@@ -148,6 +151,9 @@ class Signalling:
             return False
         self._send(self._holding.acknowledged(*key))
         return True
+
+    def _ended(self, key: Key) -> None:
+        self._send(self._holding.refused(*key))
 
     def _send(self, released: list[Released[Answering]]) -> None:
         for answer, unheard in released:

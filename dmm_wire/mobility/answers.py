@@ -45,9 +45,10 @@ def acknowledge(
     generation: int | None = None,
     *,
     told: Iterable[MobilityOption] | None = None,
+    beside: Iterable[MobilityOption] = (),
 ) -> BindingAcknowledgement:
     """The PBA for `update`, its options echoed. `generation` takes the place of its timestamp; `told`
-    that of its prefixes."""
+    that of its prefixes; `beside` is what the answer says besides."""
     identifier = first(update, MobileNodeIdentifier)
     options: list[MobilityOption] = [identifier or _NO_IDENTIFIER]
     prefixes = [o for o in update.options if isinstance(o, HomeNetworkPrefix | DelegatedPrefix)]
@@ -57,6 +58,7 @@ def acknowledge(
     timestamp = first(update, Timestamp)
     if timestamp is not None:
         options.append(timestamp if generation is None else Timestamp(generation))
+    options += beside
     # The last is what a PBU is known again by (RFC 4285 section 6).
     for kind in (LinkLayerIdentifier, LinkLocalAddress, ReplayProtection):
         options += [option for option in (first(update, kind),) if option is not None]

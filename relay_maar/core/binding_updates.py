@@ -46,10 +46,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A PBU that is not accepted. `generation` is ours, where the sender's is behind."""
+    """A PBU that is not accepted. `generation` is ours, where the sender's is behind; `prefixes` are
+    those that are not anchored here, of all that it names."""
 
     status: int
     generation: int | None = None
+    prefixes: tuple[Prefix, ...] = ()
 
 
 def judge(
@@ -102,8 +104,9 @@ def judge(
         return Refusal(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, session.generation)
     if len(named) > MAX_PREFIXES:
         return Refusal(Status.INSUFFICIENT_RESOURCES)
-    if not all(anchored_here(identifier.identity, prefix) for prefix, _ in named):
-        return Refusal(Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX)
+    strange = tuple(each for each, _ in named if not anchored_here(identifier.identity, each))
+    if strange:
+        return Refusal(Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX, prefixes=strange)
     served = frozenset(
         option.prefix for option in update.options if isinstance(option, PreviousMaarOption)
     )

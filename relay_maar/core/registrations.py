@@ -26,6 +26,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import acknowledge, first
+from dmm_wire.mobility.serving import refusal_options
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
@@ -100,7 +101,11 @@ class Registrations:
             known = source in self._domain.peers or source in self._settings.cmds
             if not known and not self._settings.registers:
                 self._domain.suspect(now)
-            refusal = acknowledge(update, verdict.status, generation=verdict.generation)
+            settings = self._settings
+            said = refusal_options(verdict.prefixes, settings.endpoint, settings.enterprise)
+            refusal = acknowledge(
+                update, verdict.status, generation=verdict.generation, beside=said
+            )
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
         pending = self._pending.get(place)

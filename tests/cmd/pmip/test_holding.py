@@ -53,3 +53,15 @@ def test_what_comes_beyond_the_most_makes_the_oldest_go() -> None:
     holding.hold(2, 2, BOTH, 1.0)
     assert holding.hold(3, 3, BOTH, 1.0) == [(1, (ONE, TWO))]
     assert len(holding) == 2
+
+
+def test_who_refused_a_part_is_not_waited_for_and_not_named() -> None:
+    holding: Holding[str] = Holding()
+    holding.hold("m", "answer", BOTH, 1.0)
+    assert holding.refused(7, 1) == []
+    assert not holding.is_waited_for(7, 1)
+    assert holding.acknowledged(7, 2) == [("answer", (ONE,))]
+    holding.hold("m", "answer", BOTH, 1.0)
+    assert holding.acknowledged(7, 1) == []
+    assert holding.refused(7, 2) == [("answer", (TWO,))]
+    assert holding.refused(7, 2) == []
