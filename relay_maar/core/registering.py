@@ -106,6 +106,8 @@ class Refused(NamedTuple):
     status: int | None
     offset: float | None
     """Seconds by which its clock is ahead of ours, where it says so."""
+    denied: Identity | None = None
+    """For good: what its session is called, which is over (RFC 5213 section 6.9.1.2, 11)."""
 
 
 class Left(NamedTuple):
@@ -362,7 +364,7 @@ class Registering:
                 return None
             return self._accepted(identity, entry, update, answer, now)
         self._unmatch(entry)
-        doing = entry.doing
+        doing, denied = entry.doing, None
         if not answer.dmm:
             # A plain LMA, which did what section 4.1 says it must not. No MAAR has a use for what it says.
             self._pause(identity, entry, now)
@@ -384,8 +386,9 @@ class Registering:
         elif answer.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED or doing is _Doing.LEAVE:
             self._forget(identity, entry)  # it is elsewhere, unless its next frame says otherwise
         elif answer.status not in _AGAIN:
+            denied = entry.name
             self._pause(identity, entry, now)
-        return Refused(identity, answer.status, self._offset(answer, timestamp))
+        return Refused(identity, answer.status, self._offset(answer, timestamp), denied)
 
     def _accepted(
         self,

@@ -459,7 +459,7 @@ def test_a_prefix_that_is_refused_is_not_named_again(status: int) -> None:
 def test_what_is_refused_for_good_is_left_alone_for_a_while(status: int) -> None:
     bench = Bench()
     bench.seen()
-    assert bench.answer(bench.sent(), status) == Refused(NAME, status, None)
+    assert bench.answer(bench.sent(), status) == Refused(NAME, status, None, denied=NAME)
     bench.now += 1
     bench.seen()
     assert bench.due() == []
