@@ -85,6 +85,11 @@ class Holding(Generic[Answer]):
         """When the time of one is over. (All wait for the same time, so the first is the oldest, or nearly.)"""
         return min((held.until for held in self._held.values()), default=None)
 
+    def overdue(self, now: float) -> list[tuple[NodeId, MaarId]]:
+        """The MAARs that those wait for whose time is over, each with the node that it is about."""
+        over = [held for held in self._held.values() if held.until <= now]
+        return list(dict.fromkeys((held.node, maar) for held in over for maar in held.waiting))
+
     def due(self, now: float) -> list[Released[Answer]]:
         """Those whose time is over."""
         over = [message for message, held in self._held.items() if held.until <= now]

@@ -26,7 +26,8 @@ def test_it_goes_when_its_time_is_over_with_what_it_has() -> None:
     holding.hold("m", "answer", BOTH, 1.0)
     holding.acknowledged(7, 1)
     assert holding.deadline() == 1.0
-    assert holding.due(0.9) == []
+    assert (holding.due(0.9), holding.overdue(0.9)) == ([], [])
+    assert holding.overdue(1.0) == [(7, 2)]
     assert holding.due(1.0) == [("answer", (TWO,))]
     assert holding.acknowledged(7, 2) == []
 

@@ -17,6 +17,7 @@ from dhcp_cmd.core.model import (
     PutNode,
     PutSignal,
     Signal,
+    State,
 )
 from dhcp_cmd.core.ports import Store
 from dhcp_cmd.store import SqlStore, maintenance
@@ -148,6 +149,28 @@ def test_only_what_was_sent_is_finished(store: SqlStore) -> None:
     written(store, put(7, 1, at=T0 + 20))
     outbox.finish([((7, 1), after), ((7, 1), before)])
     assert set(signals(store, 7)) == {(7, 1)}, "a serial does not come again"
+
+
+def test_who_has_acknowledged_to_whatever_sender(store: SqlStore) -> None:
+    store.sender = "there"
+    pool = the_pool(domain_of(store))
+    ended = a_binding(the_pool(domain_of(store), 2), 2, 7)._replace(
+        state=State.ENDED, ended_at=T0, reusable_at=T0
+    )
+    written(
+        store,
+        PutNode(a_node(7, serving=3), True),
+        PutNode(a_node(8, serving=3), True),
+        PutBinding(a_binding(pool, 1, 7), True),
+        PutBinding(a_binding(pool, 2, 8), True),
+        PutBinding(ended, True),
+        put(8, 1),
+    )
+    here = SqlOutbox(store, "here")
+    asked = [(7, 1), (7, 2), (8, 1), (9, 1)]
+    assert here.heard(asked) == {(7, 1)}
+    written(store, DropSignal(8, 1), put(7, 1, visit=False))
+    assert here.heard(asked) == {(7, 1), (8, 1)}, "a longer lifetime is no news of where it is"
 
 
 def test_what_a_pbu_is_made_of(store: SqlStore) -> None:
