@@ -12,7 +12,7 @@ from dhcp_cmd.core.allocate import take
 from dhcp_cmd.core.arrive import arrive, find, recorded
 from dhcp_cmd.core.attach import condemn, settle
 from dhcp_cmd.core.draft import Draft
-from dhcp_cmd.core.inquire import REGISTRATION
+from dhcp_cmd.core.inquire import DEREGISTRATION, REGISTRATION
 from dhcp_cmd.core.lease import extend, hold_link
 from dhcp_cmd.core.model import (
     Binding,
@@ -169,7 +169,7 @@ def _is_late(registration: Registration, node: Node, here: Maar, latest: int) ->
     a clock that has been set back since, and nothing on its way is older. One that only wants to go on with a visit
     that is over by now is late, whatever its clock says.
     """
-    is_by_pbu = node.heard is not None and node.heard[0] == REGISTRATION
+    is_by_pbu = node.heard is not None and node.heard[0] in (REGISTRATION, DEREGISTRATION)
     known = [node.registered or 0] if is_by_pbu else [node.registered or 0, node.generation]
     last = max((each for each in known if each <= latest), default=0)
     if registration.timestamp <= last:

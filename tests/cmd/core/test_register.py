@@ -403,6 +403,31 @@ def test_a_node_that_comes_back_in_time_keeps_everything(
     )
 
 
+@pytest.mark.parametrize("maar", [1, 2, 3])
+def test_so_does_one_that_had_nothing_where_it_was(world: World, maars: Maars, maar: int) -> None:
+    """MAAR 2 drains: the node has what MAAR 1 anchors, and nothing that is active."""
+    first = maars.register(1)
+    world.drain(2)
+    maars.register(2, skew=0.1)
+    assert set(live(world)) == set(first.local)
+    world.later(10)
+    maars.leave(2)
+    world.later(5)
+    back = maars.register(maar)
+    held = {*first.local, *back.local}
+    assert {*(p for p in back.local if any(p.address)), *(p for _, p in back.previous)} == {
+        p for p in held if any(p.address)
+    }
+    world.later(60)
+    world.cmd.reap(world.now, 100)
+    assert set(first.local) <= set(live(world))
+    # It is no older for it, and what it does next is no return.
+    held_until = {b.hold_until for b in world.store.bindings.values()}
+    world.later(60)
+    maars.register(maar, handoff=5)
+    assert {b.hold_until for b in world.store.bindings.values()} == held_until
+
+
 def test_a_late_deregistration_ends_nothing(world: World, maars: Maars) -> None:
     maars.register(1, skew=0.1)
     late = maars.asked(1, maars.update(maars.options(), 0))
