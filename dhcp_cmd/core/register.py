@@ -18,6 +18,7 @@ from dhcp_cmd.core.model import (
     Binding,
     Change,
     Decision,
+    DropSignal,
     Kind,
     Maar,
     Node,
@@ -26,6 +27,7 @@ from dhcp_cmd.core.model import (
     Registration,
 )
 from dhcp_cmd.core.relay_options import hold, unheard, visit_options
+from dhcp_cmd.core.signals import difference
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import Domain, SignallingMode, SubOption
 from dmm_wire.identity import IdentitySubtype
@@ -183,11 +185,13 @@ def _deregister(draft: Draft, registration: Registration, node: Node) -> Decisio
     until then nobody is told, because what the P-MAARs hold must not end before that is sure."""
     draft.adopt(node, draft.inquiry.claim.key)
     settle(draft)
+    # What has ended by itself meanwhile is sure.
+    signals = difference(draft.snapshot.signals.get(node.id, {}), draft.signals())
     condemn(draft, draft.now + draft.settings.delete_delay * 1000)
     _accept(draft, registration)
-    changes: list[Change] = [c for c in draft.changes() if not isinstance(c, PutSignal)]
-    accepted = Registered(Status.ACCEPTED)
-    return Decision(None, 0, (), tuple(changes), "pbu-deregistered", None, accepted)
+    others = [c for c in draft.changes() if not isinstance(c, PutSignal | DropSignal)]
+    changes: tuple[Change, ...] = (*signals, *others)
+    return Decision(None, 0, (), changes, "pbu-deregistered", None, Registered(Status.ACCEPTED))
 
 
 def _accept(draft: Draft, registration: Registration) -> None:

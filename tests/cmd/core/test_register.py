@@ -383,6 +383,22 @@ def test_a_session_ends_a_moment_after_its_deregistration(world: World, maars: M
     assert ("expired", "deregistered") in world.events()
 
 
+def test_what_had_ended_by_itself_is_told_at_the_deregistration(world: World, maars: Maars) -> None:
+    world.attached(Host(1, mac=MAC), 1, na(), pd())
+    world.later(1800)
+    maars.register(2)
+    world.later(60)
+    maars.register(3)
+    world.store.tables.signals.clear()
+    world.later(1800)  # what MAAR 1 anchors is over, and nobody has reaped
+    assert maars.leave(3) is not None
+    assert owed(world) == {1}
+    world.store.tables.signals.clear()
+    world.later(5)
+    assert maars.leave(3) is not None
+    assert owed(world) == set()
+
+
 @pytest.mark.parametrize("maar", [1, 2, 3])
 def test_a_node_that_comes_back_in_time_keeps_everything(
     world: World, maars: Maars, maar: int
