@@ -198,6 +198,14 @@ def test_check_finds_what_is_owed_to_the_maar_where_the_node_is(store: SqlStore)
     )
 
 
+def test_check_does_not_mind_what_is_left_of_another_mode(store: SqlStore) -> None:
+    """Back in mode direct nobody reads what was owed, and the node may come to a MAAR that was owed something."""
+    written(store, PutNode(a_node(7, serving=3), True), put(7, 1))
+    moved = a_node(7, serving=1)._replace(previous=3, visit_since=T0 + MICROS)
+    written(store, PutNode(moved, False))
+    assert not [line for line in maintenance.check(store) if "signal" in line]
+
+
 def test_prune_takes_signals_along(store: SqlStore) -> None:
     written(store, PutNode(a_node(7, serving=3), True), put(7, 1))
     assert prune(store, T0 + 1, T0 + 2, lambda _: None).nodes == 1
