@@ -64,7 +64,7 @@ CAUSE: Final = "pbu"
 
 
 def read_registration(update: BindingUpdate, source: bytes, arrived: int) -> Registration:
-    """What a PBU from `source` asks; what it lacks is its `fault`, in the order of RFC 5213 section 5.3.1."""
+    """What a PBU from `source` asks, and what it lacks, in the order of RFC 5213 section 5.3.1."""
     identifier, timestamp = first(update, MobileNodeIdentifier), first(update, Timestamp)
     handoff, link_layer = first(update, HandoffIndicator), first(update, LinkLayerIdentifier)
     named = [o.prefix for o in update.options if isinstance(o, HomeNetworkPrefix)]
@@ -80,6 +80,7 @@ def read_registration(update: BindingUpdate, source: bytes, arrived: int) -> Reg
         tuple(o.prefix for o in update.options if isinstance(o, DelegatedPrefix)),
         arrived,
         _fault(update, identifier),
+        _lacks(update),
     )
 
 
@@ -96,6 +97,10 @@ def _fault(update: BindingUpdate, identifier: MobileNodeIdentifier | None) -> St
     if first(update, Timestamp) is None:
         # Section 5.5 falls back to sequence numbers then, which needs a way for MAARs to know each other's.
         return Status.TIMESTAMP_MISMATCH
+    return None
+
+
+def _lacks(update: BindingUpdate) -> Status | None:
     if first(update, HomeNetworkPrefix) is None:
         return Status.MISSING_HOME_NETWORK_PREFIX_OPTION
     if first(update, HandoffIndicator) is None:
@@ -125,6 +130,8 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
         return Decision(None, None, (), (), "pbu-ignored")
     if node is not None and _is_late(registration, node, here, from_micros(draft.now + window)):
         return refused(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, clock)
+    if registration.lacks is not None:
+        return refused(registration.lacks)
     if registration.lifetime == 0 and node is not None:
         return _deregister(draft, registration, node)
     conflict = arrive(draft, claim, finding, salt)

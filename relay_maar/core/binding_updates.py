@@ -79,8 +79,6 @@ def judge(
     identifier = first(update, MobileNodeIdentifier)
     if identifier is None:
         return Refusal(Status.MISSING_MN_IDENTIFIER_OPTION)
-    if (refusal := _mandatory(update)) is not None:
-        return refusal
     timestamp = first(update, Timestamp)
     serving = first(update, ServingMaar)
     if timestamp is None:
@@ -102,6 +100,8 @@ def judge(
     named = _named(update)
     if session is not None and source in cmds and _is_overtaken(session, timestamp.value, named):
         return Refusal(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, session.generation)
+    if (refusal := _mandatory(update)) is not None:
+        return refusal
     if len(named) > MAX_PREFIXES:
         return Refusal(Status.INSUFFICIENT_RESOURCES)
     strange = tuple(each for each, _ in named if not anchored_here(identifier.identity, each))
@@ -130,8 +130,9 @@ def _lasting(update: BindingUpdate) -> tuple[MobilityOption, ...]:
 
 
 def _mandatory(update: BindingUpdate) -> Refusal | None:
-    """RFC 5213 section 5.3.1, 11 and 12. Home Network Prefix (10) may be absent: under the D flag
-    Delegated Prefix does as well, and the MAAR just left is told although it anchors nothing."""
+    """RFC 5213 section 5.3.1, 11 and 12, which come after what the timestamp says (9). Home
+    Network Prefix (10) may be absent: under the D flag Delegated Prefix does as well, and the MAAR
+    just left is told although it anchors nothing."""
     if first(update, HandoffIndicator) is None:
         return Refusal(Status.MISSING_HANDOFF_INDICATOR_OPTION)
     if first(update, AccessTechnology) is None:

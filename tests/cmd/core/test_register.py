@@ -174,6 +174,23 @@ def test_each_mandatory_option(
     assert (27 in kinds) == (missing is not Timestamp)
 
 
+@pytest.mark.parametrize("missing", [HomeNetworkPrefix, HandoffIndicator, AccessTechnology])
+def test_a_timestamp_is_looked_at_before_what_is_missing(
+    world: World, maars: Maars, missing: type[MobilityOption]
+) -> None:
+    """RFC 5213 section 5.3.1, 9 and then 10 to 12."""
+    wrong = maars.asked(1, maars.update(without(maars.options(skew=10.0), missing)))
+    assert wrong is not None
+    assert wrong.status == Status.TIMESTAMP_MISMATCH
+    maars.register(1, skew=0.1)
+    late = maars.asked(2, maars.update(without(maars.options(), missing)))
+    assert late is not None
+    assert late.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+    before = world.store.tables.copy()
+    assert maars.asked(2, maars.update(without(maars.options(skew=0.2), missing))) is not None
+    assert world.store.tables == before
+
+
 def test_who_may_not_register(world: World, maars: Maars) -> None:
     update = maars.update(maars.options())
     answer = maars.send(STRANGER, update)

@@ -146,6 +146,16 @@ REFUSED: dict[str, tuple[dict[str, Any], bytes, Status]] = {
         endpoint(2),
         Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED,
     ),
+    "an old generation, and no handoff indicator": (
+        {"generation": 0, "without": HandoffIndicator},
+        endpoint(2),
+        Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED,
+    ),
+    "a prefix of another MAAR, and no access technology": (
+        {"without": AccessTechnology, "extra": [HomeNetworkPrefix(link_prefix(3))]},
+        endpoint(2),
+        Status.MISSING_ACCESS_TECH_TYPE_OPTION,
+    ),
     "a prefix of another MAAR": (
         {"extra": [HomeNetworkPrefix(link_prefix(3))]},
         endpoint(2),
