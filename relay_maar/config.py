@@ -26,6 +26,7 @@ from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
 from dmm_wire.mobility.security import Security
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
+from relay_maar.core.session import MAX_SESSIONS
 from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
@@ -82,6 +83,7 @@ class AccessTable(Table):
     interface_id: Annotated[str, Field(min_length=1, max_length=255)] | None = None
     relays_below: bool = False
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
+    max_nodes: Annotated[int, Field(ge=1, le=MAX_SESSIONS)] = MAX_SESSIONS
 
 
 class RouterTable(Table):
@@ -188,6 +190,7 @@ class Config(Table):
                     link_layer=link_layers[link.interface],
                     relays_below=link.relays_below,
                     mtu=mtus[link.interface],
+                    max_nodes=link.max_nodes,
                 )
                 for link in self.access
             ),

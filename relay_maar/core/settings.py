@@ -21,6 +21,8 @@ class AccessLink:
     relays_below: bool = False
     mtu: int = 1460
     """The MTU in RAs: fits the tunnel (1500 - 40)."""
+    max_nodes: int = 65536
+    """How many nodes are registered by PMIPv6 on this link at a time: any host can show any link-layer address."""
 
 
 @dataclass(frozen=True, slots=True)
