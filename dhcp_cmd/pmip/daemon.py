@@ -37,7 +37,10 @@ class Daemon:
         self._path = path
         configuration, pmip, security = _read(path)
         self._configuration = configuration
-        self._socket = MobilitySocket(pmip.endpoint)
+        try:
+            self._socket = MobilitySocket(pmip.endpoint)
+        except OSError as error:
+            raise OSError(f"endpoint {pmip.owner}: {error.strerror or error}") from error
         try:
             self._store = open_store(configuration.database, serving=True)
         except BaseException:
