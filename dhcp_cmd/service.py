@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar
 
 from dhcp_cmd.core.apply import apply
@@ -136,14 +137,20 @@ class Cmd:
         self._retried(once)
 
     def link(self, first: Identity, second: Identity, now: Micros) -> bool:
-        """The operator says that both are one node's; whether that is news. Raises StoreError, `core.link.Unknown`."""
+        """The operator says that both are one node's; whether that is news. Raises StoreError, `core.link.Unknown`.
+
+        Where something is owed to MAARs about one of the two, a CMD signals, whatever our settings say: who links may
+        not know the mode.
+        """
 
         def once(_salt: int) -> bool:
             with self.store.transaction() as transaction:
                 snapshot = transaction.read([Lookup((first, second))])
-                if self.settings.mode is not _DIRECT:
-                    transaction.signals(snapshot)
-                changes = link(first, second, snapshot, self.settings, now)
+                transaction.signals(snapshot)
+                settings = self.settings
+                if settings.mode is _DIRECT and any(snapshot.signals.values()):
+                    settings = replace(settings, mode=SignallingMode.PROXY)
+                changes = link(first, second, snapshot, settings, now)
                 if changes:
                     transaction.write(changes)
                     transaction.commit()

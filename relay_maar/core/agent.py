@@ -26,6 +26,7 @@ from dmm_wire.mobility import (
     Guard,
     Status,
 )
+from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
     Log,
@@ -446,7 +447,8 @@ class Agent:
             return self._drop("pba.accepted") + actions
         self._counters[f"pba.refused-{outcome.status}"] += 1
         if outcome.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX:
-            for prefix, _ in outcome.binding.named:
+            named, enterprise = outcome.binding.named, self._settings.enterprise
+            for prefix in refused_prefixes(answer, named, enterprise):
                 self._domain.report(Report(outcome.identity, prefix, source), now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]
