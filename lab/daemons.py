@@ -15,10 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from dhcp_cmd.plugin import counters
 from dmm_wire.address import format_address
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
-from lab.topology import CMD, MAAR_PLANS, MaarPlan, Topology
+from lab.topology import CMD, MaarPlan, Topology
 from relay_maar.io.control import NotRunning, ask
 
 _BIN = Path(sys.executable).parent
@@ -155,22 +156,27 @@ class Daemon:
 
 
 class Cmd(Daemon):
-    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`."""
+    """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`. `more`
+    stands at the end of its section."""
 
-    def __init__(self, topology: Topology, mode: str = DIRECT, *, stock: bool = True) -> None:
+    def __init__(
+        self, topology: Topology, mode: str = DIRECT, more: str = "", *, stock: bool = True
+    ) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
+        self._plans = topology.plans
         self.database = directory / "cmd.sqlite"
         self.url = f"sqlite:///{self.database}"
         configuration = self.configuration = directory / "cmd.conf"
         lines = f"    mode {mode}\n    endpoint {CMD.address}\n" if mode != DIRECT else ""
+        configuration.touch(mode=0o600)
         configuration.write_text(
             _CMD_CONFIGURATION.format(
                 directory=directory,
                 identifier=b"lab".hex(":"),
                 address=CMD.address,
                 database=self.url,
-                mode=lines,
+                mode=lines + more,
             )
         )
         serve = [sys.executable, "-m", "dhcp_cmd.cli", "serve"]
@@ -185,7 +191,7 @@ class Cmd(Daemon):
         """Make the database and register the MAARs with their links and pools, as an operator does."""
         self.command("db", "upgrade")
         file = self.database.parent / "maars.toml"
-        file.write_text("".join(_registration(plan) for plan in MAAR_PLANS))
+        file.write_text("".join(_registration(plan) for plan in self._plans))
         self.command("maar", "import", str(file))
 
     def command(self, *arguments: str) -> str:
@@ -209,6 +215,11 @@ class Cmd(Daemon):
             raise netns.LabError(f"sqlite3: {done.stderr.strip()}")
         rows: list[dict[str, Any]] = json.loads(done.stdout or "[]")
         return rows
+
+    def counters(self) -> Mapping[str, int]:
+        """What became of messages since its start, `dhcp-cmd signal` included; this may be a second old."""
+        found: Mapping[str, int] = counters.read(str(self.database.parent / "status"))["counters"]
+        return found
 
     def wait_until_ready(self) -> None:
         """Until it listens on the DHCPv6 server port. Raises LabError."""
@@ -247,6 +258,7 @@ class Maar(Daemon):
         registers: bool = False,
     ) -> None:
         self.plan = plan
+        self._peers = len(topology.plans) - 1
         self._registers = registers
         lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
@@ -290,18 +302,15 @@ class Maar(Daemon):
                 status = ask(self._runtime, "status")
             except (NotRunning, OSError):
                 return False
-            return (
-                not peers
-                or self._registers
-                or len(status["domain"]["peers"]) == len(MAAR_PLANS) - 1
-            )
+            return not peers or self._registers or len(status["domain"]["peers"]) == self._peers
 
         netns.wait_for(ready, timeout=_PATIENCE, what=f"{self.name} to be ready", interval=0.05)
 
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number."""
+    `stock` as of Cmd, `registers` as of Maar, `more` what a MAAR's configuration has besides, by its number, and
+    the CMD's by 0."""
 
     def __init__(
         self,
@@ -313,7 +322,7 @@ class Daemons:
         stock: bool = True,
         registers: bool = False,
     ) -> None:
-        self.cmd = Cmd(topology, mode, stock=stock)
+        self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
         self._maars = {
             plan: Maar(
@@ -324,7 +333,7 @@ class Daemons:
                 (more or {}).get(plan.number, ""),
                 registers=registers,
             )
-            for plan in MAAR_PLANS
+            for plan in topology.plans
         }
         self._undo = ExitStack()
 

@@ -22,22 +22,26 @@ from rich.text import Text
 
 from lab import expect, trail
 from lab.checks import Checks
+from lab.daemons import DIRECT
 from lab.host import MobileNode
 from lab.lab import Lab
 from lab.netns import LabError
 from lab.report import WIDTH, Report
-from lab.scenario import MainJob
+from lab.scenario import MOVES, MainJob
 from lab.signals import Terminated, tidy_on_signals
 from lab.topology import CN1
 
 INTERRUPTED = 130
+STOCK = "ipv6-dhcpd"
+SERVE = "serve"
+PMIP = "pmip"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     console = _console()
-    if problem := _obstacle():
+    if problem := _obstacle(options):
         console.print(Text(f"demo: {problem}", style="bold red"))
         return 1
     with tidy_on_signals():
@@ -58,16 +62,23 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     started = time.monotonic()
     report = Report(console)
     checks = Checks(tell=report.check)
-    with Lab(options.prefix, pcap=options.pcap, driver=options.driver) as lab:
+    with Lab(
+        options.prefix,
+        pcap=options.pcap,
+        driver=options.driver,
+        mode=options.mode,
+        stock=options.server == STOCK,
+        registers=options.signalling == PMIP,
+    ) as lab:
         try:
-            report.introduction(lab.daemons.driver)
+            report.introduction(lab)
             with MainJob(lab, checks, report) as job:
                 report.job = job
-                job.run()
+                job.run(options.moves)
                 console.print()
                 console.rule("[bold]The end of the flows", align="left", style="blue")
                 counts = job.finish()
-                report.database(lab.daemons.cmd, lab.mn)
+                report.database(lab.daemons.cmd, lab.node)
                 trail.history(job, lab.daemons.cmd)
                 if options.keep:
                     _hold(console, lab)
@@ -82,7 +93,8 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     report.summary(checks.made, job.steps, seconds)
     if options.json is not None:
-        measured = _measured(job, checks, seconds)
+        measured = {name: getattr(options, name) for name in ("mode", "server", "signalling")}
+        measured |= _measured(job, checks, seconds)
         measured["flows"] = {name: asdict(count) for name, count in counts.items()}
         options.json.write_text(json.dumps(measured, indent=2) + "\n")
     return 1 if checks.failed else 0
@@ -139,13 +151,29 @@ def _console() -> Console:
     return Console(width=max(WIDTH, min(width, 120)), highlight=False)
 
 
-def _obstacle() -> str | None:
+def _obstacle(options: argparse.Namespace) -> str | None:
     if os.geteuid() != 0:
         return "network namespaces need root"
     missing = [name for name in ("ip", "sqlite3") if shutil.which(name) is None]
-    if missing := missing + MobileNode.missing():
+    if options.signalling != PMIP:
+        missing += MobileNode.missing()
+    if missing:
         return f"not installed: {', '.join(missing)} (Debian: iproute2 sqlite3 dhcpcd-base)"
     return None
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.mode is None:
+        options.mode = "proxy" if options.signalling == PMIP else DIRECT
+    if options.mode == DIRECT and options.signalling == PMIP:
+        parser.error(f"mode {DIRECT}: the CMD takes no PBUs, so {PMIP} needs another mode")
+    if options.server is None:
+        options.server = SERVE if options.mode == "relay" else STOCK
+    elif options.server == STOCK and options.mode == "relay":
+        parser.error(f"mode relay: {STOCK} cannot hold an answer back, only {SERVE} can")
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -155,9 +183,34 @@ def _parser() -> argparse.ArgumentParser:
         "asserted on the wire, in the kernels and in the database.",
     )
     parser.add_argument(
+        "--mode",
+        choices=("direct", "proxy", "locator", "relay"),
+        help="who tells the previous MAARs (RFC 8885 sections 3.2 to 3.4; default: direct, with "
+        f"--signalling {PMIP}: proxy)",
+    )
+    parser.add_argument(
+        "--signalling",
+        choices=("dhcp", PMIP),
+        default="dhcp",
+        help=f"the MAARs relay DHCPv6 (default), or register nodes by PBU and have no DHCPv6 ({PMIP})",
+    )
+    parser.add_argument(
+        "--server",
+        choices=(STOCK, SERVE),
+        help=f"the CMD's program: {STOCK}, with `dhcp-cmd signal` beside it where the CMD sends PBUs, or `dhcp-cmd "
+        f"{SERVE}` (default: {STOCK}; with --mode relay: {SERVE})",
+    )
+    parser.add_argument(
         "--prefix", default="dmm", help="of the namespaces' names (default: %(default)s)"
     )
     parser.add_argument("--pcap", type=Path, metavar="FILE", help="keep all packets (pcapng)")
+    parser.add_argument(
+        "--moves",
+        type=int,
+        choices=range(1, MOVES + 1),
+        default=MOVES,
+        help="how many of the three moves (default: all)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write measurements")
     parser.add_argument("--keep", action="store_true", help="at the end wait for Ctrl-C")
     parser.add_argument("--driver", default="auto", help="the MAARs' tunnel driver")

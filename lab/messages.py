@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dmm_wire import dmm
@@ -12,9 +13,10 @@ from dmm_wire.dhcpv6.codes import CLIENT_PORT, SERVER_PORT, MessageType, OptionC
 from dmm_wire.dhcpv6.message import ClientMessage, Options, every, first, unwrap
 from dmm_wire.dhcpv6.options import IaAddress, IaNa, IaPd, IaPrefix, StatusOption
 from dmm_wire.errors import WireError
+from lab import wording
 from lab.names import CMD_NAME, MN, Names
 from lab.packets import MOBILITY, UDP, Packet
-from lab.topology import CMD, MAAR_PLANS
+from lab.topology import CMD, PLANS
 
 _ICMPV6_NAMES = {
     130: "MLD query",
@@ -24,6 +26,8 @@ _ICMPV6_NAMES = {
     143: "MLDv2 report",
 }
 _ROUTER_ADVERTISEMENT = 134
+_PREFIX_INFORMATION = 3
+_PREFIX_FLAGS = {0x80: "L", 0x40: "A"}
 _RA_FLAGS = {0x80: "M", 0x40: "O"}
 
 
@@ -32,7 +36,8 @@ class Message:
     """A message between two of the parties, at the link where it arrived.
 
     `name` is "Rebind", "Relay-forward", "PBU"...; `inner` the client's message inside a relay message. `details` are
-    short texts for a person; `suboptions`, `mobility` and `dhcpv6` are the decoded parts for assertions.
+    short texts for a person; `suboptions` (also those in Vendor Specific mobility options), `mobility` and `dhcpv6` are
+    the decoded parts for assertions.
     """
 
     at: int
@@ -76,19 +81,23 @@ def _read(packet: Packet, names: Names) -> Message | None:
             return _dhcpv6(packet, names)
     elif packet.protocol == MOBILITY:
         # Counted where it arrives: at the MAAR, or the CMD, that it is addressed to.
-        ends = {CMD.node: CMD.packed, **{plan.node: plan.endpoint for plan in MAAR_PLANS}}
+        ends = {CMD.node: CMD.packed, **{plan.node: plan.endpoint for plan in PLANS}}
         if packet.destination == ends.get(packet.link):
             return _mobility(packet, names)
     elif packet.icmp_type in _ICMPV6_NAMES and on_access_link:
         # A MAAR is a listener of its own; the node's reports are what shows that it is there.
         from_node = packet.sender == "mn"
-        return _icmpv6(packet) if from_node or packet.icmp_type == _ROUTER_ADVERTISEMENT else None
+        return (
+            _icmpv6(packet, names)
+            if from_node or packet.icmp_type == _ROUTER_ADVERTISEMENT
+            else None
+        )
     return None
 
 
 def _parties(packet: Packet) -> tuple[str, str]:
     if packet.link.startswith("access"):
-        maar = next(plan for plan in MAAR_PLANS if plan.access_link == packet.link).name.upper()
+        maar = next(plan for plan in PLANS if plan.access_link == packet.link).name.upper()
         return (MN, maar) if packet.sender == "mn" else (maar, MN)
     return _party(packet.source), _party(packet.destination)
 
@@ -96,7 +105,7 @@ def _parties(packet: Packet) -> tuple[str, str]:
 def _party(address: bytes) -> str:
     if address == CMD.packed:
         return CMD_NAME
-    return next((p.name.upper() for p in MAAR_PLANS if p.endpoint == address), "?")
+    return next((p.name.upper() for p in PLANS if p.endpoint == address), "?")
 
 
 # --- DHCPv6 ---
@@ -119,7 +128,7 @@ def _dhcpv6(packet: Packet, names: Names) -> Message:
     return Message(
         *(packet.at, packet.link, sender, receiver, _type_name(level.type)),
         inner=title,
-        details=tuple(_suboption_text(suboption, names) for suboption in suboptions),
+        details=tuple(wording.suboption(suboption, names) for suboption in suboptions),
         suboptions=suboptions,
         dhcpv6=client,
     )
@@ -177,72 +186,61 @@ def _status(options: Options) -> str:
     return f" {StatusCode(code).name if code in set(StatusCode) else code}"
 
 
-def _suboption_text(suboption: dmm.SubOption, names: Names) -> str:
-    match suboption:
-        case dmm.Maar(endpoint=endpoint):
-            return f"MAAR {names.address(endpoint)}"
-        case dmm.Attachment(age_ms=age):
-            return f"ATTACHMENT {age} ms ago"
-        case dmm.AnchoredPrefix(prefix=prefix):
-            return f"ANCHORED_PREFIX {names.prefix(prefix)}"
-        case dmm.PreviousMaar(prefix=prefix, endpoint=endpoint):
-            return f"PREVIOUS_MAAR {names.prefix(prefix)} at {names.address(endpoint)}"
-        case dmm.Visit(previous=previous):
-            left = "" if not any(previous) else f", left {names.address(previous)}"
-            return f"VISIT{left}"
-        case dmm.Status(code=code):
-            return f"STATUS {code}"
-        case dmm.MobileNode():
-            return "MOBILE_NODE"
-        case dmm.Domain(endpoints=endpoints):
-            return f"DOMAIN {' '.join(names.address(endpoint) for endpoint in endpoints)}"
-        case dmm.AnchorFailed(prefix=prefix):
-            return f"ANCHOR_FAILED {names.prefix(prefix)}"
-        case dmm.Signalling(mode=mode, expected=expected):
-            known = {each.value: each.name.lower() for each in dmm.SignallingMode}
-            awaited = f", {expected} to come" if expected else ""
-            return f"SIGNALLING {known.get(mode, mode)}{awaited}"
-    return type(suboption).__name__
-
-
 # --- PMIPv6 and ICMPv6 ---
 
 
 def _mobility(packet: Packet, names: Names) -> Message:
     # The checksum was filled in by the kernel and is checked here for each of them.
-    decoded = mh.decode(packet.payload, packet.source, packet.destination)
-    sender, receiver = _parties(packet)
-    prefixes = [names.prefix(prefix) for prefix in named_prefixes(decoded)]
-    if isinstance(decoded, mh.BindingUpdate):
-        serving = [o.endpoint for o in decoded.options if isinstance(o, mh.ServingMaar)]
-        details = [*prefixes, *(f"S-MAAR {names.address(endpoint)}" for endpoint in serving)]
-        name = "PBU"
-    else:
-        details = [_mobility_status(decoded.status), *prefixes]
-        name = "PBA"
+    ends = packet.source, packet.destination
+    place = (packet.at, packet.link, *_parties(packet))
+    try:
+        decoded = mh.decode(packet.payload, *ends)
+    except WireError as problem:
+        if problem.reason != "binding-error":
+            raise
+        error = mh.decode_binding_error(packet.payload, *ends)
+        return Message(*place, "Binding Error", details=(wording.binding_error(error),))
+    name = "PBU" if isinstance(decoded, mh.BindingUpdate) else "PBA"
     return Message(
-        *(packet.at, packet.link, sender, receiver, name),
-        details=tuple(details),
+        *(*place, name),
+        details=tuple(wording.binding(decoded, names)),
+        suboptions=tuple(_suboptions(decoded)),
         mobility=decoded,
     )
 
 
-def _mobility_status(status: int) -> str:
-    try:
-        return f"status {status} {mh.Status(status).name.lower().replace('_', ' ')}"
-    except ValueError:
-        return f"status {status}"
+def _suboptions(
+    message: mh.BindingUpdate | mh.BindingAcknowledgement,
+) -> Iterator[dmm.SubOption]:
+    """The sub-options in Vendor Specific mobility options; one that cannot be read counts as absent."""
+    for option in message.options:
+        if isinstance(option, mh.VendorSpecific) and option.enterprise == dmm.DEFAULT_ENTERPRISE:
+            kind = dmm.REGISTRY.get(option.subtype)
+            with suppress(WireError):
+                yield from () if kind is None else (kind.decode(option.data),)
 
 
-def _icmpv6(packet: Packet) -> Message:
+def _icmpv6(packet: Packet, names: Names) -> Message:
     sender, receiver = _parties(packet)
     name = _ICMPV6_NAMES[packet.payload[0]]
     details: tuple[str, ...] = ()
     if name == "RA" and len(packet.payload) >= 16:
         flags = " ".join(text for bit, text in _RA_FLAGS.items() if packet.payload[5] & bit)
         target = "all nodes" if packet.destination[0] == 0xFF else "unicast"
-        details = (f"{target}, flags {flags or 'none'}",)
+        details = (f"{target}, flags {flags or 'none'}", *_prefix_informations(packet, names))
     return Message(packet.at, packet.link, sender, receiver, name, details=details)
+
+
+def _prefix_informations(packet: Packet, names: Names) -> Iterator[str]:
+    """The Prefix Information options of a Router Advertisement (RFC 4861 section 4.6.2)."""
+    data = packet.payload[16:]
+    while len(data) >= 8 and data[1]:
+        option, data = data[: 8 * data[1]], data[8 * data[1] :]
+        if option[0] == _PREFIX_INFORMATION and len(option) == 32:
+            flags = "".join(text for bit, text in _PREFIX_FLAGS.items() if option[3] & bit)
+            valid, preferred = (int.from_bytes(option[at : at + 4], "big") for at in (4, 8))
+            prefix = names.prefix(Prefix.of(option[16:32], option[2]))
+            yield f"{prefix} {_lifetime(preferred, valid)}{flags and f', {flags}'}"
 
 
 def named_prefixes(message: mh.BindingUpdate | mh.BindingAcknowledgement) -> list[Prefix]:

@@ -10,10 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dmm_wire.address import Prefix
-from lab import expect, ladder, paths
+from lab import expect, expect_signalling, figures, ladder, paths
 from lab.checks import Check
-from lab.daemons import Cmd
-from lab.host import MobileNode
+from lab.daemons import DIRECT, Cmd
+from lab.host import SlaacNode
+from lab.lab import Lab
 from lab.messages import Message
 from lab.scenario import Listener, MainJob, Step
 from lab.topology import CARRIER_GAP, CMD, CN1, CN2, MAAR_PLANS, MN_LINK_LAYER, MaarPlan
@@ -30,7 +31,31 @@ _PICTURE = """\
   MAAR1        MAAR2        MAAR3         T1, T2, T3 = 2001:db8:ff::1, 2, 3: tunnels and signalling
     │            │            │           access links: the same router identity on each (RFC 6543)
     └─ ─ ─ ─ ─ ─ ┴ ─ ─ ─ ─ ─ ─┘
-                MN                        one interface, dhcpcd, re-plugged: {gap:g} s without carrier"""
+                MN                        one interface, {client}, re-plugged: {gap:g} s without carrier"""
+
+
+_MODES = {
+    "direct": "the CMD names the anchors to the S-MAAR, which sends them PBUs",
+    "proxy": "the CMD answers the S-MAAR and sends the PBUs in parallel (RFC 8885 section 3.4)",
+    "locator": "the CMD sends the PBUs, the anchors answer it and the S-MAAR (RFC 8885 section 3.3)",
+    "relay": "the CMD answers the S-MAAR when the anchors have acknowledged (RFC 8885 section 3.2)",
+}
+
+# By whether MAARs register the node: how the parts of an interruption are called.
+_SHARES = {False: ("dhcpcd", "network", "DAD"), True: ("unseen", "network", "then")}
+_SHARE_TEXTS = {
+    False: ("dhcpcd asks", "the node's DAD"),
+    True: ("it is seen", "until the next ping"),
+}
+
+
+def _server(lab: Lab) -> str:
+    if not lab.stock:
+        return "`dhcp-cmd serve`" + (
+            ": ipv6-dhcpd cannot hold an answer back" if lab.mode == "relay" else ""
+        )
+    beside = ", with `dhcp-cmd signal` beside it" if lab.mode != DIRECT else ""
+    return f"dhcpkit's ipv6-dhcpd with our extension{beside}"
 
 
 class Report(Listener):
@@ -66,6 +91,7 @@ class Report(Listener):
         """Paths, interruption and routes of a step."""
         self._tell_plugged(step.ready)
         self._lines(*self._ladder.flush())
+        self._figure(step)
         names = self.job.names
         self._console.print()
         for flow in self.job.flows.values():
@@ -85,23 +111,32 @@ class Report(Listener):
                 f"{pause.lost} pings lost"
             )
         if (shares := step.shares) is not None:
+            asks, rest = _SHARE_TEXTS[self.job.lab.registers]
             self._console.print(
-                f"  {shares.carrier:.0f} ms without carrier, {shares.client:.0f} ms until dhcpcd asks, "
-                f"[bold]{shares.network:.0f} ms for the network[/], {shares.node:.0f} ms the node's DAD"
+                f"  {shares.carrier:.0f} ms without carrier, {shares.client:.0f} ms until {asks}, "
+                f"[bold]{shares.network:.0f} ms for the network[/], {shares.node:.0f} ms {rest}"
             )
         self._routes(step)
 
     # --- the rest of the demo ---
 
-    def introduction(self, driver: str) -> None:
+    def introduction(self, lab: Lab) -> None:
         """What will be seen."""
         self._console.rule("[bold]Distributed mobility: one node, three moves", style="blue")
         values = {"cmd": CMD.subnet, "cn1": CN1.subnet, "cn2": CN2.subnet, "gap": CARRIER_GAP}
+        values["client"] = "SLAAC" if lab.registers else "dhcpcd"
         self._lines(Text(_PICTURE.format(**values)))
         self._console.print(
-            "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40, and delegates Del1, a /56 out of"
+            "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40; likewise MAAR2 (200), MAAR3 (300)."
+            "\nThe MAARs speak only PMIPv6: they register the node by PBU, and it makes its addresses itself."
+            if lab.registers
+            else "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40, and delegates Del1, a /56 out of"
             "\n2001:db8:d100::/40; likewise MAAR2 (200, d200) and MAAR3 (300, d300)."
-            f"\nMN is {MN_LINK_LAYER}. Tunnel driver: {driver}. All times are those of captured packets."
+        )
+        self._console.print(
+            f"MN is {MN_LINK_LAYER}. Tunnel driver: {lab.daemons.driver}. All times are those of captured packets."
+            f"\n\nMode [bold]{lab.mode}[/]: {_MODES[lab.mode]}."
+            f"\nThe CMD is {_server(lab)}."
         )
 
     def check(self, check: Check) -> None:
@@ -111,7 +146,7 @@ class Report(Listener):
         if check.found:
             self._lines(Text(f"    {check.found}", style="red"))
 
-    def database(self, cmd: Cmd, mn: MobileNode) -> None:
+    def database(self, cmd: Cmd, mn: SlaacNode) -> None:
         """The CMD's tables and the node's trail, by `dhcp-cmd` and by plain SQL."""
         self._console.print()
         self._console.rule("[bold]The CMD's tables", align="left", style="blue")
@@ -140,7 +175,8 @@ class Report(Listener):
         self._console.rule("[bold]Result", align="left", style="blue")
         table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
         table.add_column("move")
-        for column in ("interruption, ms", "no carrier", "dhcpcd", "network", "DAD", "pings lost"):
+        columns = ("interruption, ms", "no carrier", *_SHARES[self.job.lab.registers], "pings lost")
+        for column in columns:
             table.add_column(column, justify="right")
         for step in moves:
             if step.left is None or step.interruption is None or (shares := step.shares) is None:
@@ -174,6 +210,25 @@ class Report(Listener):
             self._lines(*self._ladder.flush())
             when = (step.plugged - step.began) / 1e6
             self._lines(ladder.note(f"plugged in at {step.plan.name.upper()}", when))
+
+    def _figure(self, step: Step) -> None:
+        """The figure of RFC 8885, and when its messages were seen."""
+        figure, seen = expect_signalling.figure(self.job, step)
+        self._console.print()
+        self._lines(Text.assemble((figure.name, "bold"), f" ({figure.title})"))
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table.add_column("ms", justify="right")
+        for column in ("in the figure (* a new option)", "on the wire", "options of RFC 8885"):
+            table.add_column(column, no_wrap=True)
+        for each in seen:
+            message = each.message
+            table.add_row(
+                f"{(message.at - seen[0].message.at) / 1e6:.1f}",
+                str(each.arrow or ("beside it" if each.beside else "not in it")),
+                f"{message.sender} → {message.receiver} {message.title}",
+                ", ".join(figures.new_options(message)),
+            )
+        self._console.print(table)
 
     def _routes(self, step: Step) -> None:
         """What each MAAR's kernel does with the node's prefixes."""

@@ -26,6 +26,8 @@ from lab.topology import CN1, CN2, MAAR_PLANS, CoreNode, MaarPlan
 WINDOW = 1.2
 """How long the flows are watched after each step, seconds."""
 
+MOVES = 3
+
 _TRAVEL = 0.2
 _PATIENCE = 40.0
 _FLOW_1_PORT = 5001
@@ -44,8 +46,9 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What an interruption was made of, in milliseconds: no carrier; the node's client waiting before it asks; the
-    network, from that message to the last PBA (or the reply); the node again, until its addresses are usable (DAD).
+    """What an interruption was made of, in milliseconds: no carrier; the node's client waiting before it asks (or,
+    without one, before the MAAR sees a frame and registers it); the network, from that message to the last PBA (or the
+    reply); the node again, until its addresses are usable (DAD).
     """
 
     carrier: float
@@ -79,7 +82,7 @@ class Step:
     @property
     def shares(self) -> Shares | None:
         """The parts of the interruption, from the captured packets; None for the first step."""
-        asked = next((m.at for m in self.messages if m.sender == MN and m.dhcpv6), None)
+        asked = next((m.at for m in self.messages if _asks(m)), None)
         if self.interruption is None or asked is None:
             return None
         signalling = [
@@ -90,6 +93,10 @@ class Step:
         done = max(signalling, default=asked)
         times = (self.began, self.plugged, asked, done, max(done, self.interruption.ended))
         return Shares(*((b - a) / 1e6 for a, b in pairwise(times)))
+
+
+def _asks(message: Message) -> bool:
+    return message.name == "PBU" or (message.sender == MN and message.dhcpv6 is not None)
 
 
 class Listener:
@@ -127,8 +134,8 @@ class MainJob:
         self.steps: list[Step] = []
         self.visited: list[MaarPlan] = []
         self.flows: dict[str, Flow] = {}
-        self.prefixes: dict[MaarPlan, tuple[Prefix, Prefix]] = {}
-        """The on-link and the delegated prefix that each visited MAAR gave to the node."""
+        self.prefixes: dict[MaarPlan, tuple[Prefix, ...]] = {}
+        """What each visited MAAR gave to the node: the on-link prefix and, by DHCPv6, the delegated one."""
         self.pings: PingStream
         self._listener = listener or Listener()
         self._undo = ExitStack()
@@ -148,22 +155,26 @@ class MainJob:
 
     # --- the story ---
 
-    def run(self) -> None:
-        """All steps."""
+    def run(self, moves: int = MOVES) -> None:
+        """The node attaches, and so many of its moves."""
         one, two, three = MAAR_PLANS
         self.attach(one, "the node attaches at MAAR1; flow 1 to CN1 begins")
-        self.move(two, "to MAAR2: flow 1 through the tunnel; flow 2 to CN2 begins")
-        self.move(three, "to MAAR3: two anchors now")
-        self.move(one, "back to MAAR1: Pref1 is local again, its tunnel gone")
+        story = (
+            (two, "to MAAR2: flow 1 through the tunnel; flow 2 to CN2 begins"),
+            (three, "to MAAR3: two anchors now"),
+            (one, "back to MAAR1: Pref1 is local again, its tunnel gone"),
+        )
+        for plan, title in story[:moves]:
+            self.move(plan, title)
 
     def attach(self, plan: MaarPlan, title: str) -> Step:
         """The first step: the cable is plugged in for the first time."""
         step = self._begin(plan, None, title)
-        self._client = self.lab.mn.pid
+        self._client = 0 if self.lab.registers else self.lab.mn.pid
         self.lab.topology.plug(plan)
         step.plugged = time.time_ns()
-        self._wait(lambda: self.lab.mn.is_at(plan), "the node to get its first address")
-        address = self.lab.mn.address_of(plan)
+        self._wait(lambda: self.lab.node.is_at(plan), "the node to get its first address")
+        address = self.lab.node.address_of(plan)
         assert address is not None
         self._start_flow("flow 1", CN1, _FLOW_1_PORT, plan, address.address)
         self.pings = self._undo.enter_context(PingStream(self.lab.topology, address.address, CN1))
@@ -186,7 +197,7 @@ class MainJob:
             lambda: self.pings.answered(step.plugged), f"flow 1 to go on at {plan.name.upper()}"
         )
         self._wait(
-            lambda: self.lab.mn.is_at(plan), f"an address of {plan.name.upper()} to be preferred"
+            lambda: self.lab.node.is_at(plan), f"an address of {plan.name.upper()} to be preferred"
         )
         # TCP's retransmission timer has backed off while nothing arrived: some time passes until it tries again.
         for name, before in counted.items():
@@ -291,9 +302,11 @@ class MainJob:
         for plan in self.visited:
             on_link = next((p for p in given if plan.link_pool.contains(p)), None)
             delegated = next((p for p in given if plan.delegated_pool.contains(p)), None)
-            if on_link is None or delegated is None:
+            wanted = (on_link,) if self.lab.registers else (on_link, delegated)
+            found = tuple(prefix for prefix in wanted if prefix is not None)
+            if len(found) < len(wanted):
                 raise netns.LabError(f"{plan.name} gave no on-link or no delegated prefix")
-            self.prefixes[plan] = (on_link, delegated)
+            self.prefixes[plan] = found
 
     def _ask_kernels(self, step: Step) -> None:
         topology = self.lab.topology

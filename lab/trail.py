@@ -29,7 +29,7 @@ def history(job: MainJob, cmd: Cmd) -> None:
             found.append([str(row)])
     expected = []
     previous: MaarPlan | None = None
-    addresses = {entry.anchor: entry.address for entry in job.lab.mn.addresses()}
+    addresses = {entry.anchor: entry.address for entry in job.lab.node.addresses()}
     for seen in job.steps:
         events = [_event("assigned", *held) for held in _holdings(job, seen.plan, addresses)]
         if previous is not None:
@@ -56,11 +56,7 @@ def history(job: MainJob, cmd: Cmd) -> None:
             last.name,
         )
         for plan in job.visited
-        for prefix, kind in (
-            (job.prefixes[plan][0], "link"),
-            (Prefix(addresses.get(plan, bytes(16)), 128), "address"),
-            (job.prefixes[plan][1], "delegated"),
-        )
+        for kind, prefix in _held(job, plan, addresses)
     }
     job.checks.that(
         f"bindings: those of {last.name.upper()} active, the others deprecated and anchored",
@@ -73,13 +69,19 @@ def _holdings(
     job: MainJob, plan: MaarPlan, addresses: Mapping[MaarPlan | None, bytes]
 ) -> list[tuple[str, str, MaarPlan]]:
     """What a MAAR has given to the node: kind, name, MAAR."""
-    on_link, delegated = job.prefixes[plan]
-    address = Prefix(addresses.get(plan, bytes(16)), 128)
-    return [
-        ("link", job.names.prefix(on_link), plan),
-        ("address", job.names.prefix(address), plan),
-        ("delegated", job.names.prefix(delegated), plan),
-    ]
+    held = _held(job, plan, addresses)
+    return [(kind, job.names.prefix(prefix), plan) for kind, prefix in held]
+
+
+def _held(
+    job: MainJob, plan: MaarPlan, addresses: Mapping[MaarPlan | None, bytes]
+) -> list[tuple[str, Prefix]]:
+    """The same as kind and prefix. Of a node that makes its addresses itself the CMD knows the prefix alone."""
+    on_link, *delegated = job.prefixes[plan]
+    given = [("link", on_link), *(("delegated", prefix) for prefix in delegated)]
+    if not job.lab.registers:
+        given.append(("address", Prefix(addresses.get(plan, bytes(16)), 128)))
+    return given
 
 
 def _event(event: str, kind: str, name: str, plan: MaarPlan) -> str:

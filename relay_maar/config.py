@@ -23,6 +23,7 @@ from pydantic import (
 from dmm_wire.address import Prefix, format_address
 from dmm_wire.duid import named_duid
 from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
+from dmm_wire.mobility.security import Security
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
 from relay_maar.core.settings import (
@@ -31,7 +32,6 @@ from relay_maar.core.settings import (
     AgentSettings,
     AttachSettings,
     RouterSettings,
-    SecuritySettings,
 )
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
@@ -89,6 +89,7 @@ class AccessTable(Table):
     relays_below: bool = False
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
     slaac: bool = False
+    ingress_filter: bool = True
 
 
 class AttachTable(Table):
@@ -210,6 +211,7 @@ class Config(Table):
             access_interfaces=tuple(link.interface for link in self.access),
             pools=self.pools,
             protocol=self.route_protocol,
+            unfiltered=frozenset(link.interface for link in self.access if not link.ingress_filter),
             table_base=self.table_base,
         )
 
@@ -250,9 +252,9 @@ class Config(Table):
             security=self.authentication(),
         )
 
-    def authentication(self) -> SecuritySettings:
+    def authentication(self) -> Security:
         """The keys, read from their files. Raises ConfigError for those that cannot be used."""
-        return SecuritySettings() if self.security is None else self.security.settings()
+        return Security() if self.security is None else self.security.settings()
 
 
 def load(path: Path) -> Config:

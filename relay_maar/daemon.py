@@ -1,7 +1,7 @@
-"""The shell around the core: it reads sockets, calls the agent, runs the actions that come out, in order.
+"""The shell around the core: it reads sockets, asks the agent, and has run what comes out.
 
-Nothing is decided here. What must survive a kill is written before it is said; what the kernel refused goes back to
-the core.
+Nothing is decided here. All that waits on a socket is read, then all that it leads to is done: see
+:mod:`relay_maar.io.runner`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import os
 import random
 import signal
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dmm_wire.address import parse_mac
 from dmm_wire.errors import WireError
@@ -27,26 +29,26 @@ from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
-from relay_maar.core.items import Change, Key
 from relay_maar.io.control import ControlServer
+from relay_maar.io.errors import ErrorRelay
 from relay_maar.io.frames import LinkLayers
 from relay_maar.io.links import Access, Core, Link, Links, Readers
+from relay_maar.io.runner import Runner
 from relay_maar.io.storage import Storage
 from relay_maar.io.watch import KernelWatch
-from relay_maar.southbound.api import (
-    AccessDevice,
-    DriverUnavailable,
-    Southbound,
-    SouthboundError,
-)
+from relay_maar.southbound.api import AccessDevice, DriverUnavailable, Southbound
 from relay_maar.southbound.registry import open_driver
 
 log = logging.getLogger("relay-maar")
 
+_T = TypeVar("_T")
+
 _BURST = 256
-"""Datagrams read from one socket before the others get their turn."""
+"""Datagrams read from one socket, and done with, before the others get their turn."""
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
+_COLLECT = 50_000
+"""New objects until Python looks for cycles among them."""
 _FEW = 32
 _BREATH = 0.01
 """Packets of unknown hosts that are read from one link at once, and seconds until the next ones: at most some thousand
@@ -65,6 +67,11 @@ def timestamp(_: float) -> int:
     return from_micros(time.time_ns() // 1000)
 
 
+def _waiting(receive: Callable[[], _T | None], most: int = _BURST) -> list[_T]:
+    """What is there already, up to so many."""
+    return list(islice(iter(receive, None), most))
+
+
 class Daemon:
     """One MAAR, from start to stop. `run` returns True when it wants to be started anew in place (SIGHUP)."""
 
@@ -75,7 +82,6 @@ class Daemon:
         self._southbound = driver
         self._link_layers = LinkLayers()
         self._counters: Counter[str] = Counter()
-        self._queue: deque[act.Action] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._finished: asyncio.Future[tuple[bool, bool]] | None = None
         self._links = Links(config, self._counters, self._readers)
@@ -111,9 +117,12 @@ class Daemon:
                 {device.interface: device.link_layer for device in devices},
                 host.advertised_mtus(self._config),
             )
-            self._agent = Agent(
+            agent = Agent(
                 settings, jitter=random.random, epoch=time.time() - now(), clock=timestamp
             )
+            self._work_for(agent, driver)
+            # What a session is made of makes no cycles: few are worth looking for among thousands of objects.
+            gc.set_threshold(_COLLECT)
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
@@ -123,6 +132,7 @@ class Daemon:
             self._call(self._agent.start, driver.dump(), records)
             self._links.listen()
             closing.callback(KernelWatch(loop, driver, self._compare).close)
+            closing.callback(ErrorRelay(loop, driver, self._counters).close)
             log.info(
                 "%s serves %s with driver %s",
                 settings.name,
@@ -140,6 +150,13 @@ class Daemon:
                 signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         log.info("stopped%s", ", kernel state kept" if keep else "")
         return again
+
+    def _work_for(self, agent: Agent, driver: Southbound) -> None:
+        self._agent = agent
+        servers = self._config.servers
+        self._runner = Runner(
+            agent, driver, self._storage.write, self._links, servers, self._counters, now
+        )
 
     # --- sockets in ---
 
@@ -178,24 +195,24 @@ class Daemon:
                 }
 
     def _read_server(self, core: Core) -> None:
-        for _ in range(_BURST):
-            if (received := core.server.receive()) is None:
-                return
-            self._call(self._agent.server_datagram, received.source, received.data)
+        for received in _waiting(core.server.receive):
+            self._ask(self._agent.server_datagram, received.source, received.data)
+        self._settle()
 
     def _read_mobility(self, core: Core) -> None:
-        for _ in range(_BURST):
-            if (received := core.mobility.receive()) is None:
-                return
-            self._call(self._agent.mobility_datagram, received.source, received.data)
+        for received in _waiting(core.mobility.receive):
+            self._ask(self._agent.mobility_datagram, received.source, received.data)
+        self._settle()
 
-    def _read_frames(self, access: Access, most: int = _BURST) -> None:
-        for _ in range(most):
-            if (frame := access.frames.receive()) is None:
-                return
+    def _read_frames(self, access: Access) -> None:
+        self._take_frames(access, _BURST)
+        self._settle()
+
+    def _take_frames(self, access: Access, most: int) -> None:
+        for frame in _waiting(access.frames.receive, most):
             self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
-                self._call(
+                self._ask(
                     functools.partial(self._agent.seen, target=frame.target),
                     access.interface,
                     frame.source,
@@ -204,127 +221,69 @@ class Daemon:
                 )
 
     def _read_strangers(self, access: Access) -> None:
-        for _ in range(_FEW):
-            if (frame := access.strangers.receive()) is None:
-                return
-            self._call(
+        frames = _waiting(access.strangers.receive, _FEW)
+        for frame in frames:
+            self._ask(
                 self._agent.seen, access.interface, frame.source, frame.link_layer, frame.trigger
             )
+        self._settle()
+        if len(frames) < _FEW:
+            return
         # Who sends so many is either known by now or makes addresses up: the rest can wait, and be lost.
         self._counters["attach.packets-paused"] += 1
         self._links.rest(access, access.strangers, _BREATH)
 
     def _read_client(self, access: Access) -> None:
-        # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
-        self._read_frames(access, _ALL_FRAMES)
-        for _ in range(_BURST):
-            if (received := access.client.receive()) is None:
-                return
+        # The frame of each datagram is on the frame socket before the datagram is here: who sent it is learnt first.
+        datagrams = _waiting(access.client.receive)
+        self._take_frames(access, _ALL_FRAMES)
+        for received in datagrams:
             transaction = received.data[1:4]
             link_layer = self._link_layers.of(access.interface, received.source, transaction)
-            self._call(
+            self._ask(
                 self._agent.client_datagram,
                 access.interface,
                 received.source,
                 link_layer,
                 received.data,
             )
+        self._settle()
 
     def _read_router(self, access: Access) -> None:
-        self._read_frames(access)
-        for _ in range(_BURST):
-            if (received := access.router.receive()) is None:
-                return
+        solicitations = _waiting(access.router.receive)
+        self._take_frames(access, _ALL_FRAMES)
+        for received in solicitations:
             if received.hop_limit != 255:
                 # From elsewhere than this link (RFC 4861 section 6.1.1).
                 self._counters["rs.hop-limit"] += 1
                 continue
             link_layer = self._link_layers.of(access.interface, received.source)
-            self._call(
+            self._ask(
                 self._agent.router_solicitation,
                 access.interface,
                 received.source,
                 link_layer,
                 received.data,
             )
+        self._settle()
 
     # --- the core, and what it wants done ---
 
-    def _call(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
-        """Ask the core, run what comes out. A fault of ours costs the one event or action it met, not the service."""
-        with self._survive():
-            self._queue.extend(method(*arguments, now=now()))
-        while self._queue:
-            with self._survive():
-                self._perform(self._queue.popleft())
+    def _ask(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
+        """Ask the core; what comes out waits for `_settle`. A fault of ours costs the one event it met."""
+        try:
+            self._runner.add(method(*arguments, now=now()))
+        except Exception as error:
+            self._runner.fault(error)
+
+    def _settle(self) -> None:
+        """Run what waits: of all that was read in one go, in one go."""
+        self._runner.run()
         self._set_timer()
 
-    @contextlib.contextmanager
-    def _survive(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception:
-            self._counters["internal-error"] += 1
-            log.exception("internal error; the service goes on without what it met")
-
-    def _perform(self, action: act.Action) -> None:
-        match action:
-            case act.Apply(token, changes):
-                failures = self._apply(changes)
-                # What waited for the kernel comes before what the core listed after it.
-                self._queue.extendleft(reversed(self._agent.applied(token, failures, now=now())))
-            case act.SaveSession(identity, record):
-                self._storage.save(str(identity), record)
-            case act.ForgetSession(identity):
-                self._storage.forget(str(identity))
-            case act.SendToServers(data):
-                for server in self._config.servers:
-                    self._send("server", lambda to=server: self._links.core.server.send(to, data))  # type: ignore[misc]
-            case act.SendToClient(interface, destination, port, data):
-                self._send(
-                    "client",
-                    lambda: self._links.access(interface).client.send(destination, port, data),
-                )
-            case act.SendMobility(destination):
-                header = self._agent.mobility_header(action, now=now())
-                self._send("peer", lambda: self._links.core.mobility.send(destination, header))
-            case act.SendRouterAdvertisement():
-                self._send("ra", lambda: self._discover(action))
-            case act.SendNeighborSolicitation():
-                self._send("ns", lambda: self._discover(action))
-            case act.WatchPackets(interface, quiet):
-                self._links.watch(interface, quiet)
-            case act.Log(level, line):
-                log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)
-
-    def _apply(self, changes: Sequence[Change]) -> Mapping[Key, str]:
-        """Returns what the kernel refused, and why. The core needs an answer, or what waits for it waits for ever."""
-        assert self._southbound is not None
-        # Unless the driver says which: nobody knows what was done, so all of it is to be done again.
-        failures = {change.item.key: "internal error" for change in changes}
-        with self._survive():
-            try:
-                self._southbound.apply(changes)
-                failures = {}
-            except SouthboundError as error:
-                failures = {change.item.key: reason for change, reason in error.failures}
-        return failures
-
-    def _send(self, what: str, send: Callable[[], None]) -> None:
-        try:
-            send()
-        except OSError as error:
-            # As good as lost on the way: whoever waits for it asks again.
-            self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
-
-    def _discover(
-        self, message: act.SendRouterAdvertisement | act.SendNeighborSolicitation
-    ) -> None:
-        access = self._links.access(message.interface)
-        if message.link_layer is None:
-            access.router.send(message.destination, message.data)
-        else:
-            access.frames.send(message.link_layer, message.destination, message.data)
+    def _call(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
+        self._ask(method, *arguments)
+        self._settle()
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -340,7 +299,7 @@ class Daemon:
     def _compare(self) -> bool:
         """Whether all is as it should be now, as far as this can do something about it."""
         good = False
-        with self._survive():
+        with self._runner.survive():
             good = self._follow_kernel()
         return good
 
@@ -369,6 +328,8 @@ class Daemon:
                 counters = Counter(status.get("counters", {}))
                 counters.update(self._counters)
                 assert self._southbound is not None
+                for reason, count in self._southbound.drops().items():
+                    counters[f"filter.{reason}"] += count
                 return {
                     **status,
                     "driver": self._southbound.name,

@@ -111,9 +111,9 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     if registration.fault is not None:
         return refused(registration.fault)
     settings = draft.settings
-    clock = from_micros(draft.now)
+    clock, window = from_micros(draft.now), settings.timestamp_window * 1000
     skew = to_micros(registration.timestamp) - registration.arrived
-    if abs(skew) > settings.timestamp_window * 1000:
+    if abs(skew) > window:
         return refused(Status.TIMESTAMP_MISMATCH, clock)
     claim = draft.inquiry.claim
     finding = find(draft, claim)
@@ -121,7 +121,7 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     if registration.lifetime == 0 and (node is None or node.serving != here.id):
         # Sections 5.3.5 (1) and 5.4.1.1 (6): it is not for this MAAR to end anything (RFC 8885 section 3.5).
         return Decision(None, None, (), (), "pbu-ignored")
-    if node is not None and _is_late(registration, node, here):
+    if node is not None and _is_late(registration, node, here, from_micros(draft.now + window)):
         return refused(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, clock)
     if registration.lifetime == 0 and node is not None:
         return _deregister(draft, registration, node)
@@ -130,10 +130,12 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
         denied = refused(Status.ADMINISTRATIVELY_PROHIBITED, outcome="identity-conflict")
         return denied._replace(changes=recorded(conflict, finding.node))
     link = _link(draft, registration, here)
-    if isinstance(link, Status):
+    if not isinstance(link, Status):
+        if not link.autoconf:
+            draft.put(link._replace(autoconf=True))
+    elif link is not Status.INSUFFICIENT_RESOURCES or not draft.live():
         return refused(link)
-    if not link.autoconf:
-        draft.put(link._replace(autoconf=True))
+    # Where there is no room, or the MAAR drains, what the node has elsewhere goes on all the same.
     extend_own_addresses(draft)
     _accept(draft, registration)
     accepted = Registered(Status.ACCEPTED)
@@ -156,17 +158,17 @@ def refused(status: int, clock: int | None = None, *, outcome: str | None = None
     return Decision(None, None, (), (), outcome, None, Registered(status, clock))
 
 
-def _is_late(registration: Registration, node: Node, here: Maar) -> bool:
+def _is_late(registration: Registration, node: Node, here: Maar, latest: int) -> bool:
     """Whether something later is known of the node than this (RFC 5213 section 5.5).
 
     A MAAR's clock is compared with that of the MAARs before; with ours where the visit is known by DHCPv6. The same
-    message again is no later and no earlier. One that only wants to go on with a visit that is over by now is late,
-    whatever its clock says.
+    message again is no later and no earlier. What is later than `latest`, the latest time that is believed, was told by
+    a clock that has been set back since, and nothing on its way is older. One that only wants to go on with a visit
+    that is over by now is late, whatever its clock says.
     """
     is_by_pbu = node.heard is not None and node.heard[0] == REGISTRATION
-    last = node.registered or 0
-    if not is_by_pbu:
-        last = max(last, node.generation)
+    known = [node.registered or 0] if is_by_pbu else [node.registered or 0, node.generation]
+    last = max((each for each in known if each <= latest), default=0)
     if registration.timestamp <= last:
         return registration.timestamp < last or node.serving != here.id
     goes_on = registration.handoff == HandoffIndicatorValue.NOT_CHANGED

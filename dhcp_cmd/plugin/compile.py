@@ -87,6 +87,7 @@ def read_plan(path: str, *, starting: bool) -> Plan:
         if compiler.mobility is None:
             raise ValueError(f"<{config.SECTION}>: missing")
         config.accept(main, path, starting=starting, holds=True)
+        security = config.security(compiler.mobility.configuration)
     except (ZConfig.ConfigurationError, ValueError, OSError) as error:
         raise ConfigError(config.one_line(error, path)) from error
     configuration = compiler.mobility.configuration
@@ -101,6 +102,7 @@ def read_plan(path: str, *, starting: bool) -> Plan:
         account=Account(main.user.pw_name, main.user.pw_uid, main.group.gr_gid),
         configure_logging=lambda level: _configure_logging(main, level),
         workers=main.workers,
+        security=security,
     )
 
 

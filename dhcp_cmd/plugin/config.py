@@ -23,13 +23,14 @@ from ZConfig.datatypes import SuffixMultiplier
 
 from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
 from dhcp_cmd.core.ports import StoreError
-from dhcp_cmd.plugin import counters, mends
+from dhcp_cmd.plugin import config_security, counters, mends
 from dhcp_cmd.pmip.settings import PACING, PmipSettings
 from dhcp_cmd.store import open_store
 from dhcp_cmd.store.engine import parse_url
 from dmm_wire.address import Prefix, format_address, is_routable, parse_address
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.errors import WireError
+from dmm_wire.mobility.security import Declared, Security
 
 SECTION = "central-mobility-database"
 STATUS_DIRECTORY = "/run/dhcp-cmd"
@@ -55,6 +56,8 @@ class Configuration:
     settings: Settings
     pmip: PmipSettings | None = None
     """None in mode direct."""
+    security: Declared | None = None
+    """The keys of PMIPv6 as they are configured: nothing of it is read from other files yet."""
 
 
 # --- Datatypes of the keys: component.xml names them ---
@@ -197,11 +200,33 @@ def read(path: str) -> Configuration:
         # dhcpkit has done so already where our entry point is installed.
         loader.importSchemaComponent("dhcp_cmd.plugin")
         _leave_machine_alone(loader.schema)
+        included = config_security.included(loader)
         with open(path, encoding="utf-8") as file:
             top, _handlers = loader.loadFile(file, Path(path).as_uri())
-        return _configuration(top, os.path.dirname(path))
+        configuration = _configuration(top, os.path.dirname(path))
     except (ZConfig.ConfigurationError, ValueError, OSError) as error:
         raise ConfigError(one_line(error, path)) from error
+    if configuration.security is not None and configuration.security.inline:
+        _check_exposure([path, *included])
+    return configuration
+
+
+def _check_exposure(paths: list[str]) -> None:
+    try:
+        config_security.check_exposure(paths)
+    except (ZConfig.ConfigurationError, ValueError, OSError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def security(configuration: Configuration | None) -> Security:
+    """What PMIPv6 messages are authenticated by, the keys read from their files. Raises ConfigError for those that
+    cannot be used."""
+    if configuration is None or configuration.pmip is None or configuration.security is None:
+        return Security()
+    try:
+        return configuration.security.read(config_security.read_secret)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def database_url(config_path: str) -> str:
@@ -237,10 +262,11 @@ def one_line(error: Exception, path: str) -> str:
 def _leave_machine_alone(schema: Any) -> None:
     """Keep as text what dhcpkit looks up on the machine, where it need not be when an operator asks
     for the database: interfaces and addresses (in sections; those of DUIDs apart), users, paths."""
-    duids = set(schema.gettype("duid").getsubtypenames())
+    kept = set(schema.gettype("duid").getsubtypenames())
+    kept |= {config_security.SECTION, config_security.KEY_SECTION}
     for name in schema.gettypenames():
         section_type = schema.gettype(name)
-        if not section_type.isabstract() and name not in duids:
+        if not section_type.isabstract() and name not in kept:
             section_type.datatype = _as_read
     for _name, key in schema:
         if key.attribute in _LOOKED_UP:
@@ -285,6 +311,9 @@ def _configuration(top: Any, directory: str) -> Configuration:
             **chosen,
         ),
         pmip=_pmip(section),
+        security=None
+        if section.security is None
+        else config_security.located(section.security, directory),
     )
 
 
@@ -334,6 +363,8 @@ def accept(main: Any, path: str, *, starting: bool, holds: bool = False) -> None
             _make_status_directory(directory, main)
         _become(main)
         _check(configuration, path)
+        if holds:
+            security(configuration)
         if starting:
             counters.clear(directory)
             counters.start(directory, os.getpid())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from dhcp_cmd.core.model import Decision, Hold, Micros
 from dhcp_cmd.core.ports import StoreError
@@ -14,9 +14,17 @@ from dhcp_cmd.core.relay_options import acknowledged
 from dhcp_cmd.service import Clock, Cmd
 from dmm_wire.dmm import AnchoredPrefix, PreviousMaar, SubOption
 from dmm_wire.errors import WireError
-from dmm_wire.mobility import BindingAcknowledgement, BindingUpdate, Status, encode
-from dmm_wire.mobility.answers import acknowledge
+from dmm_wire.mobility import (
+    BindingAcknowledgement,
+    BindingUpdate,
+    HomeNetworkPrefix,
+    Status,
+)
+from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
 from dmm_wire.mobility.registration import shortest, told_options
+
+Outgoing: TypeAlias = Callable[[bytes, BindingAcknowledgement], bytes]
+"""The octets of a message to this peer, see `Authenticated.outgoing`. Raises WireError."""
 
 MOST_NAMED = 24
 """Prefixes that fit a PBA whatever else is in it."""
@@ -49,12 +57,12 @@ class Late:
 
 
 class Front:
-    """Answers for a CMD at `endpoint`. `outcomes` counts what became of PBUs."""
+    """Answers, by `outgoing`. `outcomes` counts what became of PBUs."""
 
-    def __init__(self, cmd: Cmd, endpoint: bytes, outcomes: Counter[str]) -> None:
+    def __init__(self, cmd: Cmd, outgoing: Outgoing, outcomes: Counter[str]) -> None:
         self.cmd = cmd
         self._outcomes = outcomes
-        self._endpoint = endpoint
+        self._outgoing = outgoing
 
     def replies(
         self, updates: Sequence[Asked], arrived: Micros, clock: Clock
@@ -94,7 +102,7 @@ class Front:
             if answer is None:
                 return None
             with contextlib.suppress(WireError):
-                return encode(answer, self._endpoint, asked.source)
+                return self._outgoing(asked.source, answer)
         self._outcomes["pba-too-large"] += 1
         return None
 
@@ -117,5 +125,7 @@ def acknowledgement(
     if status != Status.ACCEPTED or not decision.relay:
         return acknowledge(update, status, 0, clock)
     told = told_options(decision.relay, enterprise, lifetimes=lifetimes)
+    if not any(isinstance(each, HomeNetworkPrefix) for each in told):
+        told.insert(0, ALL_ZERO)  # there has to be one; the MAAR anchors nothing for this node
     lifetime = shortest(decision.relay, update.lifetime)
     return acknowledge(update, status, lifetime, told=told)

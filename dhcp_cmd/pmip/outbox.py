@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from dhcp_cmd.core.model import MaarId, NodeId
@@ -19,6 +20,7 @@ from dmm_wire.mobility import (
     MAX_UPDATE_RATE,
     BindingAcknowledgement,
     BindingUpdate,
+    Status,
 )
 from dmm_wire.mobility.serving import FINAL, Notice, echoes
 from dmm_wire.timers import Timers
@@ -56,9 +58,15 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class _Exchange:
+    """`latest` is the serial of what was sent last; `is_news`: something newer was put and has not been sent yet."""
+
+    sent: deque[float]
     wait: float = float(INITIAL_BINDACK_TIMEOUT)
+    adjusted: bool = False
+    """A wrong timestamp was already made good at once."""
     sequences: deque[tuple[bytes, int]] = field(default_factory=deque)
-    sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
+    latest: int | None = None
+    is_news: bool = True
 
 
 class Outbox:
@@ -68,6 +76,8 @@ class Outbox:
     def __init__(self, pacing: float, sequence: int = 0) -> None:
         self._pacing = pacing
         self._exchanges: dict[Key, _Exchange] = {}
+        self._recent: dict[Key, deque[float]] = {}
+        """Of exchanges that are over, when they sent: the rate is that of a MAAR and node, not of an exchange."""
         self._timers: Timers[Key] = Timers()
         self._ready: dict[Key, None] = {}
         """Due, and waiting for their turn."""
@@ -87,8 +97,9 @@ class Outbox:
         if exchange is not None and not news:
             return
         if exchange is None:
-            exchange = self._exchanges[key] = _Exchange()
-        exchange.wait = float(INITIAL_BINDACK_TIMEOUT)
+            exchange = self._exchanges[key] = _Exchange(self._sent_by(key, now))
+        exchange.wait, exchange.adjusted = float(INITIAL_BINDACK_TIMEOUT), False
+        exchange.is_news = True
         self._timers.set(key, _allowed(exchange, now))
 
     def drop(self, key: Key) -> None:
@@ -96,8 +107,11 @@ class Outbox:
         exchange = self._exchanges.pop(key, None)
         self._ready.pop(key, None)
         self._timers.cancel(key)
-        for match in exchange.sequences if exchange is not None else ():
-            self._matches.pop(match, None)
+        if exchange is not None:
+            for match in exchange.sequences:
+                self._unmatch(key, match)
+            if exchange.sent:
+                self._recent[key] = exchange.sent
 
     def deadline(self, now: float) -> float | None:
         """When :meth:`due` has something."""
@@ -112,7 +126,7 @@ class Outbox:
             self._ready[key] = None
         self._fill(now)
         # What is missing of a token by rounding is not waited for.
-        taken = list(self._ready)[: int(self._tokens + 1e-6)]
+        taken = list(islice(self._ready, int(self._tokens + 1e-6)))
         for key in taken:
             del self._ready[key]
         self._tokens -= len(taken)
@@ -131,9 +145,10 @@ class Outbox:
         sequence = (self._numbers.get(peer, self._begin) + 1) & 0xFFFF
         self._numbers[peer] = sequence
         if len(exchange.sequences) == _SEQUENCES:
-            self._matches.pop(exchange.sequences.popleft(), None)
+            self._unmatch(key, exchange.sequences.popleft())
         exchange.sequences.append((peer, sequence))
         self._matches[peer, sequence] = Sent(key, peer, serial, notice)
+        exchange.latest, exchange.is_news = serial, False
         exchange.sent.append(now)
         self._timers.set(key, _allowed(exchange, now + exchange.wait))
         exchange.wait = min(2 * exchange.wait, float(MAX_BINDACK_TIMEOUT))
@@ -150,14 +165,31 @@ class Outbox:
             return None
         if not echoes(answer, sent.notice.identity, sent.notice.generation):
             return None
-        latest = self._matches[self._exchanges[sent.key].sequences[-1]]
-        due = self._timers.when(sent.key)
-        is_put_anew = sent.key in self._ready or (due is not None and due <= now)
-        is_latest = latest.serial == sent.serial and not is_put_anew
+        exchange = self._exchanges[sent.key]
+        is_latest = exchange.latest == sent.serial and not exchange.is_news
         is_over = answer.accepted or answer.status in FINAL
         if is_over and is_latest:
             self.drop(sent.key)
+        elif answer.status == Status.MIPV6_ID_MISMATCH and not exchange.adjusted:
+            # The guard has learnt the time at the peer from it: no reason to wait (RFC 4285 section 6).
+            exchange.adjusted = True
+            self._timers.set(sent.key, _allowed(exchange, now))
         return Outcome(sent, is_latest, answer.accepted, answer.status, answer.lifetime, is_over)
+
+    def _sent_by(self, key: Key, now: float) -> deque[float]:
+        """When it was sent in the last second; what is older is forgotten, of all keys."""
+        while self._recent:
+            oldest = next(iter(self._recent))
+            if now < self._recent[oldest][-1] + 1.0:
+                break
+            del self._recent[oldest]
+        return self._recent.pop(key, None) or deque(maxlen=MAX_UPDATE_RATE)
+
+    def _unmatch(self, key: Key, match: tuple[bytes, int]) -> None:
+        """No PBA of this number answers `key` any more. Numbers come again: by now it may be another one's."""
+        sent = self._matches.get(match)
+        if sent is not None and sent.key == key:
+            del self._matches[match]
 
     def _fill(self, now: float) -> None:
         if now > self._filled:

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 from dhcp_cmd.core.model import Domain, MaarId, Micros
 from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.pmip.authenticated import Authenticated
 from dhcp_cmd.pmip.compose import compose
 from dhcp_cmd.pmip.front import Asked
 from dhcp_cmd.pmip.outbox import Key, Outbox, Outcome, Sent
 from dhcp_cmd.pmip.settings import PmipSettings
 from dhcp_cmd.store.outbox import Owed
-from dmm_wire.address import Prefix, format_address, is_routable
+from dmm_wire.address import Prefix, format_address
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.errors import WireError
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     AccessTechnology,
     BindingAcknowledgement,
+    BindingError,
     BindingUpdate,
     HandoffIndicator,
     MobileNodeIdentifier,
@@ -29,9 +31,9 @@ from dmm_wire.mobility import (
     PreviousMaarOption,
     Status,
     Timestamp,
-    decode,
-    encode,
 )
+from dmm_wire.mobility.guard import Message
+from dmm_wire.mobility.security import Security
 from dmm_wire.mobility.serving import prefix_options
 from dmm_wire.timers import Timers
 
@@ -96,6 +98,7 @@ class Refused(Protocol):
 class Signaller:
     """Sends what is owed, until it is acknowledged.
 
+    All that is sent and heard goes through `authenticated`, whose `outcomes` are the same.
     `heard` is told of each acknowledgement of where a node is, and says whether an answer to the S-MAAR waited for it;
     if not, in mode RELAY, the S-MAAR is told by a PBA. `registers` takes the PBUs that have come. `clock` is in
     microseconds since the epoch, `monotonic` in seconds. `outcomes` counts what became of messages; whoever reads it
@@ -108,6 +111,8 @@ class Signaller:
         wire: Wire,
         settings: PmipSettings,
         mode: SignallingMode,
+        authenticated: Authenticated,
+        outcomes: Counter[str],
         *,
         refused: Refused,
         clock: Callable[[], Micros],
@@ -120,11 +125,13 @@ class Signaller:
         self.refused = refused
         self.heard = heard
         self.registers = registers
-        self.outcomes: Counter[str] = Counter()
+        self.outcomes = outcomes
         self.failure: StoreError | None = None
         """Why the database did not do it the last time; None: it did."""
         self._wire = wire
-        self._endpoint = settings.endpoint
+        self._authenticated = authenticated
+        self._domain: int | None = None
+        """The domain's version when it was last seen."""
         self._mode = mode
         self._outbox = Outbox(settings.pacing, sequence)
         self._clock = clock
@@ -136,6 +143,13 @@ class Signaller:
         """What an earlier process of this name has left is still to be taken up; None: it is."""
         self._logged: set[tuple[bytes, int]] = set()
         self._timers.set(_LOOK, monotonic())
+        self._see_domain()
+
+    def change(self, security: Security) -> None:
+        """Other keys and rules from now on."""
+        self._authenticated.change(security)
+        self._domain = None
+        self._see_domain()
 
     # --- time ---
 
@@ -212,6 +226,7 @@ class Signaller:
                 for key in keys:
                     self._outbox.put_off(key, self._time() + PATIENCE)
                 return
+            self._see(domain)
             for key in keys:
                 if key in owed:
                     self._send_one(key, owed[key], domain)
@@ -219,6 +234,15 @@ class Signaller:
                     self._outbox.drop(key)  # it is another sender's by now, or over
         if len(self._outbox) and self._timers.when(_KEEP) is None:
             self._timers.set(_KEEP, self._time() + KEEP_INTERVAL)
+
+    def _see_domain(self) -> None:
+        with suppress(StoreError):  # it will be seen with the next signal
+            self._see(self.signals.look([])[0])
+
+    def _see(self, domain: Domain) -> None:
+        if domain.version != self._domain:
+            self._domain = domain.version
+            self._authenticated.tell_keyless(maar.endpoint for maar in domain.maars.values())
 
     def _send_one(self, key: Key, owed: Owed, domain: Domain) -> None:
         letter = compose(
@@ -232,11 +256,9 @@ class Signaller:
         update = self._outbox.send(key, letter.peer, owed.serial, letter.notice, self._time())
         self._emit(letter.peer, update, "pbu-sent")
 
-    def _emit(
-        self, peer: bytes, message: BindingUpdate | BindingAcknowledgement, outcome: str
-    ) -> None:
+    def _emit(self, peer: bytes, message: Message | BindingError, outcome: str) -> None:
         try:
-            self.emit(peer, encode(message, self._endpoint, peer), outcome)
+            self.emit(peer, self._authenticated.outgoing(peer, message), outcome)
         except WireError as error:
             self.outcomes[f"{outcome}-{error.reason}"] += 1
 
@@ -259,15 +281,11 @@ class Signaller:
     def receive(self) -> None:
         """Take in what has arrived."""
         asked: list[Asked] = []
-        for source, data in self._wire.receive():
-            try:
-                message = decode(data, source, self._endpoint)
-            except WireError as error:
-                self.outcomes[f"mobility-{error.reason}"] += 1
-                continue
-            if not is_routable(source):
-                self.outcomes["mobility-source"] += 1
-                continue
+        heard, refusals = self._authenticated.incoming(self._wire.receive())
+        for peer, refusal in refusals:
+            is_error = isinstance(refusal, BindingError)
+            self._emit(peer, refusal, "binding-error-sent" if is_error else "pba-sent")
+        for source, message in heard:
             if isinstance(message, BindingUpdate):
                 asked.append(Asked(source, message))
                 continue
@@ -290,8 +308,10 @@ class Signaller:
                     self._tell(sent, Status.ACCEPTED, outcome.lifetime)
         else:
             self.outcomes[f"pba-refused-{outcome.status}"] += 1
-            self._log_refusal(sent, outcome.status)
-            if outcome.status == _REFUSED and not self._end(sent):
+            if outcome.status != Status.MIPV6_ID_MISMATCH:  # it was told the time, no more
+                self._log_refusal(sent, outcome.status)
+            # What it says of an older set was perhaps mended by the one on its way.
+            if outcome.status == _REFUSED and outcome.is_latest and not self._end(sent):
                 return  # nothing is finished: it will be sent, and refused, again
         if outcome.is_over:
             self._over(sent.key, sent.serial)

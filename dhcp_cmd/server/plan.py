@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from dhcp_cmd.core.model import Settings
 from dhcp_cmd.pmip.settings import PmipSettings
 from dhcp_cmd.server.filters import Condition, StaticOption
+from dmm_wire.mobility.security import Security
 
 
 class ListenerPlan(NamedTuple):
@@ -83,6 +84,8 @@ class Plan:
     """None where the CMD speaks no PMIPv6."""
     workers: int | None = None
     """As configured."""
+    security: Security = field(default_factory=Security)
+    """The keys of PMIPv6, read from their files."""
 
     def processes(self) -> int:
         """How many serve: on PostgreSQL as many as configured, else one for each processor. SQLite has one writer; and

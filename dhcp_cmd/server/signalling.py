@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TypeAlias
 
 from dhcp_cmd.core.model import Hold, Micros
+from dhcp_cmd.pmip.authenticated import Authenticated
 from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.holding import Holding, Released
 from dhcp_cmd.pmip.outbox import Key
@@ -22,15 +24,17 @@ from dhcp_cmd.server.responder import Later, Responder
 from dhcp_cmd.server.sockets import Listener
 from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import SqlStore
+from dhcp_cmd.store.marks import SqlMarks
 from dhcp_cmd.store.outbox import SqlOutbox
 from dmm_wire.dmm import SignallingMode
+from dmm_wire.mobility.security import Security
 
 Answering: TypeAlias = Callable[[Sequence[bytes]], None]
 """Sends an answer, without what is anchored at these endpoints."""
 
 
 class Signalling:
-    """The sender of a server, and the answers that it holds."""
+    """The sender of a server, and the answers that it holds. Raises StoreError."""
 
     def __init__(
         self,
@@ -39,17 +43,29 @@ class Signalling:
         mode: SignallingMode,
         cmd: Cmd,
         store: SqlStore,
+        security: Security,
     ) -> None:
         self._socket = socket
         self._owner = settings.owner
         self._holding: Holding[Answering] = Holding()
         self._late = 0
         store.sender = self._owner
+        outcomes: Counter[str] = Counter()
+        self._authenticated = Authenticated(
+            settings.endpoint,
+            security,
+            SqlMarks(store, self._owner),
+            outcomes,
+            clock=_now,
+            monotonic=time.monotonic,
+        )
         self._signaller = Signaller(
             SqlOutbox(store, self._owner),
             socket,
             settings,
             mode,
+            self._authenticated,
+            outcomes,
             refused=cmd.anchor_refused,
             clock=_now,
             monotonic=time.monotonic,
@@ -57,13 +73,18 @@ class Signalling:
             heard=self._heard,
             registers=self._register,
         )
-        self._front = Front(cmd, settings.endpoint, self._signaller.outcomes)
+        self._front = Front(cmd, self._authenticated.outgoing, outcomes)
 
-    def take_over(self, cmd: Cmd, store: SqlStore) -> None:
+    def move(self, store: SqlStore) -> None:
+        """Have in this database what has to be there before it is gone on with. Raises StoreError."""
+        self._authenticated.move(SqlMarks(store, self._owner))
+
+    def take_over(self, cmd: Cmd, store: SqlStore, security: Security) -> None:
         """Go on with these, after the configuration was read again."""
         store.sender = self._owner
         self._signaller.signals = SqlOutbox(store, self._owner)
         self._signaller.refused = cmd.anchor_refused
+        self._signaller.change(security)
         self._front.cmd = cmd
 
     def fileno(self) -> int:

@@ -67,7 +67,9 @@ class Server:
         cmd = Cmd(self.store, plan.settings, self.lane)
         signalling = None
         if socket is not None and plan.pmip is not None:
-            signalling = Signalling(socket, plan.pmip, plan.settings.mode, cmd, self.store)
+            signalling = Signalling(
+                socket, plan.pmip, plan.settings.mode, cmd, self.store, plan.security
+            )
         self.loop = Loop(
             Responder(cmd, plan),
             listeners,
@@ -98,12 +100,9 @@ class Server:
         notify("READY=1")
 
     def _take_over(self, plan: Plan) -> None:
-        before = self.plan
         listeners, unused = open_listeners(plan.listeners, self.loop.listeners)
         try:
-            store = self.store
-            if plan.database != before.database:
-                store = open_store(plan.database, serving=True)
+            store = self._store_of(plan)
         except StoreError:
             for listener in listeners:
                 if listener not in self.loop.listeners:
@@ -117,12 +116,24 @@ class Server:
         cmd.signalled.update(self.loop.responder.cmd.signalled)
         self.loop.responder = Responder(cmd, plan)
         if self.loop.signalling is not None:
-            self.loop.signalling.take_over(cmd, store)
+            self.loop.signalling.take_over(cmd, store, plan.security)
         self.loop.responder.outcomes.update(outcomes)
         if store is not self.store:
             self.store.close()
         self.store, self.plan = store, plan
         plan.configure_logging(self.log_level)
+
+    def _store_of(self, plan: Plan) -> SqlStore:
+        if plan.database == self.plan.database:
+            return self.store
+        store = open_store(plan.database, serving=True)
+        try:
+            if self.loop.signalling is not None:
+                self.loop.signalling.move(store)
+        except StoreError:
+            store.close()
+            raise
+        return store
 
     def close(self) -> None:
         """Close sockets and database."""

@@ -136,6 +136,14 @@ signal = Table(
     Column("claimed_until", Time),
 )
 
+replay_mark = Table(
+    "replay_mark",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("peer", Text, primary_key=True),
+    Column("accepted_until", Time),
+)
+
 history = Table(
     "history",
     metadata,

@@ -138,6 +138,12 @@ class Guard:
         # Whoever can forge a source address can cause these.
         self._failures = _Limit(1.0)
 
+    def change(self, keys: KeyStore, *, require: bool, tolerance: float) -> None:
+        """Other keys and rules from now on; what is known of the peers' clocks and messages stays."""
+        self._keys, self._require, self._tolerance = keys, require, tolerance
+        for peer in self._peers.values():
+            peer.window.allow(tolerance)
+
     # --- start ---
 
     def start(self, now: float) -> None:

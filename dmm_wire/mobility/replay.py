@@ -13,6 +13,7 @@ SECOND = 1 << 32
 """A second in the units of a timestamp."""
 
 _WHOLE = 1 << 64
+_MICROS = 1_000_000
 _NTP_EPOCH = 2_208_988_800
 """1900 to 1970, seconds."""
 _REMEMBERED = 4096
@@ -31,6 +32,16 @@ class Freshness(Enum):
 def timestamp(unix: float) -> int:
     """The timestamp of a time in seconds since 1970 (UTC)."""
     return int(unix * SECOND) + _NTP_EPOCH * SECOND
+
+
+def microseconds(stamp: int) -> int:
+    """When that was, in microseconds since 1970, rounded up."""
+    return -((_NTP_EPOCH * SECOND - stamp) * _MICROS // SECOND)
+
+
+def from_microseconds(micros: int) -> int:
+    """The timestamp of a time in microseconds since 1970: never before one that `microseconds` made it of."""
+    return micros * SECOND // _MICROS + _NTP_EPOCH * SECOND
 
 
 def unfold(wire: int, near: int) -> int:
@@ -52,11 +63,15 @@ class Window:
     """
 
     def __init__(self, floor: int, tolerance: float) -> None:
-        self._tolerance = int(tolerance * SECOND)
+        self.allow(tolerance)
         self._floor = floor
         self._seen: list[int] = []
         self.highest = floor
         """The latest that was accepted."""
+
+    def allow(self, tolerance: float) -> None:
+        """Another tolerance from now on. What was forgotten is not accepted by a greater one either."""
+        self._tolerance = int(tolerance * SECOND)
 
     def accept(self, wire: int, clock: int) -> Freshness:
         """Judge a timestamp at the time `clock`; one that is FRESH now counts as accepted. A peer

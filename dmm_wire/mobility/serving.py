@@ -106,7 +106,10 @@ def lifetime_of(left: float, *, names: bool, ends: bool) -> int:
 
 def echoes(answer: BindingAcknowledgement, identity: Identity, generation: int) -> bool:
     """Whether this answers a PBU about this node and visit (RFC 5213 sections 5.5 and 6.9.1.2): a
-    number may come again after a restart."""
+    number may come again after a restart. Without the D flag nobody accepts anything: a peer that
+    does not know Serving MAAR cannot have done what it says (RFC 8885 sections 4.1 and 4.2)."""
+    if answer.accepted and not answer.dmm:
+        return False
     for option in answer.options:
         if isinstance(option, MobileNodeIdentifier) and option.identity != identity:
             return False

@@ -39,7 +39,6 @@ from relay_maar.core.arrivals import Arrivals, place_of_frame
 from relay_maar.core.attaching import Place
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain, Report
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
@@ -169,7 +168,7 @@ class Agent:
         if self._arrivals is not None:
             self._arrivals.start(self._links, now)
         self._router.start(now)
-        actions += self._authenticated.keyless(self._domain.peers)
+        actions += self._authenticated.keyless({*self._domain.peers, *self._settings.cmds})
         if len(cache):
             actions.append(Log("info", f"{len(cache)} sessions taken up again"))
         return actions + self._flush(now)
@@ -206,12 +205,16 @@ class Agent:
             return []
         return [*self._cache.due(now), *self._router.due(now), *self._flush(now)]
 
-    def applied(self, token: int, failures: Mapping[Key, str], now: float) -> list[Action]:
-        """The kernel's answer to an Apply: the keys it refused, each with the reason. What waited
-        for it comes out."""
-        actions = self._cache.applied(token, failures, now)
-        if actions is None:
-            return self._drop("kernel.unknown-token")
+    def applied(
+        self, token: int | Sequence[int], failures: Mapping[Key, str], now: float
+    ) -> list[Action]:
+        """The kernel's answer to an Apply, or to several that were made as one (see
+        :func:`relay_maar.core.batch.merged`): the keys it refused, each with the reason. What
+        waited for it comes out."""
+        actions: list[Action] = []
+        for each in (token,) if isinstance(token, int) else token:
+            answered = self._cache.applied(each, failures, now)
+            actions += self._drop("kernel.unknown-token") if answered is None else answered
         return actions + self._flush(now)
 
     def kernel_changed(self, found: frozenset[Item], now: float) -> list[Action]:
@@ -281,7 +284,7 @@ class Agent:
         deliver = SendToClient(reply.link.interface, reply.peer, reply.port, reply.data)
         actions, session = self._learn(reply, now)
         # RFC 8987 G-1: whatever became of our options, the client gets its message.
-        items = () if session is None else desired(session)
+        items = () if session is None else self._cache.wanted(session)
 
         def confirmed(now: float) -> list[Action]:
             return [*(self._advertised(session, now) if session is not None else ()), deliver]
@@ -313,7 +316,9 @@ class Agent:
             )
             actions += learned
             if told is not None:
-                actions += self._cache.after(desired(told), partial(self._advertised, told), now)
+                actions += self._cache.after(
+                    self._cache.wanted(told), partial(self._advertised, told), now
+                )
         return actions
 
     def _visit(
@@ -453,7 +458,7 @@ class Agent:
         if session is None:
             return actions
         return actions + self._cache.after(
-            desired(session), partial(self._advertised, session), now
+            self._cache.wanted(session), partial(self._advertised, session), now
         )
 
     # --- the access links ---

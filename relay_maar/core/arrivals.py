@@ -53,6 +53,9 @@ _SETTLED: Final = 1.0
 """Seconds for which it is still the same coming."""
 _NOWHERE: Final = ("", -math.inf)
 
+_NAMED: Final = (6, 8)
+"""Octets of a link-layer address that a node can be known by (EUI-48, EUI-64: RFC 4283, RFC 8371)."""
+
 _MOST_AGE: Final = 0xFFFFFFFF
 
 Visit = Callable[
@@ -113,6 +116,9 @@ class Arrivals:
 
     def seen(self, place: Place, trigger: str, now: float) -> list[Action]:
         """A frame of a node."""
+        if len(place.link_layer) not in _NAMED:
+            self._counters["attach.link-layer"] += 1
+            return []
         actions = self._corrected(place, now)
         before = self._cache.speaker(place.interface, place.link_layer)
         self._attaching.seen(place, trigger, now)
@@ -295,8 +301,7 @@ class Arrivals:
             self._endpoint,
             now,
         )
-        self._cache.leave(session.identity)
-        return [Log("info", was_lost(session, len(served))), *self._cache.change(after, now)]
+        return [Log("info", was_lost(session, len(served))), *self._cache.leave(None, after, now)]
 
     def _note_changes(self, now: float) -> None:
         """Links on which other nodes are quiet now have their filters changed, all at once."""

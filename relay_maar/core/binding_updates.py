@@ -98,6 +98,8 @@ def judge(
     if session is not None and _stale(session, timestamp.value, serving.endpoint):
         return Refusal(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, session.generation)
     named = _named(update)
+    if session is not None and source in cmds and _is_overtaken(session, timestamp.value, named):
+        return Refusal(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, session.generation)
     if len(named) > MAX_PREFIXES:
         return Refusal(Status.INSUFFICIENT_RESOURCES)
     if not all(anchored_here(identifier.identity, prefix) for prefix, _ in named):
@@ -140,6 +142,16 @@ def _stale(session: Session, generation: int, serving: bytes) -> bool:
     if generation == session.generation:
         return serving != session.serving
     return generation < session.generation
+
+
+def _is_overtaken(
+    session: Session, generation: int, named: Collection[tuple[Prefix, bool]]
+) -> bool:
+    """Whether a PBU of the CMD is older than one of the same visit that withdrew what it names: what
+    ends while the node is away does not come back on that visit."""
+    if generation != session.generation:
+        return False
+    return any(prefix in session.withdrawn for prefix, _ in named)
 
 
 def _named(update: BindingUpdate) -> tuple[tuple[Prefix, bool], ...]:

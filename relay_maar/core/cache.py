@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity, is_link_layer
-from dmm_wire.mobility import BindingAcknowledgement
+from dmm_wire.mobility import BindingAcknowledgement, Status
 from dmm_wire.timers import Timers
 from relay_maar.core import records
 from relay_maar.core.actions import (
@@ -28,7 +28,7 @@ from relay_maar.core.actions import (
 from relay_maar.core.desired import Wanted, desired, through
 from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
 from relay_maar.core.session import HOLD, MAX_SESSIONS, Role, Session, expire, withdraw
-from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
+from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings, last_words
 from relay_maar.core.telling import named
 
 _FIRST_RETRY: Final = 1.0
@@ -63,7 +63,11 @@ class BindingCache:
         self._applying: dict[int, tuple[Change, ...]] = {}
         self._waiting: dict[int, list[Then]] = {}
         self._unsaid: dict[Identity, None] = {}
-        """Nodes with exchanges that wait for the kernel."""
+        """Nodes with exchanges of which it is to be seen whether the kernel has confirmed what they promise."""
+        self._unconfirmed: dict[int, list[Identity]] = {}
+        """Those that wait for the kernel's answer to a token: a crowd is not looked through for each answer."""
+        self._held: dict[Identity, None] = {}
+        """Those of which the kernel has refused something."""
 
     # --- what is there ---
 
@@ -106,9 +110,15 @@ class BindingCache:
             return False
         return session.signalled.missing > 0
 
+    def wanted(self, session: Session) -> tuple[Item, ...]:
+        """What the kernel has to hold for it."""
+        if self._sessions.get(session.identity) is session:
+            return self._wanted.of(session.identity)
+        return desired(session)
+
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
-        return self._wanted.refused(desired(session))
+        return self._wanted.refused(self.wanted(session))
 
     def tunnels(self) -> list[bytes]:
         """The peers to which there is to be a tunnel."""
@@ -147,6 +157,7 @@ class BindingCache:
         """Put again what is no longer as it was put, and drop what of ours nobody wants."""
         refused = self._wanted.failed
         changes = self._wanted.compare(found)
+        self._reconsider_held()
         puts = [change.item for change in changes if isinstance(change, Put)]
         lost = [item for item in puts if item.key not in refused]
         if not lost:
@@ -168,6 +179,8 @@ class BindingCache:
     def change(self, session: Session, now: float) -> list[Action]:
         """Make `session` what we know, in the file and in the kernel."""
         self._keep(session)
+        if self._signalling.unfinished(session.identity):
+            self._unsaid[session.identity] = None
         changes = self._wanted.claim(session.identity, desired(session))
         return [self._save(session, now), *self._apply(changes)]
 
@@ -203,9 +216,15 @@ class BindingCache:
         """How many peers are being told, or have been, where this node is."""
         return len(self._signalling.exchanges(identity))
 
-    def leave(self, identity: Identity) -> None:
-        """The node has gone to another S-MAAR."""
-        self._signalling.leave(identity)
+    def leave(self, left: Session | None, session: Session, now: float) -> list[Action]:
+        """As :meth:`change`, for a node that has gone to another S-MAAR from where it was when
+        `left` was what we knew."""
+        identity = session.identity
+        words = last_words(left, session)
+        self._signalling.leave(identity, words)
+        if words:
+            self._unsaid[identity] = None
+        return self.change(session, now)
 
     def acknowledged(
         self, peer: bytes, answer: BindingAcknowledgement, now: float
@@ -215,7 +234,9 @@ class BindingCache:
         if outcome is None:
             return None
         session = self._sessions[outcome.identity]
-        if outcome.accepted:
+        # Of a visit that is over: an anchor that was told of a later one by somebody else knows more than we.
+        overtaken = outcome.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED and not session.here
+        if outcome.accepted or overtaken:
             named = [prefix for prefix, _ in outcome.binding.named]
             session = withdraw(session, peer, named)
         return outcome, self.change(session, now)
@@ -251,6 +272,10 @@ class BindingCache:
         elif self._timers.when(_RETRY) is None:
             self._timers.set(_RETRY, now + self._retry_wait)
             self._retry_wait = min(2 * self._retry_wait, _LONGEST_RETRY)
+        for identity in self._unconfirmed.pop(token, ()):
+            if identity in self._sessions:
+                self._unsaid[identity] = None
+        self._reconsider_held()
         for then in self._waiting.pop(token, ()):
             actions += then(now)
         return actions
@@ -275,6 +300,7 @@ class BindingCache:
     def messages(self, now: float) -> list[Action]:
         """The PBUs to send by now."""
         for identity in list(self._unsaid):
+            del self._unsaid[identity]
             self._release(identity, now)
         updates, abandoned = self._signalling.due(now)
         self._counters["pbu.abandoned"] += abandoned
@@ -303,12 +329,13 @@ class BindingCache:
         self._unlist(session)
         self._timers.cancel(identity)
         self._unsaid.pop(identity, None)
+        self._held.pop(identity, None)
         self._signalling.forget(identity)
         return [ForgetSession(identity), *self._apply(self._wanted.claim(identity, ()))]
 
     def _release(self, identity: Identity, now: float) -> None:
         """Let those exchanges go whose items the kernel has confirmed."""
-        items = desired(self._sessions[identity])
+        items = self._wanted.of(identity)
 
         def confirmed(peer: bytes, binding: Binding) -> bool:
             concerned = _concerning(items, peer, binding)
@@ -316,7 +343,16 @@ class BindingCache:
             return pending is None and not self._wanted.refused(concerned)
 
         if not self._signalling.release(identity, confirmed, now):
-            del self._unsaid[identity]
+            return
+        tokens = self._wanted.tokens(items)
+        for token in tokens:
+            self._unconfirmed.setdefault(token, []).append(identity)
+        if not tokens:
+            self._held[identity] = None
+
+    def _reconsider_held(self) -> None:
+        self._unsaid.update(self._held)
+        self._held.clear()
 
     # --- the parts ---
 

@@ -89,7 +89,11 @@ class Wanted:
         """What the kernel holds once it has answered everything."""
         self._pending: dict[Key, int] = {}
         """The last unanswered token that has a change of this key."""
-        self._failed: set[Key] = set()
+        self._failed: dict[Key, None] = {}
+
+    def of(self, owner: Hashable) -> tuple[Item, ...]:
+        """What this owner wants."""
+        return self._owners.get(owner, ())
 
     def claim(self, owner: Hashable, items: Iterable[Item]) -> tuple[Change, ...]:
         """`owner` wants exactly `items` from now on. Returns the changes this makes."""
@@ -108,20 +112,22 @@ class Wanted:
                 claims[owner] = item
         if wanted:
             self._owners[owner] = tuple(wanted.values())
-        return self._changes({*(item.key for item in before), *wanted})
+        return self._changes(dict.fromkeys([*(item.key for item in before), *wanted]))
 
     def reconcile(self, found: Iterable[Item] = ()) -> tuple[Change, ...]:
         """The changes from what there is, `found` if nothing was issued yet, to what is wanted."""
         for item in found:
             self._issued.setdefault(item.key, item)
-        return self._changes({*self._issued, *self._claims})
+        return self._changes(dict.fromkeys([*self._issued, *self._claims]))
 
     def compare(self, found: Iterable[Item]) -> tuple[Change, ...]:
         """The changes from what the kernel holds now, `found`, to what is wanted, without what it
         has not answered for yet. What it refused is among them: now it may take it."""
         held = {item.key: item for item in found}
-        settled = {*held, *self._issued, *self._claims} - self._pending.keys()
-        self._failed -= settled
+        known = dict.fromkeys([*held, *self._issued, *self._claims])
+        settled = [key for key in known if key not in self._pending]
+        for key in settled:
+            self._failed.pop(key, None)
         for key in settled:
             self._issued.pop(key, None)
             if key in held:
@@ -143,7 +149,7 @@ class Wanted:
         for change in changes:
             key = change.item.key
             self._pending[key] = token
-            self._failed.discard(key)
+            self._failed.pop(key, None)
             if isinstance(change, Put):
                 self._issued[key] = change.item
             else:
@@ -162,7 +168,7 @@ class Wanted:
             del self._pending[key]
             if key in failures:
                 refused.append(change)
-                self._failed.add(key)
+                self._failed[key] = None
                 # Whatever is there now: it takes a Put to be what is wanted, a Drop to be gone.
                 self._issued[key] = change.item
         return refused
@@ -172,6 +178,11 @@ class Wanted:
         has already."""
         tokens = [token for item in items if (token := self._pending.get(item.key)) is not None]
         return max(tokens, default=None)
+
+    def tokens(self, items: Iterable[Item]) -> set[int]:
+        """The tokens whose answers say something of `items`."""
+        pending = self._pending
+        return {pending[key] for item in items if (key := item.key) in pending}
 
     def refused(self, items: Iterable[Item]) -> bool:
         """Whether the kernel refused one of `items`."""
@@ -207,7 +218,8 @@ class Wanted:
     def _effective(claims: dict[Hashable, Item]) -> Item:
         return next(reversed(claims.values()))
 
-    def _changes(self, keys: set[Key]) -> tuple[Change, ...]:
+    def _changes(self, keys: Iterable[Key]) -> tuple[Change, ...]:
+        """In the order in which they depend on each other, else in that of `keys`."""
         puts: list[Item] = []
         drops: list[Item] = []
         for key in keys:
@@ -220,11 +232,11 @@ class Wanted:
             elif issued is not None:
                 drops.append(issued)
         return (
-            *(Put(item) for item in sorted(puts, key=_dependence)),
-            *(Drop(item) for item in sorted(drops, key=_dependence, reverse=True)),
+            *(Put(item) for item in sorted(puts, key=rank)),
+            *(Drop(item) for item in sorted(drops, key=rank, reverse=True)),
         )
 
 
-def _dependence(item: Item) -> tuple[int, str]:
-    """Sort key: what others depend on first, and the same order on every run."""
-    return _RANK[type(item)], repr(item.key)
+def rank(item: Item) -> int:
+    """Sort key: what others depend on first."""
+    return _RANK[type(item)]

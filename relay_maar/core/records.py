@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from dmm_wire.address import Prefix, format_address, parse_address
@@ -21,6 +22,10 @@ DOMAIN_NAME: Final = Identity(0, b"domain")
 has it."""
 
 
+# Few of them are asked for again and again: the domain's endpoints.
+_text = lru_cache(maxsize=4096)(format_address)
+
+
 def mark_name(peer: bytes) -> Identity:
     """Under this name a peer's mark (see `dmm_wire.mobility.guard`) is in the file."""
     return Identity(0, b"mark" + peer)
@@ -28,7 +33,7 @@ def mark_name(peer: bytes) -> Identity:
 
 def mark_record(peer: bytes, mark: int) -> dict[str, Any]:
     """The record of the latest timestamp that was accepted from a peer."""
-    return {"kind": "mark", "endpoint": format_address(peer), "timestamp": mark}
+    return {"kind": "mark", "endpoint": _text(peer), "timestamp": mark}
 
 
 def read_mark(record: Mapping[str, Any]) -> tuple[bytes, int]:
@@ -48,7 +53,7 @@ class Told(NamedTuple):
 
 def domain_record(peers: frozenset[bytes], mode: int) -> dict[str, Any]:
     """The record of the domain's other MAARs, and of its mode (`dmm.SignallingMode`)."""
-    return {"kind": "domain", "endpoints": sorted(map(format_address, peers)), "mode": mode}
+    return {"kind": "domain", "endpoints": sorted(map(_text, peers)), "mode": mode}
 
 
 def read_domain(record: Mapping[str, Any]) -> tuple[frozenset[bytes], int]:
@@ -66,16 +71,17 @@ def session_record(
         "kind": "session",
         "identity": str(session.identity),
         "generation": session.generation,
-        "serving": format_address(session.serving),
-        "previous": format_address(session.previous),
+        "serving": _text(session.serving),
+        "previous": _text(session.previous),
         "prefixes": [
             {
                 "prefix": str(entry.prefix),
                 "role": entry.role.value,
-                "anchor": format_address(entry.anchor),
+                "anchor": _text(entry.anchor),
                 "lifetime": _seconds(entry.expires, now),
                 "delegated": entry.delegated,
             }
+            | ({"fading": True} if entry.fading else {})
             for entry in session.entries
         ],
         "peers": [_told(peer, each, now) for peer, each in exchanges.items() if not each.over],
@@ -83,14 +89,14 @@ def session_record(
     if session.signalled is not None:
         record["signalled"] = {
             "expected": session.signalled.expected,
-            "heard": sorted(map(format_address, session.signalled.heard)),
+            "heard": sorted(map(_text, session.signalled.heard)),
             "kept": sorted(map(str, session.signalled.kept)),
         }
     if session.attachment is not None:
         interface, link_layer = session.attachment.interface, session.attachment.link_layer
         record["attachment"] = {
             "interface": interface,
-            "link_local": format_address(session.attachment.link_local),
+            "link_local": _text(session.attachment.link_local),
             "link_layer": None if link_layer is None else link_layer.hex(),
         }
     return record
@@ -99,12 +105,12 @@ def session_record(
 def _told(peer: bytes, exchange: Exchange, now: float) -> dict[str, Any]:
     binding, granted = exchange.binding, exchange.granted
     return {
-        "endpoint": format_address(peer),
+        "endpoint": _text(peer),
         "acknowledged": granted is not None,
         "granted": None if granted is None else _seconds(granted, now),
         "generation": binding.generation,
         "named": [[str(prefix), delegated] for prefix, delegated in binding.named],
-        "served": [[format_address(at), str(prefix)] for at, prefix in binding.served],
+        "served": [[_text(at), str(prefix)] for at, prefix in binding.served],
         "lifetime": _seconds(binding.until, now),
         "ends": binding.ends,
         "link_layer": None if binding.link_layer is None else binding.link_layer.hex(),
@@ -131,6 +137,7 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
                 parse_address(each["anchor"]),
                 _until(each["lifetime"], saved),
                 bool(each["delegated"]),
+                bool(each.get("fading")),
             )
             for each in record["prefixes"]
         )

@@ -56,14 +56,25 @@ REASSERT: Final = 0.1
 REFUSED_PAUSE: Final = 30.0
 """Seconds for which a node is not registered that the CMD refused for good."""
 
+_SET_BACK: Final = 1 << 14
+"""Timestamp units, a quarter of a second: less than any CMD takes for a wrong clock (RFC 5213 section 9.1)."""
+
 _SEQUENCES: Final = 8
 """Transmissions that a PBA may answer."""
 
 _NAMED_WRONG: Final = frozenset(
     {Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX, Status.BCE_PBU_PREFIX_SET_DO_NOT_MATCH}
 )
-_AGAIN: Final = frozenset({Status.INSUFFICIENT_RESOURCES, Status.TIMESTAMP_MISMATCH})
-"""Rejections that time may cure."""
+_AGAIN: Final = frozenset(
+    {
+        Status.INSUFFICIENT_RESOURCES,
+        Status.TIMESTAMP_MISMATCH,
+        Status.MIPV6_ID_MISMATCH,
+        Status.MIPV6_MESG_ID_REQD,
+        Status.MIPV6_AUTH_FAIL,
+    }
+)
+"""Rejections that time may cure, or the operator with other keys."""
 
 
 class Place(NamedTuple):
@@ -141,6 +152,8 @@ class _Entry:
     reassert: float = REASSERT
     patience: float = float(INITIAL_BINDACK_TIMEOUT)
     attempts: int = 0
+    adjusted: bool = False
+    """A wrong timestamp was already made good at once."""
     sequences: deque[tuple[bytes, int]] = field(default_factory=deque)
     sent: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_UPDATE_RATE))
 
@@ -289,13 +302,17 @@ class Registering:
     def _begin(self, identity: Identity, entry: _Entry, doing: _Doing, now: float) -> None:
         entry.doing, entry.asserting, entry.waits, entry.probes = doing, False, False, 0
         entry.wait, entry.attempts = float(INITIAL_BINDACK_TIMEOUT), 0
+        entry.adjusted = False
         self._timers.set(identity, self._allowed(entry, max(now, entry.not_before)))
 
     def _transmit(self, identity: Identity, entry: _Entry, now: float) -> Sent:
         settings = self._settings
         cmd = settings.cmds[(self._cmd + entry.attempts // 2) % len(settings.cmds)]
-        # Section 6.9.4: one that is sent again has the latest timestamp.
-        self._timestamp = max(self._timestamp + 1, self._clock(now))
+        # Section 6.9.4: one that is sent again has the latest timestamp. A clock that was set back is followed: what it
+        # said before was wrong, and the CMD looks at the time.
+        clock = self._clock(now)
+        is_behind = self._timestamp - _SET_BACK < clock <= self._timestamp
+        self._timestamp = self._timestamp + 1 if is_behind else clock
         self._sequence = (self._sequence + 1) & 0xFFFF
         update = self._update(identity, entry)
         if len(entry.sequences) == _SEQUENCES:
@@ -355,6 +372,12 @@ class Registering:
             entry.doing, entry.asserting, entry.probes = None, True, 0
             self._timers.set(identity, now + entry.reassert)
             entry.reassert = min(2 * entry.reassert, float(MAX_BINDACK_TIMEOUT))
+        elif answer.status == Status.MIPV6_ID_MISMATCH and doing is not None and not entry.adjusted:
+            # The guard has learnt the time at the CMD from it: no reason to wait (RFC 4285 section 6).
+            entry.adjusted = True
+            if doing is _Doing.LEAVE:
+                entry.attempts = 0  # it has not been said yet
+            self._timers.set(identity, self._allowed(entry, now))
         elif answer.status in _NAMED_WRONG and entry.named:
             entry.named = False  # section 6.9.1.2, 10
             self._timers.set(identity, self._allowed(entry, now))

@@ -4,18 +4,18 @@ the CMD answers made the same session that a Relay-reply makes.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED, is_link_local
+from dmm_wire.address import UNSPECIFIED, is_link_local, is_routable
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import BindingAcknowledgement, Status
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
 from relay_maar.core.registering import Accepted, Left, Place, Probe, Refused, Registering
 from relay_maar.core.router import PrefixesOf, Router
@@ -23,8 +23,10 @@ from relay_maar.core.session import Attachment, Role, Session, arrive
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import was_lost
 
-_QUIET: Final = frozenset({int(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED)})
-"""Rejections that happen when nodes move, and say nothing to the operator."""
+_QUIET: Final = frozenset(
+    {int(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED), int(Status.MIPV6_ID_MISMATCH)}
+)
+"""Rejections that happen when nodes move, or to whose clock is off, and say nothing to the operator."""
 
 Visit = Callable[
     [Identity, Attachment, dmm.Visit, tuple[dmm.SubOption, ...], float],
@@ -53,6 +55,7 @@ class Registrar:
         prefixes: PrefixesOf,
     ) -> None:
         self._endpoint = settings.endpoint
+        self._refresh = settings.domain_refresh
         self._cmds = settings.cmds
         self._cache = cache
         self._router = router
@@ -63,6 +66,7 @@ class Registrar:
         self._prefixes = prefixes
         self._registering = Registering(settings, cache.get, clock)
         self._heard = 0
+        self._looked = -math.inf
 
     def start(self, now: float) -> None:
         """Go on with the sessions that an earlier process left."""
@@ -115,7 +119,7 @@ class Registrar:
 
     def _accepted(self, accepted: Accepted, now: float) -> list[Action]:
         suboptions, place = accepted.suboptions, accepted.place
-        actions = self._learn(self._peers(suboptions))
+        actions = self._learn(self._peers(suboptions, now))
         visit = next(each for each in suboptions if isinstance(each, dmm.Visit))
         name = next(each for each in suboptions if isinstance(each, dmm.MobileNode)).identity
         # The CMD may have learned more about it since, and call it by another name now.
@@ -129,7 +133,7 @@ class Registrar:
         if session is None:
             return actions
         told = partial(self._told, place)
-        return actions + self._cache.after(desired(session), told, now)
+        return actions + self._cache.after(self._cache.wanted(session), told, now)
 
     def _known_as(self, accepted: Accepted) -> list[Session]:
         """The sessions that are this node's, whatever they are called."""
@@ -142,15 +146,23 @@ class Registrar:
         found = [there if is_same else None, self._cache.get(accepted.identity)]
         return [each for each in found if each is not None]
 
-    def _peers(self, suboptions: Iterable[dmm.SubOption]) -> list[dmm.SubOption]:
-        """Of other MAARs it is said only who matters; the domain's mode is always."""
+    def _peers(self, suboptions: Iterable[dmm.SubOption], now: float) -> list[dmm.SubOption]:
+        """Of other MAARs it is said only who matters; the domain's mode is always. Who matters to no
+        session any more is forgotten once in a while: it may have left the domain."""
         named = set(self._domain.peers)
+        if now >= self._looked + self._refresh:
+            self._looked = now
+            named &= {each for session in self._cache for each in session.maars()}
         beside: list[dmm.SubOption] = []
         for each in suboptions:
             if isinstance(each, dmm.PreviousMaar):
                 named.add(each.endpoint)
             elif isinstance(each, dmm.Domain):
                 named.update(each.endpoints)
+            elif isinstance(each, dmm.Visit) and is_routable(each.previous):
+                named.add(
+                    each.previous
+                )  # it sends on what is under way, also if it anchors nothing
             elif isinstance(each, dmm.Signalling):
                 beside.append(each)
         return [dmm.Domain(tuple(sorted(named))), *beside]

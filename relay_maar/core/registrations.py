@@ -5,9 +5,11 @@ kernel has what it promises (RFC 5213 section 5.3, RFC 8885 section 3.2).
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
@@ -24,16 +26,22 @@ from dmm_wire.mobility import (
     MobileNodeIdentifier,
     ReplayProtection,
     Status,
+    Timestamp,
 )
 from dmm_wire.mobility.answers import acknowledge, first
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.desired import desired
 from relay_maar.core.domain import Domain
-from relay_maar.core.session import Session, depart
+from relay_maar.core.session import Session, Signalled, depart
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import went
+
+OVERTAKEN: Final = 10.0
+"""Seconds for which a PBU may come after one that its sender sent later about the same visit."""
+
+_BEHIND: Final = 1 << 12
+"""How many sequence numbers behind a PBU still was overtaken; beyond, its sender counts anew."""
 
 
 @dataclass(slots=True)
@@ -63,6 +71,8 @@ class Registrations:
         self._domain = domain
         self._counters = counters
         self._pending: dict[tuple[bytes, Identity], _Pending] = {}
+        self._accepted: OrderedDict[tuple[bytes, Identity], tuple[int, int, float]] = OrderedDict()
+        """Of the last PBU of each sender about each node: generation, sequence number, and when."""
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
@@ -93,6 +103,8 @@ class Registrations:
     def _judged(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         # Where nodes are registered, the CMD alone says where they are.
         peers = frozenset() if self._settings.registers else self._domain.peers
+        timestamp = first(update, Timestamp) if source in self._settings.cmds else None
+        decided = 0 if timestamp is None else timestamp.value
         verdict = judge(
             update,
             source,
@@ -100,7 +112,7 @@ class Registrations:
             peers=peers,
             cmds=self._settings.cmds,
             session_of=self._cache.get,
-            anchored_here=self._anchors,
+            anchored_here=partial(self._anchors, decided),
         )
         if isinstance(verdict, Request) and not self._cache.has_room(verdict.identity):
             verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
@@ -112,13 +124,16 @@ class Registrations:
             refusal = acknowledge(update, verdict.status, generation=verdict.generation)
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
+        if self._is_overtaken(place, verdict.generation, update.sequence, now):
+            self._counters["pbu.overtaken"] += 1
+            return []
         pending = self._pending.get(place)
         if pending is not None and same(pending.update, update):
             pending.update = update
             self._counters["pbu.duplicate"] += 1
             return []
         self._counters["pbu.accepted"] += 1
-        session, actions = self._depart(verdict, now)
+        session, actions = self._depart(source, verdict, now)
         if not update.acknowledge:
             return actions
         pending = self._pending[place] = _Pending(update)
@@ -134,9 +149,26 @@ class Registrations:
             answer = acknowledge(latest, Status.ACCEPTED, latest.lifetime)
             return [*self._answer(source, answer, now), *self._copy(source, session, answer, now)]
 
-        return actions + self._cache.after(desired(session), confirmed, now)
+        return actions + self._cache.after(self._cache.wanted(session), confirmed, now)
 
-    def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
+    def _is_overtaken(
+        self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float
+    ) -> bool:
+        """Whether the sender has said something later about the same visit, to which the generation
+        is equal: RFC 6275 section 9.5.1 has the sequence number for that. Nobody waits for an
+        answer to the earlier one. Else this one is the last from now on."""
+        while self._accepted and next(iter(self._accepted.values()))[2] + OVERTAKEN <= now:
+            self._accepted.popitem(last=False)
+        last = self._accepted.get(place)
+        if last is not None and last[0] == generation:
+            behind = (last[1] - sequence) & 0xFFFF
+            if 0 < behind < _BEHIND:
+                return True
+        self._accepted[place] = (generation, sequence, now)
+        self._accepted.move_to_end(place)
+        return False
+
+    def _depart(self, source: bytes, request: Request, now: float) -> tuple[Session, list[Action]]:
         before = self._cache.get(request.identity)
         infinite = request.lifetime >= LIFETIME_INFINITY
         session = depart(
@@ -149,27 +181,42 @@ class Registrations:
             math.inf if infinite else float(request.lifetime),
             self._settings.endpoint,
             now,
+            None if source == request.serving else Signalled(),
         )
-        actions: list[Action] = []
         if before is not None and before.here:
             self._left(before, now)
-        if before is None or before.generation != session.generation:
-            self._cache.leave(session.identity)
-            actions.append(Log("info", went(session)))
-        return session, actions + self._cache.change(session, now)
+        absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
+        if before is not None and before.generation == session.generation:
+            actions = self._cache.change(session, now)
+        else:
+            actions = [Log("info", went(session)), *self._cache.leave(before, session, now)]
+        for other in absorbed:
+            if other is not None and other.identity != session.identity:
+                actions += self._absorb(other, session, now)
+        return session, actions
 
-    def _anchors(self, identity: Identity, prefix: Prefix) -> bool:
+    def _absorb(self, other: Session, session: Session, now: float) -> list[Action]:
+        """What the CMD names of a node was another one's here, which was found to be the same."""
+        left = tuple(each for each in other.entries if session.find(each.prefix) is None)
+        return self._cache.change(replace(other, entries=left), now)
+
+    def _anchors(self, decided: int, identity: Identity, prefix: Prefix) -> bool:
         """Whether we anchor this prefix for this node: its session says so. Where nothing is known
         of the node's prefixes, because the session was lost, a part of our pools that nobody has is
-        believed to be its: a MAAR of the domain says that the CMD decided so."""
+        believed to be its: a MAAR of the domain says that the CMD decided so. So it is where the CMD
+        says it itself, of a later visit (`decided`, a generation): the answer with which it gave the
+        node one more may never have come here; and if it is another node's here, the two are one."""
         session = self._cache.get(identity)
+        holder = self._cache.holder(prefix) if decided else session
+        entry = None if holder is None else holder.find(prefix)
+        if entry is not None:
+            return entry.anchor == self._settings.endpoint
         known = session is not None and bool(session.entries)
         if session is not None and self._settings.registers:
             # What we anchored ended here when the node was given up; at the CMD it goes on if it is seen elsewhere.
-            known = any(entry.anchor == self._settings.endpoint for entry in session.entries)
-        if session is not None and known:
-            entry = session.find(prefix)
-            return entry is not None and entry.anchor == self._settings.endpoint
+            known = any(each.anchor == self._settings.endpoint for each in session.entries)
+        if session is not None and known and decided <= session.generation:
+            return False
         pools = self._settings.pools
         inside = any(pool != prefix and pool.contains(prefix) for pool in pools)
         return inside and self._cache.is_free(prefix)

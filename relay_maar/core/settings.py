@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dmm_wire.address import Prefix
-from dmm_wire.mobility import KeyStore
-from dmm_wire.mobility.guard import TOLERANCE
+from dmm_wire.mobility.security import Security
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +67,6 @@ class AttachSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SecuritySettings:
-    """What PBUs and PBAs are authenticated by (RFC 4285); see `dmm_wire.mobility.guard`."""
-
-    keys: KeyStore = field(default_factory=KeyStore)
-    require: bool = False
-    tolerance: float = TOLERANCE
-
-    @property
-    def mode(self) -> str:
-        """For people: "required", "offered" (what is signed is checked) or "off"."""
-        return "required" if self.require else "offered" if self.keys else "off"
-
-
-@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """All that the core needs to know about this MAAR."""
 
@@ -105,4 +90,4 @@ class AgentSettings:
     registration_lifetime: int = 3600
     """Seconds for which a node is registered at a time."""
     attach: AttachSettings = AttachSettings()
-    security: SecuritySettings = field(default_factory=SecuritySettings)
+    security: Security = field(default_factory=Security)

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from dmm_wire.address import Prefix
+from dmm_wire.address import Prefix, is_routable
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     LIFETIME_INFINITY,
@@ -137,7 +137,7 @@ class Unsolicited:
         anchors: dict[bytes, dict[Prefix, bool]] = {}
         if is_cmd:
             for option in answer.options:
-                if isinstance(option, PreviousMaarOption) and option.endpoint in self._domain.peers:
+                if isinstance(option, PreviousMaarOption) and self._is_anchor(option.endpoint):
                     named = anchors.setdefault(option.endpoint, {})
                     named[option.prefix] = option.prefix in delegated
         else:
@@ -154,6 +154,12 @@ class Unsolicited:
             math.inf if infinite else float(answer.lifetime),
             now,
         )
+
+    def _is_anchor(self, endpoint: bytes) -> bool:
+        """Whether the CMD may speak for it. Where nodes are registered, only the CMD says who is in the domain."""
+        if self._settings.registers:
+            return is_routable(endpoint) and endpoint != self._settings.endpoint
+        return endpoint in self._domain.peers
 
     def _confirmed(self, session: Session, told: _Told, now: float) -> Session:
         for anchor, named in told.anchors:

@@ -19,7 +19,6 @@ from dmm_wire.address import Prefix
 from relay_maar.io import bpf
 from relay_maar.io.sockets import Socket
 
-PACKET_OUTGOING = 4
 PACKET_IGNORE_OUTGOING = 23
 SOL_PACKET = 263
 PACKET_ADD_MEMBERSHIP = 1
@@ -141,10 +140,12 @@ class _Tap(Socket):
     def _next(self) -> bytes | None:
         while True:
             try:
-                data, address = self._socket.recvfrom(256)
+                # Not recvfrom: for the address Python would ask the kernel for the device's name each time. What goes
+                # out comes only to sockets that are for every protocol.
+                data = self._socket.recv(256)
             except OSError:
                 return None
-            if address[2] != PACKET_OUTGOING and len(data) >= _HEADERS:
+            if len(data) >= _HEADERS:
                 return data
 
 

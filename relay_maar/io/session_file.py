@@ -15,7 +15,7 @@ import contextlib
 import errno
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +63,23 @@ class SessionFile:
         self._compact()
         return list(records.values())
 
-    def save(self, key: str, record: dict[str, Any]) -> None:
-        """Write `record` under `key`; when this returns, a kill of the process loses nothing, and once it is synced no
-        power failure does: the hosts go on with their prefixes, whatever became of their router (RFC 8987 S-1)."""
-        line = self._line(key, record)
-        self._alive[key] = line
-        self._append(line)
+    def write(self, records: Mapping[str, dict[str, Any] | None]) -> None:
+        """Write each record under its key, in one write, or forget what is stored there (None).
 
-    def forget(self, key: str) -> None:
-        """Remove what is stored under `key`."""
-        if self._alive.pop(key, None) is not None:
-            self._append(self._line(key, None))
+        When this returns, a kill of the process loses nothing, and once it is synced no power failure does: the hosts
+        go on with their prefixes, whatever became of their router (RFC 8987 S-1).
+        """
+        at = self._wall()
+        lines = []
+        for key, record in records.items():
+            line = _line(key, at, record)
+            if record is not None:
+                self._alive[key] = line
+            elif self._alive.pop(key, None) is None:
+                continue
+            lines.append(line)
+        if lines:
+            self._append(lines)
 
     def mend(self) -> None:
         """Write the file anew if something is missing in it."""
@@ -98,10 +104,6 @@ class SessionFile:
 
         return sync
 
-    def _line(self, key: str, record: dict[str, Any] | None) -> str:
-        entry = {"v": _FORMAT, "key": key, "at": self._wall(), "record": record}
-        return json.dumps(entry, separators=(",", ":"))
-
     def close(self) -> None:
         """Close the file; what was written stays, and is on the disk if that does what it is told."""
         if self._fd >= 0:
@@ -111,18 +113,18 @@ class SessionFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _append(self, line: str) -> None:
+    def _append(self, lines: list[str]) -> None:
         if self._incomplete or self._lines > len(self._alive) + _COMPACT_AFTER:
             self._compact()
             return
-        # Until the line is whole, the file is not what it should be; the next write then starts it anew.
+        # Until the last line is whole, the file is not what it should be; the next write then starts it anew.
         self._incomplete = True
-        data = line.encode() + b"\n"
+        data = "".join(f"{line}\n" for line in lines).encode()
         self.unsynced = True
         if os.write(self._fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._incomplete = False
-        self._lines += 1
+        self._lines += len(lines)
 
     def _compact(self) -> None:
         """Rewrite the journal with the living lines only, in one step (write, fsync, rename, fsync)."""
@@ -148,6 +150,11 @@ class SessionFile:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _line(key: str, at: float, record: dict[str, Any] | None) -> str:
+    entry = {"v": _FORMAT, "key": key, "at": at, "record": record}
+    return json.dumps(entry, separators=(",", ":"))
 
 
 def _parse(line: bytes) -> tuple[str, float, dict[str, Any] | None] | None:

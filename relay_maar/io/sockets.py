@@ -10,6 +10,7 @@ import contextlib
 import socket
 import struct
 import sys
+from functools import lru_cache
 from typing import NamedTuple
 
 from dmm_wire.address import format_address, parse_address
@@ -31,6 +32,10 @@ ALL_RELAYS_AND_SERVERS = parse_address("ff02::1:2")
 ALL_ROUTERS = parse_address("ff02::2")
 
 
+_ROOM = memoryview(bytearray(LARGEST))
+"""Where datagrams are received: one at a time, and few are large."""
+
+
 class Received(NamedTuple):
     """A datagram and the address it came from."""
 
@@ -47,7 +52,14 @@ class Solicitation(NamedTuple):
 
 
 def _source(address: tuple[str, int, int, int] | tuple[str, int]) -> bytes:
-    return socket.inet_pton(socket.AF_INET6, address[0].partition("%")[0])
+    text = address[0]
+    return socket.inet_pton(socket.AF_INET6, text.partition("%")[0] if "%" in text else text)
+
+
+@lru_cache(maxsize=4096)
+def _text(address: bytes) -> str:
+    """As sendto(2) in Python wants it: the servers, the other MAARs and who is talked to now come again and again."""
+    return socket.inet_ntop(socket.AF_INET6, address)
 
 
 def _make_room(sock: socket.socket) -> None:
@@ -79,10 +91,10 @@ class _Datagram(Socket):
     def receive(self) -> Received | None:
         """The next datagram, None when there is none (or only an error the network reported: a peer that is down)."""
         try:
-            data, address = self._socket.recvfrom(LARGEST)
+            size, address = self._socket.recvfrom_into(_ROOM)
         except OSError:
             return None
-        return Received(_source(address), data)
+        return Received(_source(address), bytes(_ROOM[:size]))
 
 
 def _udp(port: int, address: bytes, device: str) -> socket.socket:
@@ -108,7 +120,7 @@ class ServerSocket(_Datagram):
 
     def send(self, destination: bytes, data: bytes) -> None:
         """Send `data` to a server. Raises OSError."""
-        self._socket.sendto(data, (format_address(destination), SERVER_PORT))
+        self._socket.sendto(data, (_text(destination), SERVER_PORT))
 
 
 class ClientSocket(_Datagram):
@@ -127,7 +139,7 @@ class ClientSocket(_Datagram):
 
     def send(self, destination: bytes, port: int, data: bytes) -> None:
         """Send `data` to a client or to a relay below us. Raises OSError."""
-        self._socket.sendto(data, (format_address(destination), port, 0, self._index))
+        self._socket.sendto(data, (_text(destination), port, 0, self._index))
 
 
 class RouterSocket(Socket):
@@ -181,7 +193,7 @@ class RouterSocket(Socket):
 
     def send(self, destination: bytes, data: bytes) -> None:
         """Send a Router Advertisement; the kernel fills in the checksum. Raises OSError."""
-        self._socket.sendto(data, (format_address(destination), 0, 0, self._index))
+        self._socket.sendto(data, (_text(destination), 0, 0, self._index))
 
 
 class MobilitySocket(_Datagram):
@@ -204,4 +216,4 @@ class MobilitySocket(_Datagram):
 
     def send(self, destination: bytes, data: bytes) -> None:
         """Send a whole Mobility Header. Raises OSError."""
-        self._socket.sendto(data, (format_address(destination), 0))
+        self._socket.sendto(data, (_text(destination), 0))

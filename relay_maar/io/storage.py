@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,9 @@ class Storage:
         """The records, each with its `age` in seconds. Raises OSError."""
         return [{**record, "age": age} for record, age in self._file.load()]
 
-    def save(self, key: str, record: dict[str, Any]) -> None:
-        """See `SessionFile.save`, without its errors."""
-        self._write(lambda: self._file.save(key, record))
-
-    def forget(self, key: str) -> None:
-        """See `SessionFile.forget`, without its errors."""
-        self._write(lambda: self._file.forget(key))
+    def write(self, records: Mapping[str, dict[str, Any] | None]) -> None:
+        """See `SessionFile.write`, without its errors."""
+        self._write(lambda: self._file.write(records))
 
     def close(self) -> None:
         """Everything is on the disk afterwards, where it can be."""

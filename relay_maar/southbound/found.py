@@ -17,7 +17,7 @@ from dmm_wire.address import Prefix
 from relay_maar.southbound.api import DriverUnavailable
 from relay_maar.southbound.layout import NOTES_TABLE, Layout
 from relay_maar.southbound.messages import drop_route, packed
-from relay_maar.southbound.netlink import Message, Netlink, Refused
+from relay_maar.southbound.netlink import Message, Netlink, Refused, Request
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
 
@@ -72,15 +72,15 @@ class Notebook:
         self._netlink.request(self.writing(note, payload))
         self._notes.add((note, payload))
 
-    def writing(self, metric: int, payload: bytes) -> Message:
+    def writing(self, metric: int, payload: bytes) -> Request:
         """The request that writes a note, to go into a batch."""
         return self._layout.unreachable(Prefix(payload, 128), NOTES_TABLE, metric)
 
-    def erasing_all(self) -> list[Message]:
+    def erasing_all(self) -> list[Request]:
         """The requests that erase every note."""
         return [self.erasing(metric, payload) for metric, payload in self._notes]
 
-    def erasing(self, metric: int, payload: bytes) -> Message:
+    def erasing(self, metric: int, payload: bytes) -> Request:
         """The request that erases a note."""
         return drop_route(Prefix(payload, 128), NOTES_TABLE, metric, self._layout.protocol)
 

@@ -10,6 +10,8 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
         Only the domain's MAARs have tunnels to us.
     +3  to T                                                           table +1
         `local T`: signalling, ping, ICMPv6 errors.
+    +3  with the bit MARK                                              table main
+        The ingress filter asks for the way back to a source, see `ingress`; no packet is sent by it.
     +4  from PREFIX                                                    table +16 and up
         One table for each peer: default by its tunnel, else unreachable.
 
@@ -31,8 +33,10 @@ from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.messages import (
     IPPROTO_IPV6,
     IPPROTO_MH,
+    RT_TABLE_MAIN,
     RTN_LOCAL,
     RTN_UNREACHABLE,
+    out_of,
     put_route,
     route_prefix,
     rule,
@@ -40,7 +44,7 @@ from relay_maar.southbound.messages import (
     rule_source,
     rule_table,
 )
-from relay_maar.southbound.netlink import Attributes, Message
+from relay_maar.southbound.netlink import Message, Request
 
 METRIC = 128
 """Of our routes: before the kernel's own connected routes (256) and an operator's (1024), which a
@@ -48,6 +52,8 @@ replacement must not touch."""
 NOTES_TABLE = int.from_bytes(b"MAAR", "big")
 """Whatever the base: a later process may have another one configured."""
 LAST_METRIC = 0xFFFFFFFF
+MARK = 0x20000000
+"""The bit of packets' marks that is ours."""
 DEFAULT = Prefix(bytes(16), 0)
 LOOPBACK_INDEX = 1
 _MAIN_RULE_PRIORITY = 32766
@@ -72,17 +78,17 @@ class Layout:
         """The first table for a peer that is not in `used`."""
         return next(table for table in count(self.first_peer_table) if table not in used)
 
-    def route(self, prefix: Prefix, table: int, attributes: Attributes) -> Message:
+    def route(self, prefix: Prefix, table: int, attributes: bytes) -> Request:
         """Put a route through `attributes`."""
         return put_route(prefix, table, METRIC, self.protocol, attributes)
 
-    def unreachable(self, prefix: Prefix, table: int, metric: int = METRIC) -> Message:
+    def unreachable(self, prefix: Prefix, table: int, metric: int = METRIC) -> Request:
         """Put a route that answers with ICMPv6 Destination Unreachable."""
         return put_route(prefix, table, metric, self.protocol, kind=RTN_UNREACHABLE)
 
-    def own_route(self) -> Message:
+    def own_route(self) -> Request:
         """Put the route that makes T local."""
-        loopback = [("RTA_OIF", LOOPBACK_INDEX)]
+        loopback = out_of(LOOPBACK_INDEX)
         return put_route(self.endpoint, self.own_table, METRIC, self.protocol, loopback, RTN_LOCAL)
 
     def is_own_route(self, found: Message) -> bool:
@@ -90,7 +96,7 @@ class Layout:
         tables = (self.decapsulation_table, self.own_table)
         return route_prefix(found) == self.endpoint and found.get_attr("RTA_TABLE") in tables
 
-    def own_rules(self, access_devices: Iterable[str]) -> list[Message]:
+    def own_rules(self, access_devices: Iterable[str]) -> list[Request]:
         """Put the rules that are there whatever the peers."""
         refused = []
         for device in access_devices:
@@ -116,9 +122,10 @@ class Layout:
             ip_protocol=IPPROTO_IPV6,
         )
         own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
-        return [*refused, strangers, own]
+        sources = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
+        return [*refused, strangers, own, sources]
 
-    def accept_rule(self, peer: bytes, *, put: bool) -> Message:
+    def accept_rule(self, peer: bytes, *, put: bool) -> Request:
         """The rule of an AcceptFrom."""
         return rule(
             self._accept,
@@ -130,7 +137,7 @@ class Layout:
             ip_protocol=IPPROTO_IPV6,
         )
 
-    def source_rule(self, prefix: Prefix, table: int, *, put: bool) -> Message:
+    def source_rule(self, prefix: Prefix, table: int, *, put: bool) -> Request:
         """The rule of a SourceRule to the peer that `table` belongs to."""
         return rule(self._source, table, self.protocol, put=put, source=prefix)
 
@@ -142,6 +149,8 @@ class Layout:
                 return table == 0 and found.get_attr("FRA_IIFNAME") in access_devices
             case self._refuse:
                 return table == 0 and rule_destination(found) == self.endpoint
+            case self._own if table == RT_TABLE_MAIN:
+                return found.get_attr("FRA_FWMARK") == found.get_attr("FRA_FWMASK") == MARK
             case self._own:
                 return table == self.own_table and rule_destination(found) == self.endpoint
             case _:

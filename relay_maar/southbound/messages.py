@@ -1,10 +1,14 @@
-"""The rtnetlink messages the drivers use, built from packed addresses and read back into them."""
+"""The rtnetlink messages the drivers use, built from packed addresses and read back into them.
+
+What is asked for every mobile node is packed here, as rtnetlink.h, fib_rules.h and neighbour.h of the kernel have it.
+"""
 
 from __future__ import annotations
 
+import struct
 from socket import AF_INET6
 
-from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from pyroute2.netlink.rtnl import (
     RTM_DELNEIGH,
     RTM_DELROUTE,
@@ -20,8 +24,8 @@ from pyroute2.netlink.rtnl.fibmsg import FR_ACT_BLACKHOLE, FR_ACT_TO_TBL, fibmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from dmm_wire.address import UNSPECIFIED, Prefix, format_address, format_mac, parse_address
-from relay_maar.southbound.netlink import Attributes, Message, message
+from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
+from relay_maar.southbound.netlink import Attributes, Message, Request, message
 
 RTN_UNICAST = 1
 RTN_LOCAL = 2
@@ -32,47 +36,84 @@ IPPROTO_MH = 135
 NUD_PERMANENT = 0x80
 
 
+_ROUTE = struct.Struct("=BBBBBBBBI")
+_RULE = struct.Struct("=BBBBBBBBI")
+_NEIGHBOUR = struct.Struct("=B3xiHBB")
+"""rtmsg, fib_rule_hdr and ndmsg, whose lengths are multiples of four."""
+_ATTRIBUTE = struct.Struct("=HH")
+_U32 = struct.Struct("=HHI")
+_U8 = struct.Struct("=HHB3x")
+_ADDRESS = struct.Struct("=HH16s")
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
+_FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE = 1, 2, 3, 6, 15
+_FRA_FWMARK, _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO = 10, 16, 21, 22
+_NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return _U32.pack(8, kind, value)
+
+
+def _u8(kind: int, value: int) -> bytes:
+    return _U8.pack(5, kind, value)
+
+
+def _address(kind: int, value: bytes) -> bytes:
+    return _ADDRESS.pack(20, kind, value)
+
+
+def _octets(kind: int, value: bytes) -> bytes:
+    size = 4 + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size & 3)
+
+
+def nested(attributes: Attributes) -> bytes:
+    """Attributes of a route as pyroute2 encodes them: those that are not worth code of our own. It takes its time."""
+    request = message(rtmsg, RTM_NEWROUTE, 0, {"family": AF_INET6}, attributes)
+    request.encode()
+    return bytes(request.data[16 + _ROUTE.size :])
+
+
+def out_of(index: int) -> bytes:
+    """The attribute of a route out of the device with that index."""
+    return _u32(_RTA_OIF, index)
+
+
+def next_hop(index: int, gateway: bytes) -> bytes:
+    """The attributes of a route to `gateway` on the device with that index."""
+    return _u32(_RTA_OIF, index) + _address(_RTA_GATEWAY, gateway)
+
+
 def put_route(
     prefix: Prefix,
     table: int,
     metric: int,
     protocol: int,
-    attributes: Attributes = (),
+    attributes: bytes = b"",
     kind: int = RTN_UNICAST,
-) -> Message:
-    """Install, or replace in one step the route of the same prefix, table and metric."""
-    return message(
-        rtmsg,
-        RTM_NEWROUTE,
-        NLM_F_CREATE | NLM_F_REPLACE,
-        {"family": AF_INET6, "dst_len": prefix.length, "proto": protocol, "type": kind},
-        [*_route_key(prefix, table, metric), *attributes],
-    )
+) -> Request:
+    """Install, or replace in one step the route of the same prefix, table and metric. `attributes` say where
+    it leads."""
+    fixed = _ROUTE.pack(AF_INET6, prefix.length, 0, 0, 0, protocol, 0, kind, 0)
+    body = fixed + _route_key(prefix, table, metric) + attributes
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
-def unless_there(route: Message) -> Message:
+def unless_there(route: Request) -> Request:
     """`put_route` that touches nothing where there is a route of that prefix, table and metric (EEXIST)."""
-    route["header"]["flags"] = NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL
-    return route
+    return route._replace(flags=NLM_F_CREATE | NLM_F_EXCL)
 
 
-def drop_route(prefix: Prefix, table: int, metric: int, protocol: int) -> Message:
+def drop_route(prefix: Prefix, table: int, metric: int, protocol: int) -> Request:
     """Remove our route of that prefix, table and metric, wherever it leads."""
-    return message(
-        rtmsg,
-        RTM_DELROUTE,
-        0,
-        {"family": AF_INET6, "dst_len": prefix.length, "proto": protocol},
-        _route_key(prefix, table, metric),
+    fixed = _ROUTE.pack(AF_INET6, prefix.length, 0, 0, 0, protocol, 0, 0, 0)
+    return Request(RTM_DELROUTE, 0, fixed + _route_key(prefix, table, metric))
+
+
+def _route_key(prefix: Prefix, table: int, metric: int) -> bytes:
+    return (
+        _address(_RTA_DST, prefix.address) + _u32(_RTA_TABLE, table) + _u32(_RTA_PRIORITY, metric)
     )
-
-
-def _route_key(prefix: Prefix, table: int, metric: int) -> Attributes:
-    return [
-        ("RTA_DST", format_address(prefix.address)),
-        ("RTA_TABLE", table),
-        ("RTA_PRIORITY", metric),
-    ]
 
 
 def all_routes(protocol: int) -> Message:
@@ -80,7 +121,7 @@ def all_routes(protocol: int) -> Message:
     return message(rtmsg, RTM_GETROUTE, 0, {"family": AF_INET6, "proto": protocol}, ())
 
 
-def drop_found_route(found: Message) -> Message:
+def drop_found_route(found: Message) -> Request:
     """Remove a route of a dump."""
     return drop_route(
         route_prefix(found),
@@ -105,38 +146,42 @@ def rule(
     destination: Prefix | None = None,
     ip_protocol: int | None = None,
     device: str | None = None,
-) -> Message:
+    mark: int = 0,
+) -> Request:
     """Put (EEXIST if it is there) or drop the rule that sends matching packets to `table`; to table
-    0 means to drop them silently."""
-    attributes: list[tuple[str, int | str]] = [
-        ("FRA_PRIORITY", priority),
-        ("FRA_PROTOCOL", protocol),
+    0 means to drop them silently. `mark`: those that have all its bits in theirs."""
+    parts = [
+        _RULE.pack(
+            AF_INET6,
+            destination.length if destination else 0,
+            source.length if source else 0,
+            0,
+            0,
+            0,
+            0,
+            FR_ACT_TO_TBL if table else FR_ACT_BLACKHOLE,
+            0,
+        ),
+        _u32(_FRA_PRIORITY, priority),
+        _u8(_FRA_PROTOCOL, protocol),
     ]
     if table:
-        attributes.append(("FRA_TABLE", table))
+        parts.append(_u32(_FRA_TABLE, table))
     if source is not None:
-        attributes.append(("FRA_SRC", format_address(source.address)))
+        parts.append(_address(_FRA_SRC, source.address))
     if destination is not None:
-        attributes.append(("FRA_DST", format_address(destination.address)))
+        parts.append(_address(_FRA_DST, destination.address))
     if device is not None:
-        attributes.append(("FRA_IIFNAME", device))
+        parts.append(_octets(_FRA_IIFNAME, device.encode() + b"\0"))
     if ip_protocol is not None:
-        attributes.append(("FRA_IP_PROTO", ip_protocol))
-    return message(
-        fibmsg,
-        RTM_NEWRULE if put else RTM_DELRULE,
-        NLM_F_CREATE | NLM_F_EXCL if put else 0,
-        {
-            "family": AF_INET6,
-            "src_len": source.length if source else 0,
-            "dst_len": destination.length if destination else 0,
-            "action": FR_ACT_TO_TBL if table else FR_ACT_BLACKHOLE,
-        },
-        attributes,
-    )
+        parts.append(_u8(_FRA_IP_PROTO, ip_protocol))
+    if mark:
+        parts += [_u32(_FRA_FWMARK, mark), _u32(_FRA_FWMASK, mark)]
+    number, flags = (RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL) if put else (RTM_DELRULE, 0)
+    return Request(number, flags, b"".join(parts))
 
 
-def drop_found_rule(found: Message) -> Message:
+def drop_found_rule(found: Message) -> Request:
     """Remove a rule of a dump."""
     return rule(
         found.get_attr("FRA_PRIORITY"),
@@ -147,6 +192,7 @@ def drop_found_rule(found: Message) -> Message:
         destination=rule_destination(found),
         ip_protocol=found.get_attr("FRA_IP_PROTO"),
         device=found.get_attr("FRA_IIFNAME"),
+        mark=found.get_attr("FRA_FWMARK") or 0,
     )
 
 
@@ -174,30 +220,21 @@ def all_rules() -> Message:
     return message(fibmsg, RTM_GETRULE, 0, {"family": AF_INET6}, ())
 
 
-def put_neighbour(index: int, address: bytes, link_layer: bytes, protocol: int) -> Message:
+def put_neighbour(index: int, address: bytes, link_layer: bytes, protocol: int) -> Request:
     """Install or replace. Permanent: the kernel would drop any other when the carrier is lost."""
-    return message(
-        ndmsg,
-        RTM_NEWNEIGH,
-        NLM_F_CREATE | NLM_F_REPLACE,
-        {"family": AF_INET6, "ifindex": index, "state": NUD_PERMANENT},
-        [
-            ("NDA_DST", format_address(address)),
-            ("NDA_LLADDR", format_mac(link_layer)),
-            ("NDA_PROTOCOL", protocol),
-        ],
+    body = (
+        _NEIGHBOUR.pack(AF_INET6, index, NUD_PERMANENT, 0, 0)
+        + _address(_NDA_DST, address)
+        + _octets(_NDA_LLADDR, link_layer)
+        + _u8(_NDA_PROTOCOL, protocol)
     )
+    return Request(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
-def drop_neighbour(index: int, address: bytes) -> Message:
+def drop_neighbour(index: int, address: bytes) -> Request:
     """Remove a neighbour."""
-    return message(
-        ndmsg,
-        RTM_DELNEIGH,
-        0,
-        {"family": AF_INET6, "ifindex": index},
-        [("NDA_DST", format_address(address))],
-    )
+    fixed = _NEIGHBOUR.pack(AF_INET6, index, 0, 0, 0)
+    return Request(RTM_DELNEIGH, 0, fixed + _address(_NDA_DST, address))
 
 
 def all_neighbours() -> Message:
@@ -207,5 +244,7 @@ def all_neighbours() -> Message:
 
 def packed(source: Message, attribute: str) -> bytes:
     """An address attribute of a dumped message; absent means unspecified."""
-    text = source.get_attr(attribute)
-    return parse_address(text) if text else UNSPECIFIED
+    value = source.get_attr(attribute)
+    if isinstance(value, bytes):
+        return value
+    return parse_address(value) if value else UNSPECIFIED

@@ -10,8 +10,11 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeAlias
 
 from pyroute2.netlink import (
     NLM_F_ACK,
@@ -33,11 +36,26 @@ _NLM_F_DUMP_INTR = 0x10
 _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 _HEADER = struct.Struct("=LHHLL")
-_BATCH = 128
-"""Requests per system call: small enough that their answers fit the receive buffer."""
+_TIMEVAL = struct.Struct("@ll")
+_BATCH = 1024
+"""Requests per system call: few enough for the send buffer, and for the receive buffer to hold their answers."""
+_BUFFER = 4 << 20
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _LARGEST_DATAGRAM = 1 << 18
-_ANSWER_TIME = 10.0
+_NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
+"""Nothing was sent: there are too many requests for the socket or the memory that there is."""
+_ANSWER_TIME = 10
 """Seconds. The kernel answers inside the system call; this only turns a kernel bug into an error."""
+
+
+class Request(NamedTuple):
+    """A request in the octets that go to the kernel, but for its header. pyroute2 takes some 80 us to encode one: too
+    much for what is asked for every mobile node that moves."""
+
+    number: int
+    """nlmsg_type."""
+    flags: int
+    body: bytes
 
 
 class Refused(Exception):
@@ -73,8 +91,13 @@ class Netlink:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+            with suppress(PermissionError):  # what is asked will not be allowed either
+                self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
         self._socket.bind((0, 0))
-        self._socket.settimeout(_ANSWER_TIME)
+        # The kernel's own timeout: Python's would ask it before each call whether there is something.
+        patience = _TIMEVAL.pack(_ANSWER_TIME, 0)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         self._sequence = 0
         self._oldest = 0
 
@@ -87,54 +110,74 @@ class Netlink:
         """Idempotent."""
         self._socket.close()
 
-    def request(self, request: Message) -> None:
+    def request(self, request: Request | Message) -> None:
         """One request. Raises Refused."""
         (refusal,) = self.transact([request])
         if refusal is not None:
             raise refusal
 
-    def transact(self, requests: Sequence[Message]) -> list[Refused | None]:
-        """Send requests in order; the kernel tries each of them, whatever became of the others."""
+    def transact(self, requests: Sequence[Request | Message]) -> list[Refused | None]:
+        """Send requests in order; the kernel tries each of them, whatever became of the others.
+
+        Answers may be lost (ENOBUFS: the receive buffer was full), the requests were carried out all the same. Then all
+        from the first that has no answer are sent again, fewer at a time: what was done already is refused as such.
+        """
         verdicts: list[Refused | None] = []
-        for first in range(0, len(requests), _BATCH):
-            batch = requests[first : first + _BATCH]
-            verdicts += self._exchange([self._encode(request, NLM_F_ACK) for request in batch])
+        most = _BATCH
+        while len(verdicts) < len(requests):
+            batch = requests[len(verdicts) : len(verdicts) + most]
+            answered = self._exchange([self._encode(request, NLM_F_ACK) for request in batch])
+            verdicts += answered
+            if len(answered) < len(batch):
+                most = max(1, most // 2)
         return verdicts
 
     def get(self, request: Message) -> Message:
         """The one object a request asks for. Raises Refused."""
         self._send([self._encode(request, 0)])
         while True:
-            for number, flags, data in self._receive():
+            for _, number, flags, data in self._receive():
                 if number == NLMSG_ERROR:
                     raise _verdict(data, flags) or Refused(errno.ENODATA)
                 return _decode(type(request), data)
 
-    def dump(self, request: Message) -> list[Message]:
-        """All objects a request asks for, read again while they change under the reader.
+    def dump(
+        self, request: Message, read: Callable[[bytes], Message] | None = None
+    ) -> list[Message]:
+        """All objects a request asks for, read again while they change under the reader. `read` decodes a message, if
+        pyroute2 is not to.
 
         Raises Refused.
         """
         while True:
             self._send([self._encode(request, NLM_F_DUMP)])
-            result, consistent = self._collect(type(request))
+            result, consistent = self._collect(read or partial(_decode, type(request)))
             if consistent:
                 return result
 
-    def _collect(self, kind: Any) -> tuple[list[Message], bool]:
+    def _collect(self, read: Callable[[bytes], Message]) -> tuple[list[Message], bool]:
         result: list[Message] = []
         consistent = True
         while True:
-            for number, flags, data in self._receive():
+            for _, number, flags, data in self._receive():
                 consistent = consistent and not flags & _NLM_F_DUMP_INTR
                 if number == NLMSG_DONE:
                     return result, consistent
                 if number == NLMSG_ERROR:
                     raise _verdict(data, flags) or Refused(errno.ENODATA)
-                result.append(_decode(kind, data))
+                result.append(read(data))
 
-    def _encode(self, request: Message, flags: int) -> bytes:
-        self._sequence += 1
+    def _encode(self, request: Request | Message, flags: int) -> bytes:
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        if isinstance(request, Request):
+            header = _HEADER.pack(
+                _HEADER.size + len(request.body),
+                request.number,
+                NLM_F_REQUEST | request.flags | flags,
+                self._sequence,
+                0,
+            )
+            return header + request.body
         request["header"]["flags"] |= flags
         request["header"]["sequence_number"] = self._sequence
         request.reset()
@@ -142,26 +185,47 @@ class Netlink:
         return bytes(request.data)
 
     def _exchange(self, requests: Sequence[bytes]) -> list[Refused | None]:
-        self._send(requests)
-        verdicts: list[Refused | None] = []
+        """The verdicts on the first of them: on all, unless there was no room for the requests or for an answer."""
+        try:
+            self._send(requests)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or len(requests) == 1:
+                raise
+            return []
+        verdicts: dict[int, Refused | None] = {}
+        lost = False
         while len(verdicts) < len(requests):
-            for number, flags, data in self._receive():
-                if number == NLMSG_ERROR:
-                    verdicts.append(_verdict(data, flags))
-        return verdicts
+            try:
+                for sequence, number, flags, data in self._receive(wait=not lost):
+                    if number == NLMSG_ERROR:
+                        verdicts[(sequence - self._oldest) & 0xFFFFFFFF] = _verdict(data, flags)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                # It was all done when `send` came back: what is not here by now does not come.
+                lost = True
+        answered = takewhile(verdicts.__contains__, range(len(requests)))
+        return [verdicts[number] for number in answered]
 
     def _send(self, requests: Sequence[bytes]) -> None:
-        self._oldest = self._sequence - len(requests) + 1
+        self._oldest = (self._sequence - len(requests) + 1) & 0xFFFFFFFF
         self._socket.send(b"".join(requests))
 
-    def _receive(self) -> Iterator[tuple[int, int, bytes]]:
-        """One datagram's answers to what was sent last: message type, flags, the whole message."""
-        data = self._socket.recv(_LARGEST_DATAGRAM)
+    def _receive(self, *, wait: bool = True) -> Iterator[tuple[int, int, int, bytes]]:
+        """One datagram's answers to what was sent last: sequence number, message type, flags, the whole message."""
+        try:
+            data = self._socket.recv(_LARGEST_DATAGRAM, 0 if wait else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            if wait:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            raise
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, number, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            if sequence >= self._oldest:
-                yield number, flags, data[offset : offset + length]
+            if (sequence - self._oldest) & 0xFFFFFFFF <= _BATCH:
+                yield sequence, number, flags, data[offset : offset + length]
             offset += (length + 3) & ~3
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from typing import NamedTuple, Protocol
 
-from dmm_wire.address import format_address
 from relay_maar.core.items import (
     AcceptFrom,
     Change,
@@ -27,9 +26,10 @@ from relay_maar.southbound.messages import (
     RT_TABLE_MAIN,
     drop_neighbour,
     drop_route,
+    next_hop,
     put_neighbour,
 )
-from relay_maar.southbound.netlink import Attributes, Message
+from relay_maar.southbound.netlink import Request
 
 GONE = frozenset(
     {errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
@@ -41,18 +41,18 @@ EXISTS = frozenset({errno.EEXIST})
 class Step(NamedTuple):
     """A request, and the refusals that are as good as success."""
 
-    request: Message
+    request: Request
     tolerated: frozenset[int] = frozenset()
 
 
 class Tunnels(Protocol):
     """What a driver adds to the plan."""
 
-    def encapsulation(self, peer: bytes) -> Attributes:
+    def encapsulation(self, peer: bytes) -> bytes:
         """The route attributes that send packets through the tunnel to `peer`."""
         ...
 
-    def decapsulation(self) -> Message:
+    def decapsulation(self) -> Request:
         """Put the route to T in the decapsulation table."""
         ...
 
@@ -121,13 +121,10 @@ class Planner:
             case AcceptFrom():
                 return [Step(self._layout.accept_rule(item.peer, put=False), GONE)]
 
-    def _route(self, route: Route) -> Message:
+    def _route(self, route: Route) -> Request:
         match route.target:
             case ToNode(interface, neighbour):
-                way: Attributes = [
-                    ("RTA_GATEWAY", format_address(neighbour)),
-                    ("RTA_OIF", self.devices[interface].index),
-                ]
+                way = next_hop(self.devices[interface].index, neighbour)
             case ToPeer(endpoint):
                 way = self._tunnels.encapsulation(endpoint)
             case _:

@@ -7,6 +7,7 @@ past all rules. No tunnel device, no state in the kernel but the routes.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from pyroute2.netlink import CTRL_CMD_GETFAMILY, GENL_ID_CTRL, ctrlmsg, genlmsg
@@ -21,8 +22,8 @@ from relay_maar.southbound.api import DriverUnavailable, SouthboundSettings
 from relay_maar.southbound.found import Note, Notebook
 from relay_maar.southbound.kernel import KernelSouthbound
 from relay_maar.southbound.layout import LOOPBACK_INDEX, NOTES_TABLE, Layout
-from relay_maar.southbound.messages import RT_TABLE_MAIN, drop_route, packed, put_route
-from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused, message
+from relay_maar.southbound.messages import RT_TABLE_MAIN, drop_route, nested, packed, put_route
+from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused, Request, message
 
 _NETLINK_GENERIC = 16
 _ENCAP_RED = 3
@@ -33,25 +34,30 @@ _GET_TUNNEL_SOURCE = 4
 rtmsg.seg6_encap_info.ipv6_sr_hdr.encapmodes["encap.red"] = _ENCAP_RED
 
 
-def _encap_red(index: int, segment: bytes) -> Attributes:
+@lru_cache(maxsize=1024)
+def _encap_red(index: int, segment: bytes) -> bytes:
     header = {"mode": "encap.red", "segs": [format_address(segment)]}
-    return [
-        ("RTA_OIF", index),
-        ("RTA_ENCAP_TYPE", LWTUNNEL_ENCAP_SEG6),
-        ("RTA_ENCAP", {"attrs": [("SEG6_IPTUNNEL_SRH", header)]}),
-    ]
+    return nested(
+        [
+            ("RTA_OIF", index),
+            ("RTA_ENCAP_TYPE", LWTUNNEL_ENCAP_SEG6),
+            ("RTA_ENCAP", {"attrs": [("SEG6_IPTUNNEL_SRH", header)]}),
+        ]
+    )
 
 
-def _end_dt6(index: int) -> Attributes:
+def _end_dt6(index: int) -> bytes:
     action = [
         ("SEG6_LOCAL_ACTION", {"value": "End.DT6"}),
         ("SEG6_LOCAL_TABLE", {"value": RT_TABLE_MAIN}),
     ]
-    return [
-        ("RTA_OIF", index),
-        ("RTA_ENCAP_TYPE", LWTUNNEL_ENCAP_SEG6_LOCAL),
-        ("RTA_ENCAP", {"attrs": action}),
-    ]
+    return nested(
+        [
+            ("RTA_OIF", index),
+            ("RTA_ENCAP_TYPE", LWTUNNEL_ENCAP_SEG6_LOCAL),
+            ("RTA_ENCAP", {"attrs": action}),
+        ]
+    )
 
 
 class _Seg6(genlmsg):
@@ -66,11 +72,11 @@ class Seg6Southbound(KernelSouthbound):
 
     name = "seg6"
 
-    def encapsulation(self, peer: bytes) -> Attributes:
+    def encapsulation(self, peer: bytes) -> bytes:
         """One segment: the peer's endpoint becomes the outer destination."""
         return _encap_red(self.core_index, peer)
 
-    def decapsulation(self) -> Message:
+    def decapsulation(self) -> Request:
         """End.DT6 into the main table, past the source rules."""
         return self.layout.route(
             self.layout.endpoint, self.layout.decapsulation_table, _end_dt6(self.core_index)

@@ -9,13 +9,13 @@
 GRANT USAGE ON SCHEMA public TO :"cmd", :"auditor";
 
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO :"cmd";
-GRANT INSERT, UPDATE ON mobile_node TO :"cmd";
+GRANT INSERT, UPDATE ON mobile_node, replay_mark TO :"cmd";
 GRANT INSERT, UPDATE, DELETE ON node_identity, binding, signal TO :"cmd";
 GRANT INSERT ON history TO :"cmd";
 GRANT UPDATE (reclaimed) ON pool TO :"cmd";
 GRANT UPDATE ON domain TO :"cmd"; -- what LOCK TABLE asks for
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO :"cmd";
 
-GRANT SELECT ON maar, link, pool, mobile_node, node_identity, binding, signal, history, prune, alembic_version,
+GRANT SELECT ON maar, link, pool, mobile_node, node_identity, binding, signal, replay_mark, history, prune, alembic_version,
                 maars, pools, nodes, bindings, signals, events TO :"auditor";
 GRANT SELECT (id, version) ON domain TO :"auditor";

@@ -5,7 +5,7 @@ It is strict: a broken reference, a second owner, a row inserted twice or update
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -244,6 +244,25 @@ class MemoryTransaction:
         if binding.node not in tables.nodes:
             raise StoreError(f"no node {binding.node}")
         tables.bindings[key] = binding
+
+
+class MemoryMarks:
+    """The marks of one CMD; see `dhcp_cmd.store.marks.SqlMarks`. With `failing` it writes nothing."""
+
+    def __init__(self) -> None:
+        self.marks: dict[bytes, Micros] = {}
+        self.writes = 0
+        self.failing = False
+
+    def read(self) -> dict[bytes, Micros]:
+        return dict(self.marks)
+
+    def write(self, marks: Mapping[bytes, Micros]) -> None:
+        if self.failing:
+            raise StoreError("the database is away")
+        self.writes += 1
+        for peer, mark in marks.items():
+            self.marks[peer] = max(mark, self.marks.get(peer, mark))
 
 
 class MemoryOutbox:

@@ -7,10 +7,11 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterable
 
 import pytest
 
-from dmm_wire.address import format_address
+from dmm_wire.address import Prefix, format_address
 from dmm_wire.mobility import BindingUpdate, encode
 from dmm_wire.mobility.authentication import locate
 from lab import expect, kernel, netns, trail
@@ -25,7 +26,7 @@ from lab.topology import CN1, MAAR_PLANS, MAARS, MaarPlan
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 
@@ -52,16 +53,13 @@ def refused(maar: Maar) -> dict[str, int]:
     return {name: count for name, count in counters(maar).items() if name.startswith("auth.")}
 
 
-def replay(lab: Lab, packets: list[Packet]) -> None:
-    """Send them again as they were, from the core: whoever is on the way, with addresses that are not its own. All have
-    been looked at when this returns, and each was refused."""
+def send_again(lab: Lab, packets: list[Packet], receivers: Iterable[bytes]) -> None:
+    """Send them as they were, from the core: whoever is on the way, with addresses that are not its own; then, to each
+    receiver, something unsigned of a stranger, which is known by its reason when it has come."""
     messages = [(each.source, each.destination, each.payload) for each in packets]
-    for plan in MAAR_PLANS:  # what comes last to each MAAR is known by its reason
-        stranger = CN1.packed
-        unsigned = encode(BindingUpdate(1, 4), stranger, plan.endpoint)
-        messages.append((stranger, plan.endpoint, unsigned))
-    maars = lab.daemons.maars.values()
-    before = [counters(maar) for maar in maars]
+    stranger = CN1.packed
+    unsigned = BindingUpdate(1, 4)
+    messages += [(stranger, each, encode(unsigned, stranger, each)) for each in receivers]
 
     def opened() -> socket.socket:
         return socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
@@ -70,6 +68,13 @@ def replay(lab: Lab, packets: list[Packet]) -> None:
         for source, destination, payload in messages:
             header = struct.pack("!IHBB", 6 << 28, len(payload), MOBILITY, 64)
             sock.sendto(header + source + destination + payload, (format_address(destination), 0))
+
+
+def replay(lab: Lab, packets: list[Packet]) -> None:
+    """Send them again to the MAARs. All have been looked at when this returns, and each was refused."""
+    maars = lab.daemons.maars.values()
+    before = [counters(maar) for maar in maars]
+    send_again(lab, packets, [plan.endpoint for plan in MAAR_PLANS])
 
     def counted(reasons: tuple[str, ...]) -> list[int]:
         return [
@@ -151,18 +156,26 @@ def test_a_maar_with_a_wrong_key_until_it_gets_the_right_one() -> None:
         assert "pba.accepted" not in two.status()["counters"]
         assert "is not signed by the key that it names" in one.log.read_text()
 
-        text = two.configuration.read_text()
-        two.configuration.write_text(text.replace(WRONG, RIGHT))
-        restart(two)
-        netns.wait_for(
-            lambda: all(
-                kernel.down(lab.topology, ONE, prefix, CN1.address).peer == TWO.endpoint
-                for prefix in prefixes
-            ),
-            timeout=60,
-            what="the tunnel to MAAR2",
-        )
+        mend(two)
+        wait_for_the_tunnel(lab, prefixes)
         assert two.status()["counters"]["pba.accepted"] >= 1
+
+
+def mend(maar: Maar) -> None:
+    """Give it the right key."""
+    text = maar.configuration.read_text()
+    maar.configuration.write_text(text.replace(WRONG, RIGHT))
+    restart(maar)
+
+
+def wait_for_the_tunnel(lab: Lab, prefixes: Iterable[Prefix]) -> None:
+    """Until all these prefixes of MAAR1 go to MAAR2."""
+
+    def leads_there() -> bool:
+        ways = [kernel.down(lab.topology, ONE, prefix, CN1.address) for prefix in prefixes]
+        return all(way.peer == TWO.endpoint for way in ways)
+
+    netns.wait_for(leads_there, timeout=60, what="the tunnel to MAAR2")
 
 
 def restart(maar: Maar) -> None:

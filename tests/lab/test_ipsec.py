@@ -1,4 +1,6 @@
-"""The `ip xfrm` lines of docs/security.md, on two MAARs of the lab: signalling goes on in ESP, nothing in the clear."""
+"""The `ip xfrm` lines of docs/security.md, on two MAARs of the lab or on a MAAR and the CMD: signalling goes on in
+ESP, nothing in the clear.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -17,13 +20,13 @@ from lab.flows import ROOT
 from lab.lab import Lab
 from lab.packets import MOBILITY
 from lab.scenario import MainJob
-from lab.topology import MAAR_PLANS
+from lab.topology import CMD, MAAR_PLANS
 from tests.conftest import NOT_RUN
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 
@@ -33,12 +36,33 @@ ESP = 50
 PAGE = ROOT / "docs" / "security.md"
 
 
-def lines(what: str) -> list[list[str]]:
-    """The commands `ip xfrm WHAT add` of the page for protocol 135 between the endpoints."""
-    text = PAGE.read_text().partition("## IPsec by IKEv2")[0]
-    found = re.findall(rf"^ip (xfrm {what} add .*)$", text, flags=re.MULTILINE)
-    assert len(found) == 2
-    return [shlex.split(line) for line in found]
+SHOWN = "2001:db8:0:1::53"
+"""The CMD's address on the page."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Who is at the other end of what MAAR1 says: MAAR2, or the CMD."""
+
+    node: str
+    address: bytes
+    shown: str
+    """Its address on the page."""
+
+    def lines(self, what: str) -> list[list[str]]:
+        """The commands `ip xfrm WHAT add` of the page for protocol 135 between the two."""
+        text = PAGE.read_text().partition("## IPsec by IKEv2")[0]
+        found = [
+            line.replace(SHOWN, CMD.address)
+            for line in re.findall(rf"^ip (xfrm {what} add .*)$", text, flags=re.MULTILINE)
+            if f"{self.shown}/" in line or f"{self.shown} " in line
+        ]
+        assert len(found) == 2
+        return [shlex.split(line) for line in found]
+
+
+MAAR2 = Other(TWO.node, TWO.endpoint, format_address(TWO.endpoint))
+THE_CMD = Other(CMD.node, CMD.packed, SHOWN)
 
 
 def exchanged(words: list[str]) -> list[str]:
@@ -47,15 +71,26 @@ def exchanged(words: list[str]) -> list[str]:
     return [other.get(word, word) for word in words]
 
 
-def set_policies(lab: Lab) -> None:
-    for words in lines("policy"):
+def set_policies(lab: Lab, other: Other = MAAR2) -> None:
+    for words in other.lines("policy"):
         netns.ip(*words, namespace=lab.topology.namespace(ONE.node))
-        netns.ip(*exchanged(words), namespace=lab.topology.namespace(TWO.node))
+        netns.ip(*exchanged(words), namespace=lab.topology.namespace(other.node))
 
 
-def between(lab: Lab, protocol: int) -> int:
-    """How many packets of a protocol the core carried between the two endpoints."""
-    pair = {ONE.endpoint, TWO.endpoint}
+def set_states(lab: Lab, other: Other) -> None:
+    for node in (ONE.node, other.node):
+        for words in other.lines("state"):
+            try:
+                netns.ip(*words, namespace=lab.topology.namespace(node))
+            except netns.LabError as problem:
+                if not re.search("not supported|type not found", str(problem)):
+                    raise
+                pytest.skip(f"{NOT_RUN}needs ESP for IPv6 in the kernel (CONFIG_INET6_ESP)")
+
+
+def between(lab: Lab, protocol: int, other: Other = MAAR2) -> int:
+    """How many packets of a protocol the core carried between the two."""
+    pair = {ONE.endpoint, other.address}
     return sum(
         packet.protocol == protocol and {packet.source, packet.destination} == pair
         for packet in lab.capture.packets()
@@ -75,9 +110,10 @@ def job() -> Iterator[MainJob]:
 
 
 def test_the_page_is_about_the_labs_endpoints() -> None:
-    for words in lines("state") + lines("policy"):
-        named = {parse_address(word.partition("/")[0]) for word in words if word.count(":") > 2}
-        assert named == {ONE.endpoint, TWO.endpoint}, list(map(format_address, named))
+    for other in (MAAR2, THE_CMD):
+        for words in other.lines("state") + other.lines("policy"):
+            named = {parse_address(word.partition("/")[0]) for word in words if word.count(":") > 2}
+            assert named == {ONE.endpoint, other.address}, list(map(format_address, named))
 
 
 def test_with_the_policies_nothing_passes_in_the_clear(job: MainJob) -> None:
@@ -100,14 +136,7 @@ def test_with_the_policies_nothing_passes_in_the_clear(job: MainJob) -> None:
 
 def test_signalling_in_esp(job: MainJob) -> None:
     lab = job.lab
-    for plan in (ONE, TWO):
-        for words in lines("state"):
-            try:
-                netns.ip(*words, namespace=lab.topology.namespace(plan.node))
-            except netns.LabError as problem:
-                if not re.search("not supported|type not found", str(problem)):
-                    raise
-                pytest.skip(f"{NOT_RUN}needs ESP for IPv6 in the kernel (CONFIG_INET6_ESP)")
+    set_states(lab, MAAR2)
     set_policies(lab)
     job.move(TWO, "to MAAR2")
     job.move(ONE, "and back")
@@ -116,3 +145,43 @@ def test_signalling_in_esp(job: MainJob) -> None:
     assert count(lab.daemons.maars[TWO], "pba.accepted") >= 1
     job.finish()
     assert not job.checks.failed, [(each.what, each.found) for each in job.checks.failed]
+
+
+@pytest.fixture
+def signalled() -> Iterator[MainJob]:
+    """The node is at MAAR1, and the CMD is going to tell that MAAR where it goes."""
+    with (
+        Lab(PREFIX, mode="proxy", stock=False) as lab,
+        MainJob(lab, Checks(), counts_messages=False) as job,
+    ):
+        job.attach(ONE, "attach")
+        yield job
+
+
+def test_nor_does_anything_between_cmd_and_maar(signalled: MainJob) -> None:
+    lab = signalled.lab
+    cmd = lab.daemons.cmd
+    set_policies(lab, THE_CMD)
+    lab.topology.move(TWO)
+
+    def tried() -> bool:
+        found = cmd.counters()
+        return found.get("pbu-sent", 0) + found.get("pbu-sent-error", 0) >= 2
+
+    netns.wait_for(tried, timeout=30, what="PBUs to be sent")
+    assert between(lab, MOBILITY, THE_CMD) == 0
+    for node in (ONE.node, CMD.node):
+        netns.ip("xfrm", "policy", "flush", namespace=lab.topology.namespace(node))
+    netns.wait_for(lambda: cmd.counters().get("pba-accepted", 0) >= 1, timeout=60, what="the PBA")
+
+
+def test_cmd_and_maar_in_esp(signalled: MainJob) -> None:
+    lab = signalled.lab
+    set_states(lab, THE_CMD)
+    set_policies(lab, THE_CMD)
+    signalled.move(TWO, "to MAAR2")
+    signalled.move(ONE, "and back")
+    assert between(lab, MOBILITY, THE_CMD) == 0
+    assert between(lab, ESP, THE_CMD) >= 2
+    signalled.finish()
+    assert not signalled.checks.failed, [(c.what, c.found) for c in signalled.checks.failed]

@@ -128,7 +128,7 @@ def relayed() -> Packet:
     option = dmm.to_option(
         dmm.DEFAULT_ENTERPRISE,
         [
-            dmm.Visit(5, T1),
+            dmm.Visit(0x6B03F7268000, T1),
             dmm.PreviousMaar(LINK, 0, 60, False, T1),
             dmm.PreviousMaar(DELEGATED, 0, 60, True, T1),
         ],
@@ -149,7 +149,7 @@ def test_relay_options_are_named() -> None:
     assert message.title == "Relay-reply(Reply)"
     assert (message.sender, message.receiver) == ("CMD", "MAAR2")
     assert message.details == (
-        "VISIT, left T1",
+        "VISIT 08:19:50.500000, left T1",
         "PREVIOUS_MAAR Pref1 at T1",
         "PREVIOUS_MAAR Del1 at T1",
     )
@@ -164,7 +164,13 @@ def test_a_pbu_counts_where_it_arrives_and_a_damaged_one_says_so() -> None:
     packet = binding_update()
     (message,) = messages.read([packet], Names())
     assert (message.name, message.sender, message.receiver) == ("PBU", "MAAR2", "MAAR1")
-    assert message.details == ("Pref1", "S-MAAR T2")
+    assert message.details == (
+        "sequence 7",
+        "flags AHPD",
+        "60 s",
+        "HNP(22) Pref1",
+        "Serving MAAR(68) T2",
+    )
     assert not messages.read(
         [parse_frame(frame(ipv6(T2, T1, MOBILITY, packet.payload)), 1, "m2", "m2", "core")],  # type: ignore[list-item]
         Names(),

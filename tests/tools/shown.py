@@ -9,6 +9,7 @@ from typing import Any
 
 from dmm_wire import dmm, mobility
 from dmm_wire.address import Prefix, format_address
+from dmm_wire.errors import WireError
 from dmm_wire.identity import Identity, IdentitySubtype
 
 Fields = list[tuple[str, str]]
@@ -98,7 +99,36 @@ def _content(suboption: dmm.SubOption) -> Fields:
             return [("dmm.domain.maar", address(endpoint)) for endpoint in endpoints]
         case dmm.AnchorFailed(prefix, endpoint):
             return [*plain_prefix(prefix), ("dmm.previous_maar", address(endpoint))]
+        case dmm.Signalling(mode, expected):
+            return [
+                ("dmm.signalling.mode", str(mode)),
+                ("dmm.signalling.expected", str(expected)),
+            ]
     raise TypeError(suboption)
+
+
+def told(option: mobility.VendorSpecific) -> dmm.SubOption | None:
+    """The sub-option in a Vendor Specific option; None if it is none that can be read."""
+    kind = dmm.REGISTRY.get(option.subtype)
+    if option.enterprise != dmm.DEFAULT_ENTERPRISE or kind is None:
+        return None
+    try:
+        return kind.decode(option.data)
+    except WireError:
+        return None
+
+
+def _vendor_fields(option: mobility.VendorSpecific) -> Fields:
+    if option.enterprise != dmm.DEFAULT_ENTERPRISE:
+        return []
+    suboption = told(option)
+    if suboption is not None:
+        fields = _content(suboption)
+    elif option.subtype not in dmm.REGISTRY and option.data:
+        fields = [("dmm.data", option.data.hex())]
+    else:
+        fields = []
+    return [("dmm.suboption", str(option.subtype)), *fields]
 
 
 def option_fields(option: mobility.MobilityOption) -> Fields:
@@ -116,6 +146,8 @@ def option_fields(option: mobility.MobilityOption) -> Fields:
             fields = [("dmm.dlif.link_local", address(local))]
         case mobility.DlifLinkLayer(octets):
             fields = link_layer(octets)
+        case mobility.VendorSpecific():
+            return _vendor_fields(option)
         case _:
             return []
     size = len(option.body())
@@ -167,6 +199,8 @@ def scapy_suboption(suboption: dmm.SubOption) -> dict[str, Any]:
             name, fields = "Domain", {"endpoints": [address(endpoint) for endpoint in endpoints]}
         case dmm.AnchorFailed(prefix, endpoint):
             name, fields = "AnchorFailed", {**_scapy_prefix(prefix), "endpoint": address(endpoint)}
+        case dmm.Signalling(mode, expected):
+            name, fields = "Signalling", {"mode": mode, "expected": expected}
         case _:
             raise TypeError(suboption)
     return {"layer": f"DMMOpt{name}", **fields}
@@ -187,6 +221,7 @@ def _scapy_anchored(option: dmm.AnchoredPrefix | dmm.PreviousMaar) -> dict[str, 
 
 _PREFIX_LAYERS = {22: "HomeNetworkPrefix", 55: "DelegatedPrefix"}
 _PREFIX_LAYERS |= {65: "AnchoredPrefix", 66: "LocalPrefix"}
+_ADDRESS_LAYERS = {26: "LinkLocalAddr", 69: "DLIFLinkLocal"}
 
 
 def scapy_option(option: mobility.MobilityOption) -> dict[str, Any]:
@@ -208,8 +243,8 @@ def scapy_option(option: mobility.MobilityOption) -> dict[str, Any]:
             name, fields = "AccessTechnology", {"access": value}
         case mobility.LinkLayerIdentifier(octets):
             name, fields = "LinkLayerId", {"lladdr": hexed(octets)}
-        case mobility.LinkLocalAddress(local):
-            name, fields = "LinkLocalAddr", {"address": address(local)}
+        case mobility.LinkLocalAddress(local) | mobility.DlifLinkLocal(local):
+            name, fields = _ADDRESS_LAYERS[option.option_type], {"address": address(local)}
         case mobility.MessageAuthentication(subtype, spi, data):
             name = "MsgAuth"
             fields = {"subtype": subtype, "mspi": spi, "authdata": hexed(data)}
@@ -221,10 +256,14 @@ def scapy_option(option: mobility.MobilityOption) -> dict[str, Any]:
             name, fields = "PreviousMAAR", {"endpoint": address(endpoint), **_scapy_prefix(prefix)}
         case mobility.ServingMaar(endpoint):
             name, fields = "ServingMAAR", {"endpoint": address(endpoint)}
-        case mobility.DlifLinkLocal(local):
-            name, fields = "DLIFLinkLocal", {"address": address(local)}
         case mobility.DlifLinkLayer(octets):
             name, fields = "DLIFLinkLayer", {"lladdr": hexed(octets)}
+        case mobility.VendorSpecific(enterprise, subtype, data):
+            inside = told(option)
+            own = {"layer": "VENDOR_SPECIFIC_OPTION", "optcode": subtype, "optdata": hexed(data)}
+            name = "VendorSpecific"
+            fields = {"enterprise": enterprise}
+            fields["suboption"] = own if inside is None else scapy_suboption(inside)
         case mobility.UnknownOption(number, data):
             return {"layer": "MIP6OptUnknown", "otype": number, "odata": hexed(data)}
         case _:

@@ -125,6 +125,7 @@ def test_the_enterprise_number_is_a_preference() -> None:
 
 def test_numbers_have_names() -> None:
     statuses = [relayed((dmm.Status(status),)) for status in dmm.DmmStatus]
+    modes = [relayed((dmm.Signalling(mode),)) for mode in dmm.SignallingMode]
     attachments = [
         relayed((dmm.Attachment(0, handoff, access, 1, b""),))
         for handoff, access in zip(
@@ -136,7 +137,7 @@ def test_numbers_have_names() -> None:
         relayed((dmm.MobileNode(Identity(subtype, bytes(sizes.get(subtype, 6)))),))
         for subtype in IdentitySubtype
     ]
-    packets = dissect([*statuses, *attachments, *nodes])
+    packets = dissect([*statuses, *attachments, *nodes, *modes])
     for packet, status in zip(packets, dmm.DmmStatus, strict=False):
         name = status.name.lower().replace("_", " ").replace("maar", "MAAR")
         assert named(packet, "dmm.status") == [f"Status: {name} ({int(status)})"]
@@ -147,6 +148,9 @@ def test_numbers_have_names() -> None:
     subtypes = [text for packet in packets for text in named(packet, "dmm.node.subtype")]
     assert len(set(subtypes)) == len(IdentitySubtype)
     assert not [text for text in subtypes if "Unknown" in text]
+    assert [text for packet in packets for text in named(packet, "dmm.signalling.mode")] == [
+        f"Mode of the CMD: {mode.name.lower()} ({int(mode)})" for mode in dmm.SignallingMode
+    ]
     [unknown] = dissect([relayed((dmm.Status(7),))])
     assert named(unknown, "dmm.status") == ["Status: Unknown (7)"]
 
@@ -262,6 +266,23 @@ def test_a_mobile_node_identifier_without_an_identifier() -> None:
     names = ("dmm.node.subtype", "dmm.option", "dmm.option.length")
     assert in_place(packet) == list(zip(names, ("8", "8", "1"), strict=True))
     assert not is_malformed(packet)
+
+
+def test_a_vendor_specific_option_of_the_enterprise_number_has_a_suboption() -> None:
+    options = [
+        mobility.VendorSpecific(enterprise, 12, b"\x02\x01")
+        for enterprise in (dmm.DEFAULT_ENTERPRISE, 64999)
+    ]
+    frames = [mobility_header(mobility.BindingAcknowledgement(0, 1, 4, tuple(options)))]
+    [packet] = dissect(frames)
+    assert named(packet, "dmm.signalling.mode") == ["Mode of the CMD: locator (2)"]
+    assert named(packet, "mip6.vsm.subtype") == ["Subtype: Unknown (12)"]  # the other vendor's
+    assert "SIGNALLING: locator, 1 to come" in run(frames, ["-V"])
+    [packet] = dissect(frames, "-odmm.enterprise:64999")
+    assert len(named(packet, "dmm.signalling.mode")) == 1
+    unknown = mobility.VendorSpecific(dmm.DEFAULT_ENTERPRISE, 99, b"x")
+    [packet] = dissect([mobility_header(mobility.BindingUpdate(1, 4, (unknown,)))])
+    assert len(named(packet, "dmm.unknown")) == 1
 
 
 def test_option_numbers_are_preferences() -> None:

@@ -22,6 +22,7 @@ MAAR = parse_address("2001:db8:ff::2")
 PEER = parse_address("2001:db8:ff::1")
 
 HEXED = {
+    "dmm.data",
     "dmm.link_layer",
     "dmm.status.text",
     "dmm.node.nai",

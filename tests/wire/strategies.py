@@ -83,6 +83,14 @@ suboptions: st.SearchStrategy[dmm.SubOption] = st.one_of(
     st.builds(dmm.Signalling, u8, u8),
 )
 
+vendor_options = st.builds(mobility.VendorSpecific, u32, u8, st.binary(max_size=40)) | (
+    suboptions.filter(lambda suboption: len(suboption.body()) <= 250).map(
+        lambda suboption: mobility.VendorSpecific(
+            dmm.DEFAULT_ENTERPRISE, dmm.code_of(suboption), suboption.body()
+        )
+    )
+)
+
 mobility_options: st.SearchStrategy[mobility.MobilityOption] = st.one_of(
     st.builds(mobility.MobileNodeIdentifier, identities),
     st.builds(mobility.MessageAuthentication, u8, u32, st.binary(max_size=40)),
@@ -100,12 +108,7 @@ mobility_options: st.SearchStrategy[mobility.MobilityOption] = st.one_of(
     st.builds(mobility.ServingMaar, addresses),
     st.builds(mobility.DlifLinkLocal, addresses),
     st.builds(mobility.DlifLinkLayer, link_layers),
-    st.builds(
-        mobility.VendorSpecific,
-        st.integers(0, 0xFFFFFFFF),
-        st.integers(0, 255),
-        st.binary(max_size=40),
-    ),
+    vendor_options,
     st.builds(mobility.UnknownOption, st.integers(100, 255), st.binary(max_size=40)),
 )
 some_mobility_options = st.lists(mobility_options, max_size=6).map(tuple)

@@ -311,6 +311,37 @@ def test_keys_are_changed_without_a_gap() -> None:
     assert reason(b.hears(old, old.says(b, update(), now), now)) == "spi"
 
 
+def test_keys_are_changed_while_it_runs() -> None:
+    a, b = End(A), End(B)
+    old = a.says(b, update(), 1010.0)
+    assert isinstance(b.hears(a, old, 1010.0), Accepted)
+    b.guard.change(KeyStore([NEW, KEY]), require=True, tolerance=7.0)
+    assert reason(b.hears(a, old, 1010.0)) == "repeated"
+    sent = b.says(a, update(), 1010.5)
+    assert reason(a.hears(b, sent, 1010.5)) == "spi"
+    a.guard.change(KeyStore([NEW]), require=True, tolerance=7.0)
+    assert isinstance(a.hears(b, sent, 1010.5), Accepted)
+    assert exchange(a, b, 1011.0) == exchange(b, a, 1011.0) == 1
+    b.guard.change(KeyStore([NEW]), require=True, tolerance=7.0)
+    assert reason(b.hears(a, old, 1012.0)) == "spi"
+    for guard in (a.guard, b.guard):
+        guard.change(KeyStore(), require=False, tolerance=7.0)
+    assert isinstance(b.hears(a, a.says(b, update(), 1013.0), 1013.0), Accepted)
+
+
+def test_a_greater_tolerance_lets_nothing_in_again() -> None:
+    a, b = End(A), End(B)
+    sent = [a.says(b, update(n), 1010.0 + n) for n in range(20)]
+    for number, octets in enumerate(sent):
+        assert isinstance(b.hears(a, octets, 1010.0 + number), Accepted)
+    b.guard.change(KeyStore([KEY]), require=True, tolerance=3600.0)
+    for octets in sent:
+        assert reason(b.hears(a, octets, 1031.0)) in ("repeated", "stale")
+    b.guard.change(KeyStore([KEY]), require=True, tolerance=4.0)
+    late = a.says(b, update(99), 1031.0)
+    assert reason(b.hears(a, late, 1036.0)) == "stale"
+
+
 def test_no_stranger_makes_a_guard_grow() -> None:
     b = End(B)
     wrong = Key(KEY.spi, b"w" * 32)

@@ -1,10 +1,20 @@
-"""Mobility options of RFC 5213, RFC 7148 and RFC 8885 that scapy lacks."""
+"""Mobility options of RFC 5094, RFC 5213, RFC 7148 and RFC 8885 that scapy lacks."""
 
 from __future__ import annotations
 
+import struct
 from typing import Any, ClassVar
 
-from scapy.fields import ByteEnumField, ByteField, FieldLenField, LongField, XByteField, XShortField
+from scapy.fields import (
+    ByteEnumField,
+    ByteField,
+    FieldLenField,
+    IntField,
+    LongField,
+    PacketLenField,
+    XByteField,
+    XShortField,
+)
 from scapy.layers.inet6 import (
     IP6Field,
     MIP6OptMNID,
@@ -14,6 +24,7 @@ from scapy.layers.inet6 import (
 )
 
 from tools.scapy_dmm.fields import ACCESS, HANDOFFS, IDENTIFIERS, LinkLayerField
+from tools.scapy_dmm.suboptions import DMMOptVisit, suboption
 
 
 class _Option(_MIP6OptAlign):
@@ -66,6 +77,34 @@ class _LinkLayerOption(_Option):
 def _link_layer_option(kind: int) -> list[Any]:
     lladdr = LinkLayerField("lladdr", b"", length_from=lambda packet: packet.olen - 2)
     return [*_option(kind), XShortField("reserved", 0), lladdr]
+
+
+class _SubOptionField(PacketLenField):
+    """A sub-option with a code of one octet, and no length: the option has that already."""
+
+    def m2i(self, pkt: Any, m: bytes) -> Any:
+        return suboption(struct.pack("!HH", m[0], len(m) - 1) + m[1:], pkt.enterprise)
+
+    def i2m(self, pkt: Any, i: Any) -> bytes:
+        whole = bytes(i)
+        return whole[1:2] + whole[4:]
+
+    def i2len(self, pkt: Any, i: Any) -> int:
+        return len(self.i2m(pkt, i))
+
+
+class MIP6OptVendorSpecific(_Option):
+    name = "Mobility Option - Vendor Specific"  # RFC 5094 section 3
+    kind, sizes = 19, range(5, 256)
+    x, y = 4, 2
+    fields_desc = [
+        ByteField("otype", 19),
+        FieldLenField("olen", None, length_of="suboption", fmt="B", adjust=lambda _, n: n + 4),
+        IntField("enterprise", 32473),
+        _SubOptionField(
+            "suboption", DMMOptVisit(), DMMOptVisit, length_from=lambda packet: packet.olen - 4
+        ),
+    ]
 
 
 class MIP6OptHomeNetworkPrefix(_PrefixOption):

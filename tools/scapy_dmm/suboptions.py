@@ -28,6 +28,7 @@ from tools.scapy_dmm.fields import ACCESS, HANDOFFS, IDENTIFIERS, LinkLayerField
 ENTERPRISES = {32473}
 """Enterprise numbers whose vendor options are ours; add the one that you have configured."""
 
+MODES = {0: "direct", 1: "relay", 2: "locator", 3: "proxy"}
 STATUSES = {
     0: "success",
     1: "unknown MAAR",
@@ -198,7 +199,23 @@ class DMMOptAnchorFailed(_SubOption):
     ]
 
 
+class DMMOptSignalling(_SubOption):
+    name = "DMM SIGNALLING (12)"
+    code, sizes = 12, range(2, 3)
+    fields_desc = [
+        *_head(12, fixed=2),
+        ByteEnumField("mode", 0, MODES),
+        ByteField("expected", 0),
+    ]
+
+
 _SUBOPTIONS = {kind.code: kind for kind in _SubOption.__subclasses__() if kind.code not in _NESTED}
+
+
+def suboption(data: bytes, enterprise: int) -> Any:
+    """The sub-option that `data` begins with, as a packet; scapy's own kind if it is none of ours."""
+    kinds = _SUBOPTIONS if enterprise in ENTERPRISES else {}
+    return _suboption_class(data, kinds)(data)
 
 
 def _vendor_option(

@@ -2,24 +2,27 @@
 --
 -- Wireshark's DHCPv6 has no table that a vendor's sub-options could be added to. So a post-dissector reads each message
 -- that it found, relayed ones too, and shows ours in a tree of its own. Its Mobile IPv6 has one (mip6.option): RFC 8885's
--- options go there and are shown in their place, and so does the Mobile Node Identifier (8) where it is no NAI. The D
--- flags of RFC 8885 section 4 are the post-dissector's again.
+-- options go there and are shown in their place, and so does the Mobile Node Identifier (8) where it is no NAI; and one
+-- for Vendor Specific options (mip6.vsm, RFC 5094), where sub-options stand in a registration's PBA. The D flags of
+-- RFC 8885 section 4 are the post-dissector's again.
 --
 -- What is malformed is so to dmm_wire, too. Written for Wireshark 4.0 (Debian 12).
 
 local dmm = Proto("dmm", "Distributed Mobility Management")
 local option_proto = Proto("dmm_option", "Distributed Mobility Management, mobility option")
+local vendor_proto = Proto("dmm_vendor", "Distributed Mobility Management, Vendor Specific option")
 
 local RELAY = { [12] = "Relay-forward", [13] = "Relay-reply" }
 local SUBOPTION = {
     [1] = "MAAR", [2] = "ATTACHMENT", [3] = "ANCHORED_PREFIX", [4] = "PREVIOUS_MAAR", [5] = "VISIT",
     [6] = "DLIF_LINK_LOCAL", [7] = "DLIF_LINK_LAYER", [8] = "STATUS", [9] = "MOBILE_NODE", [10] = "DOMAIN",
-    [11] = "ANCHOR_FAILED",
+    [11] = "ANCHOR_FAILED", [12] = "SIGNALLING",
 }
 local STATUS = {
     [0] = "success", [1] = "unknown MAAR", [2] = "endpoint mismatch", [3] = "unknown node", [4] = "identity conflict",
     [5] = "stale", [6] = "unavailable",
 }
+local MODE = { [0] = "direct", [1] = "relay", [2] = "locator", [3] = "proxy" } -- RFC 8885 sections 3.2 to 3.4
 local HANDOFF = { -- RFC 5213 section 8.4
     [0] = "reserved", [1] = "attachment over a new interface", [2] = "between two interfaces", [3] = "between MAGs",
     [4] = "unknown", [5] = "not changed",
@@ -68,6 +71,8 @@ local field = {
     duid = ProtoField.bytes("dmm.node.duid", "DUID"),
     identifier = ProtoField.bytes("dmm.node.identifier", "Identifier", base.COLON),
     endpoint = ProtoField.ipv6("dmm.domain.maar", "Tunnel endpoint of a MAAR"),
+    mode = ProtoField.uint8("dmm.signalling.mode", "Mode of the CMD", base.DEC, MODE),
+    expected = ProtoField.uint8("dmm.signalling.expected", "P-MAARs that are yet to acknowledge"),
 }
 dmm.fields = field
 
@@ -188,6 +193,12 @@ local SUBOPTIONS = {
         local prefix = add_prefix(tree, data, at, at + 4)
         return string.format("%s at %s", prefix, add_address(tree, "previous", data, at + 20))
     end },
+    [12] = { 2, 2, function(tree, data, at)
+        local mode, expected = data(at, 1):uint(), data(at + 1, 1):uint()
+        tree:add(field.mode, data(at, 1))
+        tree:add(field.expected, data(at + 1, 1))
+        return (MODE[mode] or tostring(mode)) .. (expected > 0 and string.format(", %d to come", expected) or "")
+    end },
 }
 local NESTED = {
     [6] = { 16, 16, function(tree, data, at) return add_address(tree, "link_local", data, at) end },
@@ -222,12 +233,14 @@ local function options(data, at, size, each)
     return true
 end
 
+local function suboption_name(known, code) return known[code] and SUBOPTION[code] or "Sub-option " .. code end
+
 -- Shows sub-options and returns the names of the known ones.
 function suboption_list(tree, data, from, size, nested)
     local names = {}
     local known = nested and NESTED or SUBOPTIONS
     local whole = options(data, from, size, function(code, start, at, length)
-        local name = known[code] and SUBOPTION[code] or "Sub-option " .. code
+        local name = suboption_name(known, code)
         local item = tree:add(dmm, data(start, 4 + length), name)
         item:add(field.suboption, data(start, 2))
         item:add(field.suboption_length, data(start + 2, 2))
@@ -309,8 +322,13 @@ for number = 65, 70 do
     dmm.prefs["option" .. number] = Pref.uint("Option " .. OPTIONS[number][1], number, what)
 end
 
-local numbers = {} -- as they are registered now: number on the wire to IANA's
+local mip6_vendor = DissectorTable.get("mip6.vsm")
+local enterprise -- as it is registered now, and so are
+local numbers = {} -- number on the wire to IANA's
 local function register()
+    if enterprise then mip6_vendor:remove(enterprise, vendor_proto) end
+    enterprise = dmm.prefs.enterprise
+    mip6_vendor:add(enterprise, vendor_proto)
     for number in pairs(numbers) do mip6_option:remove(number, option_proto) end
     numbers = {}
     for number in pairs(OPTIONS) do
@@ -336,6 +354,19 @@ function option_proto.dissector(tvb, pinfo, tree)
     item:add(field.option, tvb(0, 1))
     item:add(field.option_length, tvb(1, 1))
     content(item, kind, tvb(), 2, tvb:len() - 2)
+    return tvb:len()
+end
+
+-- A sub-option in a Vendor Specific option of our enterprise number: code (1), then its content.
+function vendor_proto.dissector(tvb, _, tree)
+    if tvb:len() == 0 then
+        complain(tree, "A Vendor Specific option without a sub-type")
+        return 0
+    end
+    local code = tvb(0, 1):uint()
+    local item = tree:add(dmm, tvb(), suboption_name(SUBOPTIONS, code))
+    item:add(field.suboption, tvb(0, 1))
+    content(item, SUBOPTIONS[code], tvb(), 1, tvb:len() - 1)
     return tvb:len()
 end
 

@@ -14,6 +14,7 @@ from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.store import SqlStore
 from dhcp_cmd.store.engine import reading
 from dhcp_cmd.store.migrate import schema_files
+from dmm_wire.address import parse_address
 from lab.postgres import ROLE
 from tests.cmd.cli.commuter import MINUTE, commuter
 from tests.cmd.store import databases
@@ -22,6 +23,7 @@ from tests.cmd.store.domain import T0, duid, opened
 pytestmark = pytest.mark.needs("postgres", "psql")
 
 HOME = "2001:db8:100:1::/64"
+PEER = parse_address("2001:db8::1")
 ONE = "duid:00030001000000000001 eui48:02:00:00:00:00:01"
 
 
@@ -189,6 +191,7 @@ def test_an_auditor_reads_and_no_more(store: SqlStore) -> None:
 def test_the_cmds_role_serves_and_cannot_rewrite_history(store: SqlStore, tmp_path: Path) -> None:
     from dhcp_cmd.service import Cmd
     from dhcp_cmd.store import admin, open_store
+    from dhcp_cmd.store.marks import SqlMarks
     from tests.cmd.core.world import Host, M, World, na, pd
 
     url = store.engine.url.update_query_dict({"user": "t_cmd"}).render_as_string()
@@ -202,12 +205,17 @@ def test_the_cmds_role_serves_and_cannot_rewrite_history(store: SqlStore, tmp_pa
         world.later(100_000)
         world.cmd.reap(world.now, 1000)
     assert world.cmd.outcomes["internal-error"] == 0
+    marks = SqlMarks(restricted, "2001:db8::53")
+    for mark in (T0, T0 + 1):
+        marks.write({PEER: mark})
+    assert marks.read() == {PEER: T0 + 1}
     for forbidden in (
         "DELETE FROM history;",
         "UPDATE history SET cause = 'x';",
         "INSERT INTO prune (before, started_at) VALUES (now(), now());",
         "UPDATE maar SET name = 'x';",
         "ALTER TABLE history DISABLE TRIGGER ALL;",
+        "DELETE FROM replay_mark;",
     ):
         with pytest.raises(subprocess.CalledProcessError):
             psql(store, forbidden, role="t_cmd")

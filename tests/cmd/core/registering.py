@@ -82,7 +82,7 @@ class Maars:
     def __init__(self, world: World) -> None:
         self.world = world
         self.outcomes: Counter[str] = Counter()
-        self.front = Front(world.cmd, CMD, self.outcomes)
+        self.front = Front(world.cmd, lambda peer, said: encode(said, CMD, peer), self.outcomes)
         self.sequence = 0
 
     def options(

@@ -25,6 +25,7 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
 )
+from dmm_wire.mobility.answers import ALL_ZERO
 from dmm_wire.timestamp import from_micros
 from tests.cmd.core.registering import EUI48, MAC, REFRESH, Maars
 from tests.cmd.core.world import Host, M, World, a_domain, a_maar, na, pd
@@ -198,6 +199,22 @@ def test_who_may_not_register(world: World, maars: Maars) -> None:
     assert world.store.tables.nodes == {}
 
 
+def test_who_flaps_is_denied(world: World, maars: Maars) -> None:
+    """The conflict that can be had by PBU alone: nobody goes to and fro as fast as that."""
+    where = 1
+    for _ in range(8):
+        world.later(1)
+        moves = len(world.events("handover"))
+        if maars.register(3 - where).status == Status.ADMINISTRATIVELY_PROHIBITED:
+            break
+        where = 3 - where
+    else:
+        raise AssertionError("it may go on for ever")
+    assert len(world.events("handover")) == moves == world.cmd.settings.flap_limit + 2
+    assert len(world.events("conflict")) == 1
+    assert maars.register(where, skew=0.1).status == Status.ACCEPTED
+
+
 def test_nobody_asked_for_an_answer(world: World, maars: Maars) -> None:
     assert maars.asked(1, replace(maars.update(maars.options()), acknowledge=False)) is None
     assert len(world.store.tables.nodes) == 1
@@ -229,6 +246,18 @@ def test_an_older_message_is_refused(world: World, maars: Maars) -> None:
     assert maars.register(1, skew=0.08).status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
 
 
+def test_a_clock_that_was_set_back_shuts_nobody_out(world: World, maars: Maars) -> None:
+    """The CMD's was an hour ahead, and those of the MAARs with it; then likewise at a visit by DHCPv6."""
+    maars.register(1)
+    world.later(-3600)
+    assert maars.register(2).status == Status.ACCEPTED
+    world.later(3600)
+    world.attached(Host(1, mac=MAC), 3, na())
+    world.later(-3599)
+    assert maars.register(1).status == Status.ACCEPTED
+    assert len(world.events("handover")) == 4
+
+
 def test_the_same_message_twice_is_answered_twice(world: World, maars: Maars) -> None:
     update = maars.update(maars.options())
     first, again = maars.asked(1, update), maars.asked(1, update)
@@ -253,6 +282,27 @@ def test_a_move_by_pbu(world: World, maars: Maars) -> None:
     ((previous),) = second.told(dmm.PreviousMaar)
     assert previous.valid == 3600
     assert previous.preferred == 0
+
+
+def test_what_a_node_has_goes_on_where_there_is_nothing_to_be_had(
+    world: World, maars: Maars
+) -> None:
+    first = maars.register(1)
+    world.drain(2)
+    assert maars.register(2, unit(2, 1), skew=0.1).status == 155
+    second = maars.register(2, skew=0.2)
+    assert second.status == Status.ACCEPTED
+    assert second.all(HomeNetworkPrefix) == [ALL_ZERO]
+    assert second.previous == [(world.domain.maars[1].endpoint, first.local[0])]
+    assert live(world) == {first.local[0]: (1, State.DEPRECATED)}
+    assert owed(world) == {1}
+    again = maars.register(2, handoff=REFRESH, skew=0.25)
+    assert again.previous == second.previous
+    other = parse_address("2001:db8::1")[:6]
+    assert (
+        maars.register(2, identity=Identity(IdentitySubtype.EUI48, other), link_layer=None).status
+        == 130
+    )
 
 
 def test_a_return_makes_the_prefix_local_again(world: World, maars: Maars) -> None:

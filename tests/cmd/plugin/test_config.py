@@ -10,10 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
-from dhcp_cmd.plugin import config
+from dhcp_cmd.plugin import config, config_security
 from dhcp_cmd.pmip.settings import PACING, PmipSettings
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dmm import SignallingMode
+from dmm_wire.mobility.guard import TOLERANCE
+from dmm_wire.mobility.security import Declared, KeyEntry
 from tests.cmd.plugin import messages as m
 
 ROOT = Path(__file__).parents[3]
@@ -205,7 +207,10 @@ def test_documented_defaults_are_the_defaults() -> None:
             convert = getattr(config, field.name, config.enterprise_number)
             assert convert(documented.pop(field.name)) == field.default
     assert config.pacing(documented.pop("pacing")) == PACING
-    assert documented.keys() == {"database", "endpoint"}
+    assert config_security.require(documented.pop("require")) is Declared().require
+    assert config_security.tolerance(documented.pop("tolerance")) == TOLERANCE
+    assert documented.pop("algorithm") == KeyEntry(256, secret=bytes(16)).algorithm
+    assert documented.keys() == {"database", "endpoint", "spi", "secret", "secret_file", "peers"}
 
 
 def test_every_key_is_described() -> None:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    """Return as soon as `condition` holds; fail when it does not within `timeout` seconds."""
+def wait_for(condition: Callable[[], object], timeout: float = 60.0) -> None:
+    """Return as soon as `condition` holds; fail when it does not within `timeout` seconds, which is long:
+    a machine may be busy with other things."""
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -78,6 +79,7 @@ def test_what_is_acknowledged_is_over() -> None:
         (PEER, pba(1, generation=4)),
         (PEER, pba(1, node=Identity(IdentitySubtype.DUID, b"\0\3\0\1ghijkl"))),
         (PEER, BindingAcknowledgement(0, 1, 0, (), proxy=False)),
+        (PEER, replace(pba(1), dmm=False)),
     ],
 )
 def test_what_answers_nothing_of_ours_ends_nothing(
@@ -163,13 +165,60 @@ def test_news_begin_the_waits_anew_and_repetitions_do_not() -> None:
     assert outbox.deadline(5.0) == 6.0
 
 
-@given(st.lists(st.floats(0.0, 0.4), max_size=60))
-def test_no_second_sees_more_than_the_update_rate(gaps: list[float]) -> None:
+def test_what_waits_for_the_rate_is_not_answered_by_what_was_before() -> None:
+    outbox = Outbox(1000.0)
+    sequence = 0
+    for serial in (1, 2, 3):
+        outbox.put(KEY, 0.1 * serial)
+        (sequence,) = transmit(outbox, 0.1 * serial, serial)
+    outbox.put(KEY, 0.4)  # the fourth in a second
+    outcome = outbox.answered(PEER, pba(sequence), 0.4)
+    assert outcome is not None
+    assert not outcome.is_latest
+    assert outbox.deadline(0.4) == pytest.approx(1.1)
+    assert transmit(outbox, 1.1, serial=4) == [4]
+
+
+def test_a_retransmission_that_is_due_is_no_news() -> None:
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 0.0)
+    (sequence,) = transmit(outbox, 0.0)
+    assert outbox.deadline(1.0) == 1.0
+    outcome = outbox.answered(PEER, pba(sequence), 1.0)
+    assert outcome is not None
+    assert outcome.is_latest
+    assert outbox.due(1.0) == []
+
+
+def test_numbers_come_again() -> None:
+    """Of a peer that has long been silent, many exchanges have all their numbers pending."""
+    outbox = Outbox(1e6)
+    one, other = (1, 1), (2, 1)
+    outbox.put(one, 0.0)
+    assert transmit(outbox, 0.0) == [1]
+    outbox.put(other, 0.0)
+    assert transmit(outbox, 0.0) == [2]
+    for _ in range(65_534):
+        outbox.put(KEY, 0.0)
+        outbox.send(KEY, PEER, 1, NOTICE, 0.0)
+    assert outbox.send(other, PEER, 1, NOTICE, 0.0).sequence == 1
+    outbox.drop(one)
+    outcome = outbox.answered(PEER, pba(1), 0.0)
+    assert outcome is not None
+    assert outcome.sent.key == other
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 0.4), st.booleans()), max_size=60))
+def test_no_second_sees_more_than_the_update_rate(gaps: list[tuple[float, bool]]) -> None:
+    """Whether the peer answers or not."""
     outbox = Outbox(1e6)
     now, moments = 0.0, list[float]()
-    for gap in gaps:
+    for gap, answers in gaps:
         outbox.put(KEY, now)
-        moments += [now for _ in transmit(outbox, now)]
+        for sequence in transmit(outbox, now):
+            moments.append(now)
+            if answers:
+                outbox.answered(PEER, pba(sequence), now)
         now += gap
     for start in moments:
         assert sum(start <= each < start + 1.0 for each in moments) <= MAX_UPDATE_RATE
@@ -218,3 +267,39 @@ def test_only_the_last_numbers_are_answered() -> None:
         now = outbox.deadline(now) or now
     assert outbox.answered(PEER, pba(numbers[0]), now) is None
     assert outbox.answered(PEER, pba(numbers[1]), now) is not None
+
+
+def test_who_is_told_the_time_asks_again_at_once_and_only_once() -> None:
+    """The guard has learnt the peer's time from a 144 (RFC 4285 section 6)."""
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 100.0)
+    (first,) = transmit(outbox, 100.0)
+    told = BindingAcknowledgement(Status.MIPV6_ID_MISMATCH, first, 0, (MobileNodeIdentifier(NODE),))
+    outcome = outbox.answered(PEER, told, 100.1)
+    assert outcome is not None
+    assert not outcome.is_over
+    (second,) = transmit(outbox, 100.1)
+    assert outbox.answered(PEER, replace(told, sequence=second), 100.2) is not None
+    assert transmit(outbox, 100.2) == []
+    (third,) = transmit(outbox, 102.1)  # as if nobody had answered
+    outcome = outbox.answered(PEER, pba(third), 102.2)
+    assert outcome is not None
+    assert outcome.is_over
+    # The next one to be sent may be told the time again.
+    outbox.put(KEY, 200.0)
+    (fourth,) = transmit(outbox, 200.0)
+    outbox.answered(PEER, replace(told, sequence=fourth), 200.1)
+    assert len(transmit(outbox, 200.1)) == 1
+
+
+@pytest.mark.parametrize("status", [Status.MIPV6_MESG_ID_REQD, Status.MIPV6_AUTH_FAIL])
+def test_who_is_refused_for_its_key_goes_on(status: Status) -> None:
+    """An operator may be changing it."""
+    outbox = Outbox(1000.0)
+    outbox.put(KEY, 100.0)
+    (first,) = transmit(outbox, 100.0)
+    outcome = outbox.answered(PEER, pba(first, status), 100.1)
+    assert outcome is not None
+    assert not outcome.is_over
+    assert transmit(outbox, 100.5) == []
+    assert len(transmit(outbox, 101.0)) == 1

@@ -26,6 +26,7 @@ from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dhcpv6.message import unwrap
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.mobility import BindingAcknowledgement, BindingUpdate, decode, encode
+from dmm_wire.mobility.security import Security
 from tests.cmd.plugin import messages as m
 from tests.cmd.server.hosts import UNICAST
 from tests.cmd.server.test_loop import Line
@@ -107,7 +108,13 @@ class Heard(Line):
 class Bench:
     """A CMD on SQLite behind a loop."""
 
-    def __init__(self, folder: Path, mode: SignallingMode, timeout: int = 5000) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mode: SignallingMode,
+        timeout: int = 5000,
+        security: Security | None = None,
+    ) -> None:
         self.store = sqlite_store(folder)
         settings = Settings(server_duid=m.SERVER_DUID, mode=mode, relay_timeout=timeout)
         pmip = PmipSettings(CMD, NAME)
@@ -117,7 +124,7 @@ class Bench:
         self.line, self.wire = Heard(), Wire()
         self.counted: Counter[str] = Counter()
         cmd = Cmd(self.store, settings)
-        self.signalling = Signalling(self.wire, pmip, mode, cmd, self.store)
+        self.signalling = Signalling(self.wire, pmip, mode, cmd, self.store, security or Security())
         self.responder = Responder(cmd, plan)
         self.loop = Loop(
             self.responder,

@@ -82,7 +82,7 @@ OF_TODAY_BUT_FOR_THE_OUTBOX = (
     "DROP INDEX binding_held; ALTER TABLE mobile_node DROP COLUMN registered;"
     "ALTER TABLE binding DROP COLUMN autoconf;"
     "CREATE INDEX binding_held ON binding (hold_until) WHERE state = 'deprecated';"
-    "DROP VIEW signals; DROP TABLE signal; UPDATE alembic_version SET version_num = '0002'"
+    "DROP TABLE replay_mark; DROP VIEW signals; DROP TABLE signal; UPDATE alembic_version SET version_num = '0002'"
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from dhcp_cmd.core.model import MICROS, Settings
 from dhcp_cmd.core.request import read_request
@@ -73,9 +74,10 @@ class AttachWorld(World):
     ) -> None:
         self.real = _Cmd(flap_interval)
         self.awake = True
+        self.transaction = 0
         self.probes: list[int] = []
         self.quiet: dict[int, frozenset[bytes] | None] = {}
-        changes = {} if attach is None else {"attach": attach}
+        changes: dict[str, Any] = {} if attach is None else {"attach": attach}
         super().__init__(cmd=self.real, slaac=slaac, **changes)
 
     # --- what happens ---
@@ -132,7 +134,8 @@ class AttachWorld(World):
         options = [(int(OptionCode.CLIENTID), DUID), *ias]
         if kind in (MessageType.REQUEST, MessageType.RENEW):
             options.append((int(OptionCode.SERVERID), SERVER_DUID))
-        xid = self.real.cmd_transaction = (getattr(self.real, "cmd_transaction", 0) + 1) % 0xFFFFFF
+        self.transaction += 1
+        xid = self.transaction
         data = ClientMessage(kind, xid.to_bytes(3, "big"), tuple(options)).encode()
         maar = self.maars[self.place]
         self.run(maar, maar.agent.client_datagram(ACCESS, NODE, MAC, data, self.now))

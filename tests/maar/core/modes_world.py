@@ -4,14 +4,16 @@ a record of what was said.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dhcp_cmd.core.model import MICROS, Decision, Domain, Kind, Link, MaarState, Pool, Settings
 from dhcp_cmd.core.model import Maar as Row
 from dhcp_cmd.core.relay_options import acknowledged
 from dhcp_cmd.core.request import read_request
+from dhcp_cmd.pmip.authenticated import Authenticated
 from dhcp_cmd.pmip.holding import Holding, Released
 from dhcp_cmd.pmip.outbox import Key
 from dhcp_cmd.pmip.settings import PmipSettings
@@ -26,14 +28,16 @@ from dmm_wire.mobility import (
     BindingUpdate,
     DelegatedPrefix,
     HomeNetworkPrefix,
+    MobilityHeaderType,
     PreviousMaarOption,
     ServingMaar,
     decode,
     encode,
 )
 from dmm_wire.mobility.answers import acknowledge
+from dmm_wire.mobility.security import Security
 from relay_maar.core.agent import Agent
-from tests.cmd.memory_store import MemoryOutbox, MemoryStore
+from tests.cmd.memory_store import MemoryMarks, MemoryOutbox, MemoryStore
 from tests.maar.core.world import (
     ACCESS,
     DUID,
@@ -86,7 +90,8 @@ def domain(count: int) -> Domain:
 
 
 class ModesWorld(World):
-    """`count` MAARs. What is lost is recorded, too; `reorders` turns the order round of what is on the wire together.
+    """`count` MAARs; `own` and `epochs` are as of World, `security` is the CMD's. What is lost
+    is recorded, too; `reorders` turns the order round of what is on the wire together.
 
     Messages take no time; what is recorded has the seconds since `mark`.
     """
@@ -98,8 +103,16 @@ class ModesWorld(World):
         loses: Loses | None = None,
         *,
         reorders: bool = False,
+        own: Mapping[int, dict[str, Any]] | None = None,
+        epochs: Mapping[int, float] | None = None,
+        security: Security | None = None,
     ) -> None:
-        self._changes = {"cmds": (CMD,)}
+        self.own = dict(own or {})
+        self.epochs = dict(epochs or {})
+        self.security = security or Security()
+        self.marks = MemoryMarks()
+        self.ahead = 0.0
+        """By how many seconds the CMD's clock is ahead, as of its start."""
         self.count = count
         self.now = 1000.0
         self.cmd = FakeCmd()
@@ -119,6 +132,8 @@ class ModesWorld(World):
         """The next message is committed, and then the CMD is gone."""
         self.refuses: set[int] = set()
         """MAARs that answer every PBU with status 155."""
+        self.errors: list[tuple[bytes, bytes]] = []
+        """Binding Errors of the CMD, each with whom they are for."""
         self._messages = 0
         self._said: dict[str, int] = {}
         self._marked = self.now
@@ -130,8 +145,10 @@ class ModesWorld(World):
 
     def _agent(self, number: int) -> Agent:
         # Without the questions of a refresh among what is recorded.
-        changed = replace(settings(number, cmds=(CMD,)), domain_refresh=1e9)
-        return Agent(changed, jitter=lambda: 0.5)
+        changed = settings(number, cmds=(CMD,), **self.own.get(number, {}))
+        changed = replace(changed, domain_refresh=1e9)
+        epoch = self.epochs.get(number, float(EPOCH))
+        return Agent(changed, jitter=lambda: 0.5, epoch=epoch)
 
     # --- the CMD ---
 
@@ -139,11 +156,22 @@ class ModesWorld(World):
         """A new process of it: what it held is gone, and what it was sending."""
         self.holding: Holding[_Reply] = Holding()
         self.outbox = MemoryOutbox(self.store)
+        outcomes: Counter[str] = Counter()
+        self.authenticated = Authenticated(
+            CMD,
+            self.security,
+            self.marks,
+            outcomes,
+            clock=lambda: self.clock() + round(self.ahead * MICROS),
+            monotonic=lambda: self.now,
+        )
         self.signaller = Signaller(
             self.outbox,
             self,
             PmipSettings(CMD, "cmd", 500),
             self.mode,
+            self.authenticated,
+            outcomes,
             refused=self.server.anchor_refused,
             clock=self.clock,
             monotonic=lambda: self.now,
@@ -155,11 +183,20 @@ class ModesWorld(World):
         return EPOCH * MICROS + round(self.now * MICROS)
 
     def send(self, destination: bytes, data: bytes) -> None:
+        if data[2] == MobilityHeaderType.BINDING_ERROR:
+            self.errors.append((destination, data))  # nobody makes anything of it
+            return
         self._emit(Packet("mobility", CMD, destination, data))
 
     def receive(self) -> list[tuple[bytes, bytes]]:
         arrived, self._arrived = self._arrived, []
         return arrived
+
+    def hear(self, source: bytes, data: bytes) -> None:
+        """A Mobility Header comes to the CMD."""
+        self._arrived.append((source, data))
+        self.signaller.receive()
+        self._work()
 
     def _heard(self, key: Key) -> bool:
         if not self.holding.is_waited_for(*key):
@@ -233,9 +270,7 @@ class ModesWorld(World):
                 self._up(packet)
         elif packet.destination == CMD:
             if self.cmd_up:
-                self._arrived.append((packet.source, packet.data))
-                self.signaller.receive()
-                self._work()
+                self.hear(packet.source, packet.data)
         elif self._is_refused(packet):
             message = decode(packet.data, packet.source, packet.destination)
             assert isinstance(message, BindingUpdate)
@@ -284,9 +319,9 @@ class ModesWorld(World):
 
     # --- the node ---
 
-    def say(self, kind: int) -> None:
+    def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
         assert self.place is not None
-        options = [(int(OptionCode.CLIENTID), DUID), *IAS]
+        options = [(int(OptionCode.CLIENTID), DUID), *(ias or IAS)]
         if kind in (MessageType.REQUEST, MessageType.RENEW):
             options.append((int(OptionCode.SERVERID), SERVER_DUID))
         self._messages += 1

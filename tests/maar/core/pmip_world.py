@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.holding import Holding, Released
@@ -15,7 +15,7 @@ from dmm_wire.mobility import BindingUpdate, HandoffIndicator, ServingMaar, deco
 from dmm_wire.mobility.answers import first
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
-from tests.maar.core.modes_world import CMD, Loses, ModesWorld
+from tests.maar.core.modes_world import CMD, EPOCH, Loses, ModesWorld
 from tests.maar.core.world import ACCESS, MAC, NODE, Maar, Packet, endpoint, settings
 
 NAME = Identity(IdentitySubtype.EUI48, MAC)
@@ -35,22 +35,29 @@ class PmipWorld(ModesWorld):
         fed: Sequence[int] = (),
         lifetime: int = 3600,
         skews: dict[int, float] | None = None,
+        **changes: Any,
     ) -> None:
         self.fed = fed
         self.lifetime = lifetime
         self.awake = True
         self.skews = skews or {}
         self.late: Holding[_Answering] = Holding()
-        super().__init__(mode, count, loses)
+        super().__init__(mode, count, loses, **changes)
 
     def _agent(self, number: int) -> Agent:
         if number in self.fed:
             return super()._agent(number)
-        mine = settings(number, cmds=(CMD,), servers=())
+        mine = settings(number, cmds=(CMD,), servers=(), **self.own.get(number, {}))
         mine = replace(mine, registers=True, registration_lifetime=self.lifetime)
         mine = replace(mine, router=replace(mine.router, autonomous=True))
         skew = self.skews.get(number, 0.0)
-        return Agent(mine, jitter=lambda: 0.5, clock=lambda now: self._timestamp(now + skew))
+        epoch = self.epochs.get(number, float(EPOCH))
+        return Agent(
+            mine,
+            jitter=lambda: 0.5,
+            epoch=epoch,
+            clock=lambda now: self._timestamp(now + skew),
+        )
 
     @staticmethod
     def _timestamp(now: float) -> int:
@@ -61,7 +68,7 @@ class PmipWorld(ModesWorld):
     def start_cmd(self) -> None:
         super().start_cmd()
         self.late = Holding()
-        self.front = Front(self.server, CMD, self.signaller.outcomes)
+        self.front = Front(self.server, self.authenticated.outgoing, self.signaller.outcomes)
         self.signaller.registers = self._registers
 
     def _registers(self, asked: Sequence[Asked]) -> None:
@@ -122,9 +129,9 @@ class PmipWorld(ModesWorld):
         maar = self.maars[self.place]
         self.run(maar, maar.agent.seen(ACCESS, NODE, MAC, "mld", self.now))
 
-    def say(self, kind: int) -> None:
+    def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
         if self.place in self.fed:
-            super().say(kind)
+            super().say(kind, *ias)
 
     # --- what is said ---
 

@@ -9,7 +9,6 @@ import pytest
 from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingUpdate,
-    Key,
     KeyStore,
     ReplayProtection,
     Status,
@@ -17,13 +16,11 @@ from dmm_wire.mobility import (
     encode,
 )
 from dmm_wire.mobility.authentication import locate
+from dmm_wire.mobility.security import Security
 from relay_maar.core import actions as act
-from relay_maar.core.settings import SecuritySettings
+from tests.maar.core.secure_world import CHANGE, KEY, SECURE, WRONG
 from tests.maar.core.world import NODE_ID, Packet, World, endpoint, link_prefix
 
-KEY, NEW = Key(1001, b"k" * 32), Key(1002, b"n" * 32)
-SECURE = SecuritySettings(KeyStore([KEY]), require=True)
-WRONG = SecuritySettings(KeyStore([Key(1001, b"w" * 32)]), require=True)
 TODAY = 1_700_000_000.0
 
 
@@ -225,18 +222,10 @@ def test_a_message_turned_around_or_sent_on_is_refused() -> None:
 
 
 def test_keys_come_into_a_running_domain_and_are_changed_in_it() -> None:
-    steps = [
-        SecuritySettings(),
-        SecuritySettings(KeyStore([KEY]), require=False),
-        SecuritySettings(KeyStore([KEY]), require=True),
-        SecuritySettings(KeyStore([KEY, NEW]), require=True),
-        SecuritySettings(KeyStore([NEW, KEY]), require=True),
-        SecuritySettings(KeyStore([NEW]), require=True),
-    ]
-    world = secure(security=steps[0])
+    world = secure(security=CHANGE[0])
     place = 1
     world.attach(place)
-    for step in steps[1:]:
+    for step in CHANGE[1:]:
         for number in (1, 2, 3):
             world.own[number] = {"security": step}
             world.restart(number)
@@ -280,7 +269,7 @@ def test_a_damaged_mark_is_left_out() -> None:
 
 
 def test_the_operator_hears_who_has_no_key() -> None:
-    keys = SecuritySettings(KeyStore(peers={endpoint(2): [KEY]}), require=True)
+    keys = Security(KeyStore(peers={endpoint(2): [KEY]}), require=True)
     world = secure(own={1: {"security": keys}})
     assert any(
         "no key is shared with 2001:db8:3::1" in line and "2001:db8:2::1" not in line

@@ -13,9 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.address import parse_address
+from dmm_wire.dhcpv6.codes import MessageType, OptionCode
+from dmm_wire.dhcpv6.message import ClientMessage
+from dmm_wire.dhcpv6.options import IaNa, IaPd
 from dmm_wire.dmm import SignallingMode
-from tests.maar.core.modes_world import Loses, ModesWorld
+from dmm_wire.identity import Identity, IdentitySubtype
+from tests.maar.core.modes_world import CMD, Loses, ModesWorld
+from tests.maar.core.world import ACCESS, NODE_ID, endpoint
 
 RECORDED = Path(__file__).with_name("recorded_modes.txt")
 MODES = (SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY)
@@ -184,6 +189,43 @@ def test_the_end_of_a_prefix_is_told(mode: SignallingMode) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_what_ended_is_not_brought_back_by_a_pbu_that_was_late(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 2)
+    world.attach(1)
+    world.go_on(10.0)
+    world.attach(2)
+    world.go_on(10.0)
+    (late,) = [e for e in world.sent if (e.source, e.destination) == (CMD, endpoint(1))]
+    world.release(1)
+    world.go_on(10.0)
+    assert world.roles(1) == {}
+    world.mark()
+    world.wire.append(late)
+    world.go_on(1.0)
+    assert "PBA: status 157" in world.record[-1]
+    assert world.roles(1) == {}
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_has_ended_does_not_stay_unreachable(mode: SignallingMode) -> None:
+    """Nobody tells MAAR 2 when MAAR 1 knows, nor when the node gets the same prefix again."""
+    world = ModesWorld(mode, 3)
+    for number in (1, 2, 3):
+        world.attach(number)
+        world.go_on(30.0)
+    of_one = {prefix for prefix, role in world.roles(1).items() if role == "anchored"}
+    for number in (1, 2):
+        world.release(anchored_at=number)
+        world.go_on(10.0)
+    assert {world.roles(2).get(prefix) for prefix in of_one} == {"ended"}
+    world.go_on(60.0)
+    for number in (1, 2, 3):
+        assert not of_one & set(world.roles(number))
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_longer_lifetimes_are_told_and_small_changes_are_not(mode: SignallingMode) -> None:
     world = ModesWorld(mode, 2)
     world.attach(1)
@@ -225,6 +267,50 @@ def test_an_anchor_that_knows_nothing_ends_its_prefixes(mode: SignallingMode) ->
     world.refuses.clear()
     world.check()
     assert "served" not in world.roles(2).values()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_answer_that_was_lost_before_a_move_ends_nothing(mode: SignallingMode) -> None:
+    """MAAR 1 never heard of the last prefix that the node got there; what it knew of is in use all the same."""
+    is_lost = False
+    world = ModesWorld(mode, 2, lambda what, before: is_lost and "Relay-reply" in what)
+    world.place = 1
+    world.say(MessageType.REBIND, IaNa(1).encode())
+    world.go_on(10.0)
+    is_lost = True
+    world.say(MessageType.REQUEST, IaPd(2).encode())
+    world.settle()
+    is_lost = False
+    assert len(world.roles(1)) == 1
+    world.attach(2)
+    world.go_on(10.0)
+    assert len([b for b in world.store.bindings.values() if b.anchor == 1]) == 3
+    assert set(world.roles(1).values()) == {"anchored"}
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_two_nodes_of_one_anchor_that_are_linked(mode: SignallingMode) -> None:
+    """MAAR 1 knows two, of which the CMD says that they are one, at MAAR 2."""
+    world = ModesWorld(mode, 2)
+    other_mac = bytes.fromhex("0200000000bb")
+    other_duid = bytes.fromhex("00030001") + other_mac
+    options = ((int(OptionCode.CLIENTID), other_duid), IaPd(2).encode())
+    message = ClientMessage(MessageType.REBIND, b"two", options).encode()
+    maar = world.maars[1]
+    at = parse_address("fe80::ff:fe00:2")
+    world.run(maar, maar.agent.client_datagram(ACCESS, at, other_mac, message, world.now))
+    world.attach(1)
+    world.go_on(10.0)
+    world.attach(2)
+    world.go_on(10.0)
+    other = Identity(IdentitySubtype.DUID, other_duid)
+    assert world.server.link(NODE_ID, other, world.clock())
+    world.go_on(0.0)
+    world.attach(2)
+    world.go_on(10.0)
+    assert len(world.roles(1)) == 3
+    world.check()
 
 
 @pytest.mark.parametrize("mode", MODES)

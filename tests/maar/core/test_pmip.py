@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from dhcp_cmd.core.model import State
+from dhcp_cmd.core.model import MaarState, State
+from dmm_wire.address import format_address
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core.items import Route
 from tests.maar.core.modes_world import CMD
@@ -143,6 +146,57 @@ def test_a_message_that_is_lost(mode: SignallingMode, what: str) -> None:
 
 
 # --- coming and going ---
+
+
+def test_what_is_late_in_mode_relay_is_believed_and_not_asked_for() -> None:
+    """It names a MAAR that this one has never heard of."""
+    is_lost = False
+    world = PmipWorld(
+        SignallingMode.RELAY,
+        2,
+        lambda what, before: is_lost and "PBU: at maar" in what and not before,
+    )
+    walked(world, 1)
+    is_lost = True
+    world.mark()
+    world.forget_what_was_said()
+    walked(world, 2)
+    assert world.record == [
+        "  0.000  maar2 > cmd    PBU: attached",
+        "  0.000    cmd > maar1  PBU: at maar2, 1 prefixes  LOST",
+        "  0.200    cmd > maar2  PBA: status 0, 1 prefixes",
+        "  1.000    cmd > maar1  PBU: at maar2, 1 prefixes",
+        "  1.000  maar1 > cmd    PBA: status 0, 1 prefixes",
+        "  1.000    cmd > maar2  PBA: status 0, 1 prefixes, of maar1",
+    ]
+    world.check()
+
+
+def test_a_maar_that_matters_no_more_is_not_believed_for_ever() -> None:
+    world = walked(PmipWorld(SignallingMode.PROXY, 3, lifetime=400), 1, 2, 3)
+    agent = world.maars[3].agent
+    both = sorted(map(format_address, (endpoint(1), endpoint(2))))
+    assert agent.status(world.now)["domain"]["peers"] == both
+    (lost,) = [b for b in world.store.bindings.values() if b.anchor == 1]
+    world.server.anchor_refused(NAME, 1, [lost.prefix], world.clock())
+    world.go_on(3600.0)
+    assert agent.status(world.now)["domain"]["peers"] == [format_address(endpoint(2))]
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_maar_that_drains_serves_what_comes_from_elsewhere(mode: SignallingMode) -> None:
+    world = walked(PmipWorld(mode, 3), 1)
+    domain = world.store.domain
+    draining = replace(domain.maars[2], state=MaarState.DRAINING)
+    maars = {**domain.maars, 2: draining}
+    by_relay_id = {each.relay_id: each for each in maars.values()}
+    world.store.domain = replace(domain, maars=maars, by_relay_id=by_relay_id)
+    walked(world, 2, pause=4000.0)
+    assert set(world.roles(2).values()) == {"served"}
+    world.check()
+    walked(world, 3)
+    world.check()
 
 
 def test_a_return_to_an_earlier_maar() -> None:

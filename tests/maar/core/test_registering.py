@@ -49,7 +49,11 @@ class Bench:
         self.now = 100.0
         self.sessions: dict[Identity, Session] = {}
         mine = replace(settings(1), cmds=cmds, registers=True, registration_lifetime=lifetime)
-        self.registering = Registering(mine, self.sessions.get, lambda now: round(now * 65536))
+        self.offset = 0.0
+        """Of its clock, in seconds."""
+        self.registering = Registering(
+            mine, self.sessions.get, lambda now: round((now + self.offset) * 65536)
+        )
 
     def seen(self, place: Place = PLACE) -> bool:
         return self.registering.seen(place, self.now)
@@ -421,6 +425,20 @@ def test_a_clock_that_is_wrong_is_told() -> None:
     theirs = acknowledge(update, Status.TIMESTAMP_MISMATCH, 0, timestamp(update) + 65536 * 3)
     assert bench.registering.answered(CMD, theirs, bench.now) == Refused(NAME, 156, 3.0)
     assert bench.go_on() == 1
+
+
+def test_a_clock_that_was_set_right_is_followed() -> None:
+    """By an hour; and where it goes back a little, each timestamp is still greater than the one before."""
+    bench = Bench()
+    bench.seen()
+    first_time = timestamp(bench.sent())
+    wait = bench.go_on()
+    bench.offset = -3600.0
+    second = timestamp(bench.sent())
+    assert second == first_time + round((wait - 3600.0) * 65536)
+    wait = bench.go_on()
+    bench.offset -= wait + 0.1
+    assert timestamp(bench.sent()) == second + 1
 
 
 @pytest.mark.parametrize("status", [155, 159])

@@ -34,7 +34,7 @@ SERVER_ID = bytes.fromhex("00030001020000000547")
 
 SO_RCVBUFFORCE = 33
 """Not in the socket module of Python 3.11."""
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds for whatever a test waits for."""
 
 

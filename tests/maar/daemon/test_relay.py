@@ -26,7 +26,7 @@ from tests.maar.daemon.actors import (
 from tests.maar.daemon.running import Running
 from tests.maar.daemon.site import Site
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 ETHERNET = b"\x00\x01"
 ACCESS_TECHNOLOGY = 4

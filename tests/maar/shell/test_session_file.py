@@ -67,10 +67,10 @@ def reread(path: Path, clock: Clock) -> list[tuple[dict[str, object], float]]:
 def test_the_last_record_of_a_session_comes_back_with_its_age(
     journal: SessionFile, path: Path, clock: Clock
 ) -> None:
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     clock.now += 10
-    journal.save("a", {"n": 2})
-    journal.save("b", {"n": 3})
+    journal.write({"a": {"n": 2}})
+    journal.write({"b": {"n": 3}})
     clock.now += 5
     assert reread(path, clock) == [({"n": 2}, 5.0), ({"n": 3}, 5.0)]
 
@@ -78,16 +78,16 @@ def test_the_last_record_of_a_session_comes_back_with_its_age(
 def test_a_forgotten_session_stays_forgotten(
     journal: SessionFile, path: Path, clock: Clock
 ) -> None:
-    journal.save("a", {"n": 1})
-    journal.forget("a")
-    journal.forget("never there")
+    journal.write({"a": {"n": 1}})
+    journal.write({"a": None})
+    journal.write({"never there": None})
     assert reread(path, clock) == []
 
 
 def test_a_clock_set_back_gives_no_negative_age(
     journal: SessionFile, path: Path, clock: Clock
 ) -> None:
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     clock.now -= 500
     assert reread(path, clock) == [({"n": 1}, 0.0)]
 
@@ -96,8 +96,8 @@ def test_a_clock_set_back_gives_no_negative_age(
 def test_a_line_cut_off_by_a_crash_costs_only_itself(
     journal: SessionFile, path: Path, clock: Clock, cut: int
 ) -> None:
-    journal.save("a", {"n": 1})
-    journal.save("a", {"n": 2})
+    journal.write({"a": {"n": 1}})
+    journal.write({"a": {"n": 2}})
     path.write_bytes(path.read_bytes()[:-cut])
     expected = {"n": 2} if cut == 1 else {"n": 1}  # only the line's end is missing: nothing is lost
     assert [record for record, _ in reread(path, clock)] == [expected]
@@ -118,8 +118,8 @@ def test_the_journal_is_rewritten_when_it_has_grown(
 ) -> None:
     monkeypatch.setattr(session_file, "_COMPACT_AFTER", 10)
     for number in range(100):
-        journal.save("a", {"n": number})
-    journal.save("b", {"n": -1})
+        journal.write({"a": {"n": number}})
+    journal.write({"b": {"n": -1}})
     assert len(path.read_bytes().splitlines()) <= 13
     assert [record for record, _ in reread(path, clock)] == [{"n": 99}, {"n": -1}]
 
@@ -127,7 +127,7 @@ def test_the_journal_is_rewritten_when_it_has_grown(
 def test_what_a_full_disk_lost_is_written_with_the_next_record(
     journal: SessionFile, path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     real_write = os.write
 
     def short_write(descriptor: int, data: bytes) -> int:
@@ -136,8 +136,8 @@ def test_what_a_full_disk_lost_is_written_with_the_next_record(
     with monkeypatch.context() as full:
         full.setattr(os, "write", short_write)
         with pytest.raises(OSError, match="No space left"):
-            journal.save("b", {"n": 2})
-    journal.save("c", {"n": 3})
+            journal.write({"b": {"n": 2}})
+    journal.write({"c": {"n": 3}})
     assert [record for record, _ in reread(path, clock)] == [{"n": 1}, {"n": 2}, {"n": 3}]
 
 
@@ -145,13 +145,13 @@ def test_a_sync_brings_all_that_is_written_to_the_disk(
     journal: SessionFile, path: Path, synced: list[bytes]
 ) -> None:
     states = [journal.unsynced]
-    journal.save("a", {"n": 1})
-    journal.save("b", {"n": 2})
+    journal.write({"a": {"n": 1}})
+    journal.write({"b": {"n": 2}})
     states.append(journal.unsynced)
     assert not synced, "a write waits for no disk"
     sync = journal.begin_sync()
     states.append(journal.unsynced)
-    journal.save("c", {"n": 3})
+    journal.write({"c": {"n": 3}})
     states.append(journal.unsynced)
     assert states == [False, True, False, True], "what comes after the begin is for the next"
     sync()
@@ -162,10 +162,10 @@ def test_a_sync_outlives_a_rewrite_and_the_end(
     journal: SessionFile, synced: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_file, "_COMPACT_AFTER", 0)
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     sync = journal.begin_sync()
-    journal.save("a", {"n": 2})
-    journal.save("a", {"n": 3})
+    journal.write({"a": {"n": 2}})
+    journal.write({"a": {"n": 3}})
     journal.close()
     sync()
     assert synced
@@ -174,14 +174,14 @@ def test_a_sync_outlives_a_rewrite_and_the_end(
 def test_the_end_syncs_what_is_not_yet(
     journal: SessionFile, path: Path, synced: list[bytes]
 ) -> None:
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     journal.close()
     journal.close()
     assert synced == [path.read_bytes()]
 
 
 def test_what_the_disk_lost_is_written_anew(journal: SessionFile, path: Path, clock: Clock) -> None:
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     path.write_bytes(b"")
     journal.distrust()
     journal.mend()
@@ -200,12 +200,12 @@ def test_a_rewrite_that_fails_at_any_step_is_made_up_for(
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         real_fsync(descriptor)
 
-    journal.save("a", {"n": 1})
+    journal.write({"a": {"n": 1}})
     with monkeypatch.context() as disk:
         disk.setattr(session_file, "_COMPACT_AFTER", -1)
         disk.setattr(os, "fsync", fsync)
         for n in (2, 3):  # the directory's fsync fails, then the file's
             with pytest.raises(OSError, match="Input/output"):
-                journal.save("a", {"n": n})
-    journal.save("b", {"n": 4})
+                journal.write({"a": {"n": n}})
+    journal.write({"b": {"n": 4}})
     assert [record for record, _ in reread(path, clock)] == [{"n": 3}, {"n": 4}]

@@ -55,11 +55,11 @@ def test_many_changes_are_one_sync_in_another_thread(
         store = Storage(path, Counter())
         store.load()
         for name in "abc":
-            store.save(name, {})
-        store.forget("b")
+            store.write({name: {}})
+        store.write({"b": None})
         assert not syncs
         await until(lambda: bool(syncs))
-        store.save("d", {})
+        store.write({"d": {}})
         await until(lambda: len(syncs) == 2)
         store.close()
 
@@ -78,7 +78,7 @@ def test_the_end_does_not_wait_for_the_next_sync(
     async def change() -> None:
         store = Storage(path, Counter())
         store.load()
-        store.save("a", {})
+        store.write({"a": {}})
         await asyncio.sleep(0)
         store.close()
 
@@ -99,7 +99,7 @@ def test_a_disk_that_fails_at_a_sync_gets_the_whole_file_again(
         store.load()
         with monkeypatch.context() as disk:
             disk.setattr(os, "fdatasync", broken)
-            store.save("a", {})
+            store.write({"a": {}})
             await until(lambda: counters["session-file-error"] == 1)
             os.truncate(path, 0)
         await until(lambda: "written again" in caplog.text)

@@ -242,17 +242,72 @@ def test_an_empty_batch(new_driver: Make) -> None:
     assert driver.dump() == frozenset()
 
 
-def test_a_large_batch(new_driver: Make) -> None:
+CROWD = 1200
+"""Nodes that move at once: more than fit one exchange with the kernel."""
+
+
+def crowd(interface: str = "acc0") -> tuple[list[Item], list[Item], list[Item]]:
+    """The items of as many nodes where they are: their neighbours, their routes, and the rules to PEER."""
+    nodes = [parse_address(f"fe80::1:{number:x}") for number in range(CROWD)]
+    prefixes = [
+        Prefix.parse(f"2001:db8:2:{number:x}::/64") for number in range(0x100, 0x100 + CROWD)
+    ]
+    macs = [b"\x02\0\0\0" + number.to_bytes(2, "big") for number in range(CROWD)]
+    return (
+        [Neighbour(interface, node, mac) for node, mac in zip(nodes, macs, strict=True)],
+        [Route(p, ToNode(interface, node)) for p, node in zip(prefixes, nodes, strict=True)],
+        [SourceRule(p, PEER) for p in prefixes],
+    )
+
+
+def test_a_crowd_comes_moves_on_and_goes_in_a_batch_each(new_driver: Make) -> None:
     driver = new_driver()
     driver.open()
-    routes = [
-        Route(Prefix.of(POOL.address[:6] + number.to_bytes(2, "big") + bytes(8), 64), Unreachable())
-        for number in range(500)
-    ]
-    put(driver, *routes)
-    assert driver.dump() == frozenset(routes)
-    driver.apply([Drop(route) for route in routes])
+    neighbours, routes, rules = crowd()
+    tunnel = Tunnel(PEER)
+    put(driver, tunnel, *neighbours, *routes, *rules)
+    assert driver.dump() == {tunnel, *neighbours, *routes, *rules}
+    away = [Route(route.prefix, ToPeer(PEER)) for route in routes if isinstance(route, Route)]
+    leaving = [Drop(item) for item in (*rules, *neighbours)]
+    driver.apply([*map(Put, away), *leaving])
+    assert driver.dump() == {tunnel, *away}
+    driver.apply([*(Drop(route) for route in away), Drop(tunnel)])
     assert driver.dump() == frozenset()
+
+
+def test_the_same_batch_again_changes_nothing(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    neighbours, routes, rules = crowd()
+    everything = [Tunnel(PEER), *neighbours, *routes, *rules]
+    for _ in range(2):
+        put(driver, *everything)
+    assert driver.dump() == frozenset(everything)
+    gone = [Drop(item) for item in reversed(everything)]
+    for _ in range(2):
+        driver.apply(gone)
+    assert driver.dump() == frozenset()
+
+
+def test_of_a_crowd_exactly_those_fail_that_cannot_be_made(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    neighbours, routes, rules = crowd()
+    strangers = [
+        SourceRule(rule.prefix, OTHER) for rule in rules[::100] if isinstance(rule, SourceRule)
+    ]
+    bad: list[Item] = [*strangers, Neighbour("elsewhere", NODE, bytes(6))]
+    good = [Tunnel(PEER), *neighbours, *routes, *(rule for n, rule in enumerate(rules) if n % 100)]
+    changes = [Put(item) for item in good]
+    for number, item in enumerate(bad):
+        changes.insert(1 + 250 * number, Put(item))
+    with pytest.raises(SouthboundError) as error:
+        driver.apply(changes)
+    assert [change.item for change, _ in error.value.failures] == bad
+    assert driver.dump() == frozenset(good)
+    # Who comes next is not mixed up with who failed.
+    put(driver, *rules)
+    assert driver.dump() == {*good, *rules}
 
 
 def test_nobody_disturbs_and_nothing_is_to_be_restored(new_driver: Make) -> None:
@@ -276,3 +331,17 @@ def test_watch_may_come_twice_and_ends_with_the_driver(new_driver: Make) -> None
     driver.open()
     assert driver.watch() == driver.watch()
     driver.close(keep=False)
+
+
+def test_errors_are_listened_for_as_often_as_one_likes(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL)
+    assert driver.relay_errors() == {}
+    assert driver.errors() == driver.errors()
+    assert driver.relay_errors() == {}
+    assert driver.dump() == frozenset(ALL)
+    driver.close(keep=True)
+    heir = new_driver()
+    heir.open()
+    assert heir.errors() == heir.errors()
