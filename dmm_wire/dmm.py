@@ -35,6 +35,9 @@ CAP_IPV6_IN_IPV6 = 0x8000
 CAP_PMIPV6 = 0x4000
 """Capability: the MAAR signals with PBU and PBA (RFC 5213)."""
 
+NO_SESSIONS = 0x2000
+"""No capability: the MAAR asks after a start at which it found no record of any node, or could not read one."""
+
 _VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)
 _DELEGATED = 0x80
 _DLIF_LINK_LOCAL = 6
@@ -92,7 +95,7 @@ class SubOption(metaclass=ABCMeta):
 
 @dataclass(frozen=True, slots=True)
 class Maar(SubOption):
-    """MAAR (up): the sender's tunnel endpoint and what it can do, a sum of `CAP_` values."""
+    """MAAR (up): the sender's tunnel endpoint and what it can do, a sum of `CAP_` values (and NO_SESSIONS)."""
 
     endpoint: bytes
     capabilities: int

@@ -186,24 +186,31 @@ class Relay:
             MessageType.RELAY_FORW, hop_count, link_address, source, tuple(options)
         ).encode()
 
-    def _ours(self, *suboptions: dmm.SubOption) -> list[tuple[int, bytes]]:
+    def _ours(self, *suboptions: dmm.SubOption, flags: int = 0) -> list[tuple[int, bytes]]:
         settings = self._settings
-        maar = dmm.Maar(settings.endpoint, settings.capabilities)
+        maar = dmm.Maar(settings.endpoint, settings.capabilities | flags)
         return [
             (OptionCode.RELAY_ID, settings.relay_id),
             dmm.to_option(settings.enterprise, (maar, *suboptions)),
         ]
 
-    def query(self, transaction_id: bytes, suboptions: Iterable[dmm.SubOption]) -> bytes:
+    def query(
+        self,
+        transaction_id: bytes,
+        suboptions: Iterable[dmm.SubOption],
+        *,
+        knows_nobody: bool = False,
+    ) -> bytes:
         """A Relay-forward of our own: an Information-request with our DUID in it, from no link in
-        particular."""
+        particular. `knows_nobody`: our sessions are lost, as far as there were any."""
         settings = self._settings
         request = ClientMessage(
             MessageType.INFORMATION_REQUEST,
             transaction_id,
             ((OptionCode.CLIENTID, settings.relay_id), ElapsedTime(0).encode()),
         )
-        options = (*self._ours(*suboptions), (OptionCode.RELAY_MSG, request.encode()))
+        flags = dmm.NO_SESSIONS if knows_nobody else 0
+        options = (*self._ours(*suboptions, flags=flags), (OptionCode.RELAY_MSG, request.encode()))
         return RelayMessage(
             MessageType.RELAY_FORW, 0, UNSPECIFIED, settings.endpoint, options
         ).encode()

@@ -121,6 +121,9 @@ def pd(iaid: int = 1, *prefixes: Prefix) -> tuple[int, bytes]:
     return IaPd(iaid, 0, 0, tuple(IaPrefix(each, 0, 0).encode() for each in prefixes)).encode()
 
 
+CAPABILITIES = dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6
+
+
 def relayed(
     inner: bytes,
     maar: Maar,
@@ -130,6 +133,7 @@ def relayed(
     link: bytes | None = None,
     endpoint: bytes | None = None,
     mobile: bool = True,
+    flags: int = 0,
 ) -> bytes:
     options: list[tuple[int, bytes]] = [
         (OptionCode.INTERFACE_ID, b"eth1"),
@@ -138,7 +142,7 @@ def relayed(
     if mac is not None:
         options.append(ClientLinkLayerAddress(1, mac).encode())
     if mobile:
-        claim = dmm.Maar(endpoint or maar.endpoint, dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6)
+        claim = dmm.Maar(endpoint or maar.endpoint, CAPABILITIES | flags)
         options.append(dmm.to_option(ENTERPRISE, (claim, *extra)))
     options.append((OptionCode.RELAY_MSG, inner))
     where = link_address(maar.id) if link is None else link
@@ -285,7 +289,12 @@ class World:
         return self.request(data, via.relay_address)
 
     def query(
-        self, maar: int, *extra: dmm.SubOption, link: bytes | None = None, **forged: bytes
+        self,
+        maar: int,
+        *extra: dmm.SubOption,
+        link: bytes | None = None,
+        flags: int = 0,
+        **forged: bytes,
     ) -> Decision:
         """What a MAAR asks for itself."""
         via = self.domain.maars.get(maar) or a_maar(maar)
@@ -295,7 +304,13 @@ class World:
             ((OptionCode.CLIENTID, via.relay_id),),
         ).encode()
         data = relayed(
-            inner, via, *extra, peer=via.endpoint, link=link, endpoint=forged.get("endpoint")
+            inner,
+            via,
+            *extra,
+            peer=via.endpoint,
+            link=link,
+            endpoint=forged.get("endpoint"),
+            flags=flags,
         )
         return self.handle(self.request(data, forged.get("source", via.relay_address)))
 
