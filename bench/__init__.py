@@ -1,4 +1,6 @@
-"""Benchmarks, for `./dev bench`: the CMD beside Kea on one machine, in network namespaces. Not installed.
+"""Benchmarks, for `./dev bench`, on one machine, in network namespaces. Not installed.
+
+`cmd`, the CMD beside Kea:
 
 domain      the addresses, links and pools that all servers of a run have
 network     the namespaces
@@ -9,5 +11,17 @@ search      the capacity: the highest rate with at most one exchange in a hundre
 measure     one server under one workload with so many bound nodes
 verify      what the database says of the handovers that were answered
 plan, run   which of them in which order, told as it happens
-report      the tables; `bars`: what has to be reached; `output`: JSON, Markdown, docs/performance.md
+report      its tables; `bars`: what has to be reached; `output`: JSON, Markdown, docs/performance.md
+
+`crowd`, nodes that move at once (`crowds`, `crowd`, `maars`, `nodes`, `kernel_events`).
+
+`modes`, handovers in the four modes:
+
+scripted_client   a mobile node whose messages are sent when they are told to be
+packet_stream     a datagram a millisecond, from the CN to it and back
+phase_clock       when each part of a handover was done, and how many messages it took, from captured packets
+handover_lab      one domain in the lab, with a delay before its CMD, in which moves are measured by these
+distribution      median and percentiles
+modes, modes_run  what RFC 8885 lets expect, and what was found; the four of them side by side
+modes_report      tables, JSON, docs/performance.md
 """

@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import crowds, plan, workloads
+from bench import crowds, modes_report, plan, relays, workloads
+from bench import modes as four
 from bench.images import kept
+from bench.modes_run import ModesRun
 from bench.network import Network
 from bench.output import Files
 from bench.run import Run
@@ -24,6 +26,8 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 120
 QUICK_SIZES = (10_000,)
+WIDE = 200
+QUICK_HANDOVERS, QUICK_DELAYS, QUICK_ANCHORS = 5, (0.0, 0.005), (1, 2)
 QUICK_TRAFFIC = ("pd-relayed", "pd-relayed-rapid", "handover")
 
 app = typer.Typer(
@@ -124,6 +128,83 @@ def crowd(
         results = crowds.measure(prefix, numbers, beside, console.print)
     crowds.write(results, output)
     return 0 if crowds.told(results, console) else FAILED
+
+
+@app.command()
+def relay(
+    seconds: Annotated[float, typer.Option(min=0.2, max=60, help="How long a trial is.")] = 5.0,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="How often each has its turn.")] = 3,
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="The tree of another version, to be measured in the same run."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The directory for relay.json.")] = ROOT
+    / "bench"
+    / "results",
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-relay",
+) -> int:
+    """DHCPv6 packets per second through a MAAR and through ISC dhcrelay."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    with tidy_on_signals():
+        figures = relays.measure(prefix, seconds, rounds, beside)
+    relays.write(figures, output)
+    console = Console(width=WIDTH, highlight=False)
+    return 0 if relays.told(figures, console) else FAILED
+
+
+@app.command()
+def modes(
+    only: Annotated[str, typer.Option("--modes", help=_names(list(four.MODES)))] = "",
+    delays: Annotated[
+        str,
+        typer.Option(help="One way between the CMD and each MAAR, ms, with commas between them."),
+    ] = "",
+    p_maars: Annotated[
+        str, typer.Option(help="Numbers of P-MAARs, 1 to 8, with commas between them.")
+    ] = "",
+    handovers: Annotated[
+        int, typer.Option(min=1, max=10_000, help="In each mode, for each delay and number.")
+    ] = 50,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Less than a minute: does it work? Coarse figures.")
+    ] = False,
+    output: Annotated[Path, typer.Option(help="The directory for modes.json and modes.md.")] = ROOT
+    / "bench"
+    / "results",
+    update_docs: Annotated[
+        bool, typer.Option("--update-docs", help="Put the tables into docs/performance.md.")
+    ] = False,
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-modes",
+) -> None:
+    """Handovers in the four modes, the CMD near and far: latency by phases, messages, beside RFC 8885's reasoning."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    chosen = _split(only) or four.MODES
+    try:
+        for mode in chosen:
+            if mode not in four.MODES:
+                raise ValueError(f"{mode!r} is none of {', '.join(four.MODES)}")
+        ways = [float(each) / 1000 for each in _split(delays)]
+        anchors = [int(each) for each in _split(p_maars)]
+        if any(not 0 <= way <= 0.1 for way in ways):
+            raise ValueError("delays: 0 to 100 ms")
+        if any(not 1 <= each <= 8 for each in anchors):
+            raise ValueError("P-MAARs: 1 to 8")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    ways = ways or list(QUICK_DELAYS if quick else four.DELAYS)
+    anchors = anchors or list(QUICK_ANCHORS if quick else four.ANCHORS)
+    console = Console(width=WIDE, highlight=False)
+    with tidy_on_signals():
+        run = ModesRun(prefix, chosen, ways, anchors)
+        results = run.run(min(handovers, QUICK_HANDOVERS) if quick else handovers, console)
+    docs = ROOT / "docs" / "performance.md" if update_docs else None
+    modes_report.write(results, output, docs)
+    for table in modes_report.tables(results):
+        console.print(table)
+    for line in modes_report.LEGEND:
+        console.print(line)
 
 
 def _split(text: str) -> list[str]:

@@ -97,15 +97,20 @@ class Maar:
             return "sessions" in self.status()
         return False
 
+    def complaints(self) -> list[str]:
+        """The lines of its log that are more than news."""
+        lines = (self.directory / "log").read_text().splitlines()
+        return [line for line in lines if " INFO " not in line]
+
     def cpu(self) -> float:
         """Seconds of processor time."""
         assert self.process is not None
         return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
 
     def kill(self) -> None:
-        """SIGKILL."""
-        assert self.process is not None
-        netns.kill(self.process)
+        """SIGKILL, if it runs."""
+        if self.process is not None:
+            netns.kill(self.process)
 
     def routes(self) -> dict[str, dict[str, Any]]:
         """The routes to nodes' prefixes in its main table, by prefix."""
@@ -156,6 +161,8 @@ class Site:
                 )
                 for number in (1, 2)
             }
+            for maar in self.maars.values():
+                undo.callback(maar.kill)
             self._closing = undo.pop_all()
         return self
 
@@ -247,21 +254,22 @@ class Cmd:
         self.socket.bind((format_address(CMD), SERVER_PORT))
         self.script: dict[bytes, bytes] = {}
         """Relay-replies by the link-local address of the node."""
+        self.asked: set[bytes] = set()
+        """Of which nodes there were messages, since somebody cleared it."""
 
-    def serve(self) -> int:
-        """Answer all that has come. Returns how many messages of nodes were among it."""
-        answered = 0
+    def serve(self) -> None:
+        """Answer all that has come."""
         receive, send, script = self.socket.recvfrom, self.socket.sendto, self.script
         while True:
             try:
                 data, source = receive(4096)
             except BlockingIOError:
-                return answered
+                return
             # peer-address (RFC 9915 section 9.1).
             reply = script.get(data[18:34])
             if reply is not None:
                 send(reply, source)
-                answered += 1
+                self.asked.add(data[18:34])
             else:
                 send(_domain(data), source)
 

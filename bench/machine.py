@@ -16,20 +16,31 @@ _BLOCK = 16_384
 """Octets appended before each fdatasync: about what a small commit is."""
 
 
-def describe(directory: Path) -> dict[str, str]:
-    """What to know of it; `directory` is on the disk that the databases are on."""
-    half, most = sync_times(directory)
+def host() -> dict[str, str]:
+    """The machine itself, as it is now."""
     return {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "CPU": f"{_cpu()}, {os.cpu_count()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "load before": f"{os.getloadavg()[0]:.1f} (what else it did: everything here is slower by that)",
         "kernel": f"{platform.system()} {platform.release()}",
+    }
+
+
+def versions() -> dict[str, str]:
+    """What our own programs run on."""
+    return {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
+
+
+def describe(directory: Path) -> dict[str, str]:
+    """All to know of it; `directory` is on the disk that the databases are on."""
+    half, most = sync_times(directory)
+    return {
+        **host(),
         "disk": f"{_BLOCK >> 10} KiB and fdatasync in {half * 1000:.2f} ms (median), {most * 1000:.2f} ms (p99)",
         "Kea": _version(["kea-dhcp6", "-v"]),
         "PostgreSQL": _version(["postgres", "--version"]),
-        "Python": platform.python_version(),
-        "SQLite": sqlite3.sqlite_version,
+        **versions(),
     }
 
 

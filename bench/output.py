@@ -9,8 +9,14 @@ from pathlib import Path
 from bench.bars import bars
 from bench.report import COLUMNS, LEGEND, Results, markdown_table, rows
 
-BEGIN = "<!-- written by ./dev bench cmd --update-docs: begin -->"
-END = "<!-- written by ./dev bench cmd --update-docs: end -->"
+
+def marker(benchmark: str, end: str) -> str:
+    """The line where the section of a benchmark has its "begin" or its "end"."""
+    return f"<!-- written by ./dev bench {benchmark} --update-docs: {end} -->"
+
+
+BEGIN = marker("cmd", "begin")
+END = marker("cmd", "end")
 
 
 class Files:
@@ -33,12 +39,13 @@ class Files:
             self._docs.write_text(replaced(self._docs.read_text(), as_markdown(results)))
 
 
-def replaced(document: str, section: str) -> str:
-    """The document with `section` between the marker lines. Raises ValueError where they are missing."""
-    head, begin, rest = document.partition(f"{BEGIN}\n")
-    _, end, tail = rest.partition(END)
+def replaced(document: str, section: str, benchmark: str = "cmd") -> str:
+    """The document with `section` between a benchmark's marker lines. Raises ValueError where they are missing."""
+    first, last = marker(benchmark, "begin"), marker(benchmark, "end")
+    head, begin, rest = document.partition(f"{first}\n")
+    _, end, tail = rest.partition(last)
     if not begin or not end:
-        raise ValueError(f"the document lacks the lines {BEGIN!r} and {END!r}")
+        raise ValueError(f"the document lacks the lines {first!r} and {last!r}")
     return f"{head}{begin}\n{section}\n{end}{tail}"
 
 

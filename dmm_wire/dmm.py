@@ -35,7 +35,11 @@ CAP_IPV6_IN_IPV6 = 0x8000
 CAP_PMIPV6 = 0x4000
 """Capability: the MAAR signals with PBU and PBA (RFC 5213)."""
 
-NO_SESSIONS = 0x2000
+CAP_SLAAC = 0x2000
+"""Capability: the MAAR advertises the LINK prefix of the node asked about for SLAAC (RFC 4862), so that the node has
+addresses out of it that no server gave it."""
+
+NO_SESSIONS = 0x1000
 """No capability: the MAAR asks after a start at which it found no record of any node, or could not read one."""
 
 _VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)

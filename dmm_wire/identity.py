@@ -108,6 +108,16 @@ class Identity(NamedTuple):
         return f"{int(subtype)}:{value.hex()}"
 
 
+def is_link_layer(identity: Identity) -> bool:
+    """Whether it is a link-layer address: what a MAAR knows of a node from its first frame."""
+    return identity.subtype in (_EUI48, _EUI64)
+
+
+def of_link_layer(address: bytes) -> Identity:
+    """A link-layer address as an identity. Raises WireError `identifier` for one of neither 6 nor 8 octets."""
+    return Identity.of(_EUI64 if len(address) == 8 else _EUI48, address)
+
+
 def _parse_hex(text: str) -> bytes:
     try:
         return bytes.fromhex(text.replace(":", "").replace("-", ""))

@@ -1,7 +1,11 @@
 """Every packet on every link of the lab, once per link, with the kernel's time.
 
 One AF_PACKET socket in the core's namespace sees all links of the core, one in the namespace of the access links sees
-those; each link is listened to at one end only, both directions, so that a packet counts once.
+those; each link is listened to at one end only, both directions, so that a packet counts once. Frames are kept as they
+are and read when somebody asks for packets, so that a capture costs little while something is measured.
+
+In a delayed lab the CMD's link is the one behind the delay, where a message arrives at the CMD or leaves it; the one
+before it is `BEFORE_DELAY`.
 """
 
 from __future__ import annotations
@@ -20,7 +24,10 @@ from typing import Self
 from lab import netns
 from lab.packets import Packet, parse_frame
 from lab.pcapng import PcapNgWriter
-from lab.topology import CORE_LINKS, MAAR_PLANS, Topology
+from lab.topology import CMD, DELAY, Topology
+
+BEFORE_DELAY = "before-delay"
+"""The link between the core and what delays."""
 
 _ETH_P_ALL = 0x0003
 _SO_TIMESTAMPNS = 35
@@ -53,6 +60,8 @@ class Capture:
         self._topology = topology
         self._pcap_path = pcap
         self._pcap: PcapNgWriter | None = None
+        self._frames: list[tuple[bytes, int, _Port, bool]] = []
+        """Frame, time, port, whether it went out of it; not read yet."""
         self._packets: list[Packet] = []
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -66,15 +75,25 @@ class Capture:
         """Packets that the kernel could not give us; known at the end."""
 
     def __enter__(self) -> Self:
-        core = {link: _Port(link, i, "core", link) for i, link in enumerate(CORE_LINKS)}
+        links = self._topology.core_links
+        core = {link: _Port(link, i, "core", link) for i, link in enumerate(links)}
         access = {
             # Seen from the MAAR's cable, what comes in is the MAAR's and what goes out is the mobile node's.
             plan.node: _Port(plan.access_link, len(core) + i, "mn", plan.node)
-            for i, plan in enumerate(MAAR_PLANS)
+            for i, plan in enumerate(self._topology.plans)
         }
+        behind: dict[str, _Port] = {}
+        if self._topology.delayed:
+            behind = {CMD.node: core[CMD.node]}
+            number = len(core) + len(access)
+            core[CMD.node] = _Port(BEFORE_DELAY, number, "core", CMD.node)
         if self._pcap_path is not None:
-            links = [port.link for port in (*core.values(), *access.values())]
-            self._pcap = PcapNgWriter(self._pcap_path, links)
+            ports = {
+                port.number: port.link for each in (core, access, behind) for port in each.values()
+            }
+            self._pcap = PcapNgWriter(self._pcap_path, [ports[n] for n in sorted(ports)])
+        if behind:
+            self._listen(DELAY, behind)
         self._listen("core", core)
         self._listen("air", access)
         self._selector.register(self._wake_reader, selectors.EVENT_READ)
@@ -113,8 +132,18 @@ class Capture:
         """
         self._drain()
         with self._lock:
-            found = [p for p in self._packets if p.at >= since and (until is None or p.at < until)]
+            frames, self._frames = self._frames, []
+        for frame, at, port, outgoing in frames:
+            ends = (port.here, port.there) if outgoing else (port.there, port.here)
+            packet = parse_frame(frame, at, port.link, *ends)
+            if packet is not None:
+                self._packets.append(packet)
+        found = [p for p in self._packets if p.at >= since and (until is None or p.at < until)]
         return sorted(found, key=lambda packet: packet.at)
+
+    def forget(self, before: int) -> None:
+        """Drop what was on the links before this time, for who measures for long."""
+        self._packets = self.packets(before)
 
     # --- the thread ---
 
@@ -157,14 +186,10 @@ class Capture:
             at = _kernel_time(ancillary)
             if self._pcap is not None:
                 self._pcap.write(port.number, at, frame)
-            ends = port.here, port.there
-            sender, receiver = ends if address[2] == socket.PACKET_OUTGOING else ends[::-1]
-            packet = parse_frame(frame, at, port.link, sender, receiver)
-            if packet is not None:
-                found.append(packet)
+            found.append((frame, at, port, address[2] == socket.PACKET_OUTGOING))
         if found:
             with self._lock:
-                self._packets += found
+                self._frames += found
 
     def _drain(self) -> None:
         """Wait until every packet of before this call has been read: two rounds, the first may be under way."""

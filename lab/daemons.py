@@ -19,7 +19,7 @@ from dhcp_cmd.plugin import counters
 from dmm_wire.address import format_address
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
-from lab.topology import CMD, MAAR_PLANS, MaarPlan, Topology
+from lab.topology import CMD, MaarPlan, Topology
 from relay_maar.io.control import NotRunning, ask
 
 _BIN = Path(sys.executable).parent
@@ -164,6 +164,7 @@ class Cmd(Daemon):
     ) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
+        self._plans = topology.plans
         self.database = directory / "cmd.sqlite"
         self.url = f"sqlite:///{self.database}"
         configuration = self.configuration = directory / "cmd.conf"
@@ -190,7 +191,7 @@ class Cmd(Daemon):
         """Make the database and register the MAARs with their links and pools, as an operator does."""
         self.command("db", "upgrade")
         file = self.database.parent / "maars.toml"
-        file.write_text("".join(_registration(plan) for plan in MAAR_PLANS))
+        file.write_text("".join(_registration(plan) for plan in self._plans))
         self.command("maar", "import", str(file))
 
     def command(self, *arguments: str) -> str:
@@ -257,6 +258,7 @@ class Maar(Daemon):
         registers: bool = False,
     ) -> None:
         self.plan = plan
+        self._peers = len(topology.plans) - 1
         self._registers = registers
         lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
@@ -300,11 +302,7 @@ class Maar(Daemon):
                 status = ask(self._runtime, "status")
             except (NotRunning, OSError):
                 return False
-            return (
-                not peers
-                or self._registers
-                or len(status["domain"]["peers"]) == len(MAAR_PLANS) - 1
-            )
+            return not peers or self._registers or len(status["domain"]["peers"]) == self._peers
 
         netns.wait_for(ready, timeout=_PATIENCE, what=f"{self.name} to be ready", interval=0.05)
 
@@ -335,7 +333,7 @@ class Daemons:
                 (more or {}).get(plan.number, ""),
                 registers=registers,
             )
-            for plan in MAAR_PLANS
+            for plan in topology.plans
         }
         self._undo = ExitStack()
 

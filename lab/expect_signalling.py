@@ -145,11 +145,12 @@ def _binding_updates(job: MainJob, seen: Step) -> None:
     }
     count = len(expected)
     peers = " and ".join(receiver for _, receiver in expected)
+    # The first frame moves the node; DHCPv6, a second later, may grant longer lifetimes, of which the anchors hear too.
     job.checks.that(
-        f"exactly {count} PBU, from {sender} to {peers}, naming what each anchors"
+        f"PBU from {sender} to {peers} and nobody else, naming what each anchors"
         if count
         else "no PBU: nothing is anchored elsewhere",
-        found == expected and len(updates) == count,
+        found == expected and count <= len(updates) <= 2 * count,
         [f"{m.sender}→{m.receiver} {', '.join(m.details)}" for m in updates],
     )
     pairs = {(m.receiver, m.sender, _sequence(m)): _status(m) for m in answers}
@@ -159,7 +160,7 @@ def _binding_updates(job: MainJob, seen: Step) -> None:
     if count:
         copies = f", and a copy of each to {serving}" if job.lab.mode == "locator" else ""
         job.checks.that(
-            f"exactly {count} PBA, status 0, each for its PBU{copies}",
+            f"{len(updates)} PBA, status 0, each for its PBU{copies}",
             pairs == wanted and len(answers) == len(wanted),
             [f"{m.sender}→{m.receiver} {', '.join(m.details)}" for m in answers],
         )

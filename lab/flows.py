@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import subprocess
-import sys
 import threading
-import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from dmm_wire.address import format_address, parse_address
 from lab import netns
 from lab.ping import INTERVAL
+from lab.program import ROOT, Program
 from lab.topology import CoreNode, Topology
 
-ROOT = Path(__file__).resolve().parent.parent
+__all__ = ["ROOT", "Counts", "Interruption", "PingStream", "Stream"]
 _PATIENCE = 15.0
 
 
@@ -65,8 +58,8 @@ class Stream:
         self.port = port
         self._topology = topology
         self._source = source
-        self._near: _Program | None = None
-        self._far: _Program | None = None
+        self._near: Program | None = None
+        self._far: Program | None = None
         self.address = b""
         """The mobile node's address in this flow."""
 
@@ -74,9 +67,13 @@ class Stream:
         to = [self.peer.address, str(self.port)]
         bound = [_text(self._source)] if self._source else []
         try:
-            self._far = _Program(self._topology.namespace(self.peer.node), "stream", "serve", *to)
+            self._far = Program(
+                self._topology.namespace(self.peer.node), "lab.stream", "serve", *to
+            )
             self._far.line("ready")
-            self._near = _Program(self._topology.namespace("mn"), "stream", "connect", *to, *bound)
+            self._near = Program(
+                self._topology.namespace("mn"), "lab.stream", "connect", *to, *bound
+            )
             self.address = parse_address(self._near.line("ready")["ready"])
             self._far.line("peer")
         except BaseException:
@@ -137,13 +134,13 @@ class PingStream:
         self.source = source
         self.peer = peer
         self._topology = topology
-        self._program: _Program | None = None
+        self._program: Program | None = None
         self._replies: list[tuple[int, int, int]] = []
         self._reader = threading.Thread(target=self._read, name="ping", daemon=True)
 
     def __enter__(self) -> Self:
-        self._program = _Program(
-            self._topology.namespace("mn"), "ping", _text(self.source), self.peer.address
+        self._program = Program(
+            self._topology.namespace("mn"), "lab.ping", _text(self.source), self.peer.address
         )
         try:
             self._program.text()
@@ -195,72 +192,6 @@ class PingStream:
         while line := self._program.text(timeout=None):
             sequence, sent, received = line.split()
             self._replies.append((int(sequence), int(sent), int(received)))
-
-
-class _Program:
-    """One of our traffic programs in a namespace, spoken to through its standard input and output."""
-
-    def __init__(self, namespace: str, module: str, *arguments: str) -> None:
-        self._name = f"lab.{module} {' '.join(arguments)} in {namespace}"
-        self._process = netns.start(
-            namespace,
-            [sys.executable, "-m", f"lab.{module}", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            directory=ROOT,
-        )
-        self._buffer = b""
-
-    def ask(self, question: str) -> None:
-        """Write a line; a program that has ended is found out by `line`."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(f"{question}\n".encode())
-            self._process.stdin.flush()
-
-    def line(self, key: str, *, final: bool = False) -> dict[str, Any]:
-        """The next JSON line that has `key` (and is final, if asked for). Raises LabError."""
-        while True:
-            values: dict[str, Any] = json.loads(self.text() or "null") or self._fail()
-            if key in values and (not final or values["final"]):
-                return values
-
-    def text(self, timeout: float | None = _PATIENCE) -> str:
-        """The next line, "" at the end of a program that ended well. Raises LabError when it failed or is silent."""
-        assert self._process.stdout is not None
-        descriptor = self._process.stdout.fileno()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while b"\n" not in self._buffer:
-            pause = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([descriptor], [], [], pause)[0]:
-                raise netns.LabError(f"{self._name}: silent for {timeout:g} s")
-            data = os.read(descriptor, 65536)
-            if not data:
-                return ""
-            self._buffer += data
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line.decode()
-
-    def end_input(self) -> None:
-        """Tell the program to end."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-
-    def close(self) -> None:
-        """End it, whatever it is doing."""
-        netns.kill(self._process)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
-
-    def _fail(self) -> dict[str, Any]:
-        netns.kill(self._process)
-        assert self._process.stderr is not None
-        said = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-        raise netns.LabError(f"{self._name} ended: {said[-1] if said else 'without a word'}")
 
 
 def _text(address: bytes | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from dmm_wire.address import format_address
 from lab import netns
-from lab.topology import MAAR_PLANS, MN_INTERFACE, MaarPlan, Topology
+from lab.topology import MN_INTERFACE, PLANS, MaarPlan, Topology
 
 CONFIGURATION = f"""\
 # A host's plain configuration: router discovery, an address, a prefix. Nothing about mobility.
@@ -50,7 +50,7 @@ class HostAddress:
     @property
     def anchor(self) -> MaarPlan | None:
         """The MAAR out of whose pool it is."""
-        return next((plan for plan in MAAR_PLANS if plan.anchors(self.address)), None)
+        return next((plan for plan in PLANS if plan.anchors(self.address)), None)
 
     def __str__(self) -> str:
         return format_address(self.address)

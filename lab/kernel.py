@@ -94,7 +94,7 @@ def _ask(
 
 
 def snapshot(topology: Topology, plan: MaarPlan) -> str:
-    """Links, addresses, rules and routes of a MAAR as text: equal before a start and after a stop."""
+    """Links, addresses, rules, routes and filters of a MAAR as text: equal before a start and after a stop."""
     namespace = topology.namespace(plan.node)
     questions = (
         ("-o", "link", "show"),
@@ -103,4 +103,7 @@ def snapshot(topology: Topology, plan: MaarPlan) -> str:
         ("-6", "route", "show", "table", "all"),
         ("-6", "neigh", "show", "nud", "permanent"),
     )
-    return "\n".join(netns.ip(*question, namespace=namespace) for question in questions)
+    filters = netns.run_in(namespace, "nft", "-s", "list", "ruleset")
+    return "\n".join(
+        [*(netns.ip(*question, namespace=namespace) for question in questions), filters]
+    )

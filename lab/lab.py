@@ -13,13 +13,13 @@ from lab.capture import Capture
 from lab.daemons import DIRECT, Daemons
 from lab.host import MobileNode, SlaacNode
 from lab.signals import uninterrupted
-from lab.topology import MAAR_PLANS, MaarPlan, Topology
+from lab.topology import MaarPlan, Topology
 
 
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
     `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number, and
-    the CMD's by 0. With `registers` the MAARs speak only PMIPv6, and the node has no client.
+    the CMD's by 0. With `registers` the MAARs speak only PMIPv6, and the node has no client, as without `client`.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -33,11 +33,13 @@ class Lab:
         mode: str = DIRECT,
         stock: bool = True,
         registers: bool = False,
+        client: bool = True,
         more: Mapping[int, str] | None = None,
     ) -> None:
         self.mode = mode
         self.registers = registers
         self.stock = stock
+        self._client = client and not registers
         self.topology = Topology(prefix)
         self._pcap = pcap
         self._driver = driver
@@ -55,7 +57,9 @@ class Lab:
         with ExitStack() as undo:
             undo.enter_context(self.topology)
             self.capture = undo.enter_context(Capture(self.topology, self._pcap))
-            self.kernels = {plan: kernel.snapshot(self.topology, plan) for plan in MAAR_PLANS}
+            self.kernels = {
+                plan: kernel.snapshot(self.topology, plan) for plan in self.topology.plans
+            }
             self.daemons = undo.enter_context(
                 Daemons(
                     self.topology,
@@ -66,10 +70,10 @@ class Lab:
                     registers=self.registers,
                 )
             )
-            if self.registers:
-                self.node = undo.enter_context(SlaacNode(self.topology))
-            else:
+            if self._client:
                 self.node = self.mn = undo.enter_context(MobileNode(self.topology))
+            else:
+                self.node = undo.enter_context(SlaacNode(self.topology))
             self._undo = undo.pop_all()
         return self
 

@@ -16,7 +16,7 @@ from dmm_wire.errors import WireError
 from lab import wording
 from lab.names import CMD_NAME, MN, Names
 from lab.packets import MOBILITY, UDP, Packet
-from lab.topology import CMD, MAAR_PLANS
+from lab.topology import CMD, PLANS
 
 _ICMPV6_NAMES = {
     130: "MLD query",
@@ -81,7 +81,7 @@ def _read(packet: Packet, names: Names) -> Message | None:
             return _dhcpv6(packet, names)
     elif packet.protocol == MOBILITY:
         # Counted where it arrives: at the MAAR, or the CMD, that it is addressed to.
-        ends = {CMD.node: CMD.packed, **{plan.node: plan.endpoint for plan in MAAR_PLANS}}
+        ends = {CMD.node: CMD.packed, **{plan.node: plan.endpoint for plan in PLANS}}
         if packet.destination == ends.get(packet.link):
             return _mobility(packet, names)
     elif packet.icmp_type in _ICMPV6_NAMES and on_access_link:
@@ -97,7 +97,7 @@ def _read(packet: Packet, names: Names) -> Message | None:
 
 def _parties(packet: Packet) -> tuple[str, str]:
     if packet.link.startswith("access"):
-        maar = next(plan for plan in MAAR_PLANS if plan.access_link == packet.link).name.upper()
+        maar = next(plan for plan in PLANS if plan.access_link == packet.link).name.upper()
         return (MN, maar) if packet.sender == "mn" else (maar, MN)
     return _party(packet.source), _party(packet.destination)
 
@@ -105,7 +105,7 @@ def _parties(packet: Packet) -> tuple[str, str]:
 def _party(address: bytes) -> str:
     if address == CMD.packed:
         return CMD_NAME
-    return next((p.name.upper() for p in MAAR_PLANS if p.endpoint == address), "?")
+    return next((p.name.upper() for p in PLANS if p.endpoint == address), "?")
 
 
 # --- DHCPv6 ---

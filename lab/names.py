@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dmm_wire.address import UNSPECIFIED, Prefix, format_address, parse_address
-from lab.topology import CMD, CN1, CN2, MAAR_PLANS
+from lab.topology import CMD, CN1, CN2, MAAR_PLANS, PLANS
 
 _LINK_UNIT = 64
 _DELEGATED_UNIT = 56
@@ -16,13 +16,13 @@ COLUMNS = (MN, *(plan.name.upper() for plan in MAAR_PLANS), CMD_NAME)
 NODES = {
     "mn": MN,
     "core": "core",
-    **{plan.node: plan.name.upper() for plan in MAAR_PLANS},
+    **{plan.node: plan.name.upper() for plan in PLANS},
     **{host.node: host.node.upper() for host in (CMD, CN1, CN2)},
 }
 """What a person calls a node of the topology."""
 
 _HOSTS = {host.packed: host.node.upper() for host in (CMD, CN1, CN2)}
-_ENDPOINTS = {plan.endpoint: f"T{plan.number}" for plan in MAAR_PLANS}
+_ENDPOINTS = {plan.endpoint: f"T{plan.number}" for plan in PLANS}
 _OTHERS = {UNSPECIFIED: "::", parse_address("ff02::1:2"): "all DHCPv6 agents"}
 
 
@@ -34,7 +34,7 @@ class Names:
 
     def prefix(self, prefix: Prefix) -> str:
         """Pref1 for the /64 that MAAR1's link pool gave, Del1 for the delegated one; text for others."""
-        for plan in MAAR_PLANS:
+        for plan in PLANS:
             if plan.link_pool.contains(prefix):
                 unit = Prefix.of(prefix.address, _LINK_UNIT)
                 name = self._name(unit, f"Pref{plan.number}")
@@ -47,7 +47,7 @@ class Names:
         """CN1, T1, Pref1::… for an address out of it; text for others."""
         if name := _HOSTS.get(address) or _ENDPOINTS.get(address) or _OTHERS.get(address):
             return name
-        if any(plan.link_pool.contains(address) for plan in MAAR_PLANS):
+        if any(plan.link_pool.contains(address) for plan in PLANS):
             return f"{self.prefix(Prefix.of(address, _LINK_UNIT))}::…"
         return format_address(address)
 

@@ -66,6 +66,11 @@ def ip(*arguments: str, namespace: str | None = None) -> str:
     return _run(["ip", *where, *arguments])
 
 
+def run_in(namespace: str, *command: str) -> str:
+    """Run a program in a namespace to its end and return its output. Raises LabError with what it said."""
+    return _run(["ip", "netns", "exec", namespace, *command])
+
+
 def ip_json(*arguments: str, namespace: str) -> list[dict[str, Any]]:
     """`ip -j`: the rows. Raises LabError."""
     rows = json.loads(ip("-j", *arguments, namespace=namespace) or "[]")

@@ -14,6 +14,9 @@
                 MN eth0                 its other end is re-plugged from bridge to bridge
 ```
 
+There can be up to nine MAARs. With `delayed` the CMD's cable is two, with the namespace "delay" between them, in which
+`lab.delay` hands on what comes after a while.
+
 Each MAAR N has a LINK pool 2001:db8:N00::/40, given out in /64, and a DELEGATED pool 2001:db8:dN00::/40, in /56.
 """
 
@@ -41,6 +44,8 @@ CORE_INTERFACE = "core"
 ACCESS_INTERFACE = "access"
 MN_LINK_LAYER = "02:00:5e:00:53:aa"
 MAARS = (1, 2, 3)
+DELAY = "delay"
+"""The namespace between the core and the CMD of a delayed lab; its interfaces are named after what they lead to."""
 _MTU = 1500
 
 
@@ -128,26 +133,32 @@ class CoreNode:
         return parse_address(self.address)
 
 
-MAAR_PLANS = tuple(MaarPlan(number) for number in MAARS)
+PLANS = tuple(MaarPlan(number) for number in range(1, 10))
+"""All MAARs that there are addresses for."""
+MAAR_PLANS = PLANS[: len(MAARS)]
+"""Those of a lab that is not told how many."""
 CMD = CoreNode("cmd", "c0")
 CN1 = CoreNode("cn1", "c1")
 CN2 = CoreNode("cn2", "c2")
-_NODES = (*(plan.node for plan in MAAR_PLANS), "cmd", "cn1", "cn2", "core", "air", "mn")
-CORE_LINKS = (*(plan.node for plan in MAAR_PLANS), CMD.node, CN1.node, CN2.node)
-"""The links of the core; each is named as the core's interface on it."""
 
 
 class Topology:
     """The network, between `with` and its end. Removes first what a killed run with the same prefix has left.
 
     `prefix` starts the name of every namespace; two labs with different prefixes do not meet. Raises Busy when another
-    living process uses the prefix, LabError when the kernel refuses.
+    living process uses the prefix, LabError when the kernel refuses. `maars` of `PLANS` take part.
     """
 
-    def __init__(self, prefix: str = "dmm") -> None:
+    def __init__(
+        self, prefix: str = "dmm", *, maars: int = len(MAARS), delayed: bool = False
+    ) -> None:
         if not prefix.replace("-", "").isalnum() or len(prefix) > 32:
             raise netns.LabError(f"prefix {prefix!r}: letters, digits and hyphens, at most 32")
+        if not 1 <= maars <= len(PLANS):
+            raise netns.LabError(f"{maars} MAARs: 1 to {len(PLANS)}")
         self.prefix = prefix
+        self.plans = PLANS[:maars]
+        self.delayed = delayed
         self.directory = Path("/run", f"{prefix}-lab")
         """For configurations, sockets and logs; only while the lab lives."""
         self.attached: MaarPlan | None = None
@@ -160,7 +171,17 @@ class Topology:
     @property
     def namespaces(self) -> tuple[str, ...]:
         """All namespaces of this lab."""
-        return tuple(self.namespace(node) for node in _NODES)
+        return tuple(self.namespace(node) for node in self._nodes)
+
+    @property
+    def core_links(self) -> tuple[str, ...]:
+        """The links of the core; each is named as the core's interface on it."""
+        return (*(plan.node for plan in self.plans), CMD.node, CN1.node, CN2.node)
+
+    @property
+    def _nodes(self) -> tuple[str, ...]:
+        between = (DELAY,) if self.delayed else ()
+        return (*self.core_links, *between, "core", "air", "mn")
 
     def __enter__(self) -> Self:
         self._lock = netns.lock(f"{self.prefix}-lab")
@@ -216,13 +237,15 @@ class Topology:
     def _build(self) -> None:
         self.directory.mkdir(mode=0o755)
         netns.batch(f"netns add {name}" for name in self.namespaces)
-        for node, values in _SYSCTLS.items():
-            netns.write_sysctls(self.namespace(node), values)
+        for node in self._nodes:
+            if node != "mn":  # it is not ours: it keeps what its kernel does by itself
+                values = _CABLE if node in ("air", DELAY) else _ROUTER_OR_HOST
+                netns.write_sysctls(self.namespace(node), values)
         netns.batch(self._cables())
         for node, lines in self._commands().items():
             netns.batch(["link set lo up", *lines], namespace=self.namespace(node))
         netns.write_sysctls(self.namespace("core"), {"net/ipv6/conf/all/forwarding": "1"})
-        for plan in MAAR_PLANS:
+        for plan in self.plans:
             netns.wait_for(
                 partial(self._is_wired, plan), timeout=5, what=f"the links of {plan.name}"
             )
@@ -248,19 +271,25 @@ class Topology:
             )
 
         lines = []
-        for plan in MAAR_PLANS:
+        for plan in self.plans:
             n = plan.number
             lines.append(cable(plan.node, "core", "core", plan.node, f"02:00:5e:00:53:{n:02x}"))
             lines.append(cable(plan.node, "access", "air", plan.node, f"02:00:5e:00:53:a{n}"))
         for index, host in enumerate((CMD, CN1, CN2)):
             tail = f"02:00:5e:00:53:c{index}"
-            lines.append(cable(host.node, "core", "core", host.node, tail))
+            if self.delayed and host == CMD:
+                lines.append(cable(host.node, "core", DELAY, host.node, tail))
+                lines.append(cable(DELAY, "core", "core", host.node, "02:00:5e:00:53:d0"))
+            else:
+                lines.append(cable(host.node, "core", "core", host.node, tail))
         lines.append(cable("mn", MN_INTERFACE, "air", "mn", MN_LINK_LAYER))
         return lines
 
     def _commands(self) -> dict[str, list[str]]:
         commands: dict[str, list[str]] = {"core": [], "air": []}
-        for plan in MAAR_PLANS:
+        if self.delayed:
+            commands[DELAY] = [*_up("core"), *_up(CMD.node)]
+        for plan in self.plans:
             subnet = f"2001:db8:0:{plan.number}"
             commands[plan.node] = [
                 *_up("core"),
@@ -306,10 +335,8 @@ _ROUTER_OR_HOST = {
     "net/ipv6/conf/default/accept_dad": "0",
     "net/ipv6/conf/default/dad_transmits": "0",
 }
-# The bridges are cables: they say nothing of their own.
-_AIR = {"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"}
-# The mobile node is not here: it keeps what its kernel does by itself.
-_SYSCTLS = {node: _ROUTER_OR_HOST for node in _NODES if node not in ("air", "mn")} | {"air": _AIR}
+# Bridges, and what delays, are cables: they say nothing of their own.
+_CABLE = {"net/ipv6/conf/all/disable_ipv6": "1", "net/ipv6/conf/default/disable_ipv6": "1"}
 
 
 def _up(interface: str) -> list[str]:

@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -115,6 +116,28 @@ def stop(
     _wait_for_end(pid)
 
 
+Interface = Annotated[str, typer.Argument(metavar="INTERFACE", help="The access interface.")]
+LinkLayer = Annotated[str, typer.Argument(metavar="MAC", help="The node's link-layer address.")]
+
+
+@app.command()
+def attach(config: ConfigPath, interface: Interface, mac: LinkLayer) -> None:
+    """Say that a node has come to an access interface, as an access point knows: it counts as its first frame."""
+    _hook(config, "attach", interface, mac)
+
+
+@app.command()
+def detach(config: ConfigPath, interface: Interface, mac: LinkLayer) -> None:
+    """Say that a node has left an access interface: it is probed; its prefixes stay for their lifetimes."""
+    _hook(config, "detach", interface, mac)
+
+
+def _hook(config: Path, command: str, interface: str, mac: str) -> None:
+    answer = _ask(_load(config), command, {"interface": interface, "link-layer": mac})
+    if "error" in answer:
+        _fail(OPERATOR_FAULT, str(answer["error"]))
+
+
 @app.command()
 def restart(config: ConfigPath) -> None:
     """Restart the daemon in place with its configuration read anew; traffic goes on through the kernel meanwhile."""
@@ -127,9 +150,11 @@ def restart(config: ConfigPath) -> None:
     _wait_for_successor(int(answer["pid"]), runtime, before)
 
 
-def _ask(config: Config, command: str) -> dict[str, Any]:
+def _ask(
+    config: Config, command: str, arguments: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     try:
-        return ask(Path(config.runtime_directory), command)
+        return ask(Path(config.runtime_directory), command, arguments)
     except NotRunning as error:
         _fail(FAILURE, str(error))
     except OSError as error:

@@ -27,11 +27,17 @@ from dmm_wire.mobility.security import Security
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
 from relay_maar.core.session import MAX_SESSIONS
-from relay_maar.core.settings import AccessLink, AgentSettings, RouterSettings
+from relay_maar.core.settings import (
+    TRIGGERS,
+    AccessLink,
+    AgentSettings,
+    AttachSettings,
+    RouterSettings,
+)
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
 
-__all__ = ["AccessTable", "Config", "ConfigError", "RouterTable", "load", "parse"]
+__all__ = ["AccessTable", "AttachTable", "Config", "ConfigError", "RouterTable", "load", "parse"]
 
 
 def _prefix(value: object) -> Prefix:
@@ -84,6 +90,41 @@ class AccessTable(Table):
     relays_below: bool = False
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
     max_nodes: Annotated[int, Field(ge=1, le=MAX_SESSIONS)] = MAX_SESSIONS
+    slaac: bool = False
+    ingress_filter: bool = True
+
+
+class AttachTable(Table):
+    """`[attach]`: how it is noticed that a node has come."""
+
+    triggers: Annotated[tuple[Literal["mld", "rs", "nd", "data"], ...], Field(strict=False)] = (
+        "mld",
+        "rs",
+        "nd",
+        "data",
+    )
+    sources: Annotated[
+        tuple[Pool, ...], Field(strict=False, max_length=16), AfterValidator(not_empty)
+    ] = AttachSettings().sources
+    rate: Annotated[float, Field(gt=0, le=100_000, strict=False)] = 100.0
+    burst: Annotated[float, Field(ge=1, le=100_000, strict=False)] = 2000.0
+    late: Annotated[float, Field(ge=0, le=60, strict=False)] = 3.0
+    probes: Annotated[int, Field(ge=1, le=20)] = 3
+    probe_interval: Annotated[float, Field(ge=0.01, le=10, strict=False)] = 0.1
+    confirm: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 300.0
+
+    def settings(self) -> AttachSettings:
+        """What the core needs."""
+        return AttachSettings(
+            triggers=frozenset({"hook"}).union(*(TRIGGERS[each] for each in self.triggers)),
+            sources=self.sources,
+            rate=self.rate,
+            burst=self.burst,
+            late=self.late,
+            probes=self.probes,
+            probe_interval=self.probe_interval,
+            confirm=self.confirm,
+        )
 
 
 class RouterTable(Table):
@@ -131,6 +172,7 @@ class Config(Table):
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     router_advertisements: RouterTable = RouterTable()
+    attach: AttachTable = AttachTable()
     security: SecurityTable | None = None
 
     @model_validator(mode="after")
@@ -171,6 +213,7 @@ class Config(Table):
             access_interfaces=tuple(link.interface for link in self.access),
             pools=self.pools,
             protocol=self.route_protocol,
+            unfiltered=frozenset(link.interface for link in self.access if not link.ingress_filter),
             table_base=self.table_base,
         )
 
@@ -191,6 +234,7 @@ class Config(Table):
                     relays_below=link.relays_below,
                     mtu=mtus[link.interface],
                     max_nodes=link.max_nodes,
+                    slaac=link.slaac,
                 )
                 for link in self.access
             ),
@@ -207,6 +251,7 @@ class Config(Table):
                 router_lifetime=self.router_advertisements.router_lifetime,
                 autonomous=self.signalling == "pmip",
             ),
+            attach=self.attach.settings(),
             security=self.authentication(),
         )
 

@@ -10,25 +10,30 @@ import asyncio
 import contextlib
 import errno
 import functools
+import gc
 import logging
 import os
 import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dmm_wire.address import parse_mac
+from dmm_wire.errors import WireError
 from dmm_wire.timestamp import from_micros
 from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.io.control import ControlServer
+from relay_maar.io.errors import ErrorRelay
+from relay_maar.io.frames import LinkLayers
 from relay_maar.io.links import Access, Core, Link, Links, Readers
 from relay_maar.io.runner import Runner
-from relay_maar.io.sockets import LinkLayers
 from relay_maar.io.storage import Storage
 from relay_maar.io.watch import KernelWatch
 from relay_maar.southbound.api import AccessDevice, DriverUnavailable, Southbound
@@ -36,10 +41,18 @@ from relay_maar.southbound.registry import open_driver
 
 log = logging.getLogger("relay-maar")
 
+_T = TypeVar("_T")
+
 _BURST = 256
 """Datagrams read from one socket, and done with, before the others get their turn."""
 _ALL_FRAMES = 65_536
 """More frames than wait on a socket."""
+_COLLECT = 50_000
+"""New objects until Python looks for cycles among them."""
+_FEW = 32
+_BREATH = 0.01
+"""Packets of unknown hosts that are read from one link at once, and seconds until the next ones: at most some thousand
+a second, whatever a host sends."""
 SESSION_FILE = "sessions.jsonl"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -52,6 +65,11 @@ def now() -> float:
 def timestamp(_: float) -> int:
     """The time of day as PMIPv6 has it (RFC 5213 section 8.8)."""
     return from_micros(time.time_ns() // 1000)
+
+
+def _waiting(receive: Callable[[], _T | None], most: int = _BURST) -> list[_T]:
+    """What is there already, up to so many."""
+    return list(islice(iter(receive, None), most))
 
 
 class Daemon:
@@ -103,6 +121,8 @@ class Daemon:
                 settings, jitter=random.random, epoch=time.time() - now(), clock=timestamp
             )
             self._work_for(agent, driver)
+            # What a session is made of makes no cycles: few are worth looking for among thousands of objects.
+            gc.set_threshold(_COLLECT)
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
@@ -112,6 +132,7 @@ class Daemon:
             self._call(self._agent.start, driver.dump(), records)
             self._links.listen()
             closing.callback(KernelWatch(loop, driver, self._compare).close)
+            closing.callback(ErrorRelay(loop, driver, self._counters).close)
             log.info(
                 "%s serves %s with driver %s",
                 settings.name,
@@ -168,21 +189,18 @@ class Daemon:
             case Access():
                 return {
                     link.frames: functools.partial(self._read_frames, link),
+                    link.strangers: functools.partial(self._read_strangers, link),
                     link.client: functools.partial(self._read_client, link),
                     link.router: functools.partial(self._read_router, link),
                 }
 
     def _read_server(self, core: Core) -> None:
-        for _ in range(_BURST):
-            if (received := core.server.receive()) is None:
-                break
+        for received in _waiting(core.server.receive):
             self._ask(self._agent.server_datagram, received.source, received.data)
         self._settle()
 
     def _read_mobility(self, core: Core) -> None:
-        for _ in range(_BURST):
-            if (received := core.mobility.receive()) is None:
-                break
+        for received in _waiting(core.mobility.receive):
             self._ask(self._agent.mobility_datagram, received.source, received.data)
         self._settle()
 
@@ -191,25 +209,35 @@ class Daemon:
         self._settle()
 
     def _take_frames(self, access: Access, most: int) -> None:
-        for _ in range(most):
-            if (frame := access.frames.receive()) is None:
-                break
+        for frame in _waiting(access.frames.receive, most):
             self._link_layers.learn(access.interface, frame)
             if frame.trigger != "dhcpv6" and frame.trigger != "rs":
                 self._ask(
-                    self._agent.seen,
+                    functools.partial(self._agent.seen, target=frame.target),
                     access.interface,
                     frame.source,
                     frame.link_layer,
                     frame.trigger,
                 )
 
+    def _read_strangers(self, access: Access) -> None:
+        frames = _waiting(access.strangers.receive, _FEW)
+        for frame in frames:
+            self._ask(
+                self._agent.seen, access.interface, frame.source, frame.link_layer, frame.trigger
+            )
+        self._settle()
+        if len(frames) < _FEW:
+            return
+        # Who sends so many is either known by now or makes addresses up: the rest can wait, and be lost.
+        self._counters["attach.packets-paused"] += 1
+        self._links.rest(access, access.strangers, _BREATH)
+
     def _read_client(self, access: Access) -> None:
-        # The frame of each datagram is on the frame socket before the datagram is here: learn who sent it first.
+        # The frame of each datagram is on the frame socket before the datagram is here: who sent it is learnt first.
+        datagrams = _waiting(access.client.receive)
         self._take_frames(access, _ALL_FRAMES)
-        for _ in range(_BURST):
-            if (received := access.client.receive()) is None:
-                break
+        for received in datagrams:
             transaction = received.data[1:4]
             link_layer = self._link_layers.of(access.interface, received.source, transaction)
             self._ask(
@@ -222,10 +250,9 @@ class Daemon:
         self._settle()
 
     def _read_router(self, access: Access) -> None:
-        self._take_frames(access, _BURST)
-        for _ in range(_BURST):
-            if (received := access.router.receive()) is None:
-                break
+        solicitations = _waiting(access.router.receive)
+        self._take_frames(access, _ALL_FRAMES)
+        for received in solicitations:
             if received.hop_limit != 255:
                 # From elsewhere than this link (RFC 4861 section 6.1.1).
                 self._counters["rs.hop-limit"] += 1
@@ -244,8 +271,10 @@ class Daemon:
 
     def _ask(self, method: Callable[..., list[act.Action]], *arguments: object) -> None:
         """Ask the core; what comes out waits for `_settle`. A fault of ours costs the one event it met."""
-        with self._runner.survive():
+        try:
             self._runner.add(method(*arguments, now=now()))
+        except Exception as error:
+            self._runner.fault(error)
 
     def _settle(self) -> None:
         """Run what waits: of all that was read in one go, in one go."""
@@ -292,19 +321,24 @@ class Daemon:
 
     # --- control ---
 
-    def _control(self, command: str) -> dict[str, Any]:
+    def _control(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         match command:
             case "status":
                 status = self._agent.status(now=now())
                 counters = Counter(status.get("counters", {}))
                 counters.update(self._counters)
                 assert self._southbound is not None
+                for reason, count in self._southbound.drops().items():
+                    counters[f"filter.{reason}"] += count
                 return {
                     **status,
                     "driver": self._southbound.name,
                     "links": self._links.status(),
                     "counters": dict(sorted(counters.items())),
                 }
+            case "attach" | "detach":
+                if (fault := self._hook(command, arguments)) is not None:
+                    return {"error": fault}
             case "stop":
                 self._finish(False, False)
             case "stop-keep":
@@ -315,6 +349,19 @@ class Daemon:
             case _:
                 return {"error": f"unknown command {command!r}"}
         return {"pid": os.getpid()}
+
+    def _hook(self, command: str, arguments: Mapping[str, Any]) -> str | None:
+        """What an access point says of a node. Returns what is wrong with it."""
+        interface, text = str(arguments.get("interface")), str(arguments.get("link-layer"))
+        if interface not in [link.interface for link in self._config.access]:
+            return f"{interface!r} is no access interface of this MAAR"
+        try:
+            link_layer = parse_mac(text)
+        except WireError:
+            return f"not a link-layer address: {text!r}"
+        hook = self._agent.attached if command == "attach" else self._agent.detached
+        self._call(hook, interface, link_layer)
+        return None
 
     def _restart(self) -> str | None:
         """Restart in place, with the kernel's state kept; a bad configuration leaves the running daemon alone."""

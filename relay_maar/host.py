@@ -11,13 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from relay_maar.config import Config
+from relay_maar.core.tunnel_errors import MINIMUM_MTU, OVERHEAD
 from relay_maar.io.links import mtu
 from relay_maar.southbound.registry import open_driver
-
-TUNNEL_OVERHEAD = 40
-"""The outer IPv6 header (RFC 2473 section 3)."""
-MINIMUM_MTU = 1280
-"""RFC 8200 section 5."""
 
 
 class StartError(Exception):
@@ -50,11 +46,11 @@ def hold(directory: Path) -> Iterator[None]:
 def advertised_mtus(config: Config) -> dict[str, int]:
     """The MTU to advertise on each access interface: what the operator said, else the largest that needs no
     fragmentation. Raises StartError for one that does not fit the link or, with the outer header on it, the core."""
-    fits = _mtu(config.core_interface) - TUNNEL_OVERHEAD
+    fits = _mtu(config.core_interface) - OVERHEAD
     if fits < MINIMUM_MTU:
         raise StartError(
-            f"core interface {config.core_interface} has MTU {fits + TUNNEL_OVERHEAD}: a tunnel needs "
-            f"{MINIMUM_MTU + TUNNEL_OVERHEAD} (RFC 8200 section 5, and the outer header)"
+            f"core interface {config.core_interface} has MTU {fits + OVERHEAD}: a tunnel needs "
+            f"{MINIMUM_MTU + OVERHEAD} (RFC 8200 section 5, and the outer header)"
         )
     mtus = {}
     for link in config.access:
@@ -66,7 +62,7 @@ def advertised_mtus(config: Config) -> dict[str, int]:
         if link.mtu is not None and link.mtu > largest:
             raise StartError(
                 f"access interface {link.interface}: mtu = {link.mtu} does not fit, {largest} is the most: "
-                f"its own MTU, or that of {config.core_interface} less {TUNNEL_OVERHEAD} for the tunnel"
+                f"its own MTU, or that of {config.core_interface} less {OVERHEAD} for the tunnel"
             )
         mtus[link.interface] = link.mtu or largest
     return mtus

@@ -11,7 +11,7 @@ from dhcp_cmd.core.attach import settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import Claim, Finding, Verdict
 from dhcp_cmd.core.inquire import Inquiry
-from dhcp_cmd.core.lease import extend, hold_link
+from dhcp_cmd.core.lease import extend, extend_own_addresses, hold_link
 from dhcp_cmd.core.model import (
     ClientReply,
     Decision,
@@ -139,7 +139,11 @@ def _own(draft: Draft, salt: int) -> Decision:
         return _told(draft, told, "refresh")._replace(forgot=here.id if forgot and here else None)
     finding = find(draft, claim)
     attachment = draft.place.first(dmm.Attachment)
-    if finding.verdict is _UNKNOWN and (claim.name is not None or attachment is None):
+    makes_addresses = _makes_addresses(draft)
+    if finding.verdict is _UNKNOWN and (
+        claim.name is not None or attachment is None or not makes_addresses
+    ):
+        # Anybody can make an address up. Of a node that asks by DHCPv6 nothing is stored before it is given anything.
         return _told(draft, (status(_UNKNOWN_NODE),), "unknown-node")
     late = None if finding.node is None else is_late(draft, finding.node)
     if late == "stale":
@@ -155,8 +159,18 @@ def _own(draft: Draft, salt: int) -> Decision:
     draft.fail(failed)
     link = hold_link(draft)
     if link is not None:
+        if makes_addresses and not link.autoconf:
+            link = draft.put(link._replace(autoconf=True))
         extend(draft, link)
-    return _told(draft, visit_options(draft), QUERY)
+    if makes_addresses:
+        extend_own_addresses(draft)
+    return _told(draft, visit_options(draft), QUERY)._replace(hold=hold(draft))
+
+
+def _makes_addresses(draft: Draft) -> bool:
+    """Whether the MAAR advertises the LINK prefix for SLAAC: it is in use then, though no address has a row."""
+    maar = draft.place.first(dmm.Maar)
+    return maar is not None and bool(maar.capabilities & dmm.CAP_SLAAC)
 
 
 def _report(draft: Draft, claim: Claim, node: Node, failed: list[dmm.AnchorFailed]) -> Decision:

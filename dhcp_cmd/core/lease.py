@@ -91,6 +91,13 @@ def extend(draft: Draft, binding: Binding) -> None:
     draft.extend(binding, pool)
 
 
+def extend_own_addresses(draft: Draft) -> None:
+    """Promise anew what the node makes its addresses out of: nobody but its MAAR asks for that."""
+    for binding in draft.live():
+        if binding.kind is _LINK and binding.autoconf:
+            extend(draft, binding)
+
+
 def release(draft: Draft, ia: IaRequest) -> bool:
     """End the leases that the client names in this IA (RFC 9915 section 18.3.7); False where it has none."""
     return _give_back(draft, ia, declined=False)

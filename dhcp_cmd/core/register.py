@@ -13,7 +13,7 @@ from dhcp_cmd.core.arrive import arrive, find, recorded
 from dhcp_cmd.core.attach import condemn, settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.inquire import DEREGISTRATION, REGISTRATION
-from dhcp_cmd.core.lease import extend, hold_link
+from dhcp_cmd.core.lease import extend_own_addresses, hold_link
 from dhcp_cmd.core.model import (
     Binding,
     Change,
@@ -145,10 +145,7 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     elif link is not Status.INSUFFICIENT_RESOURCES or not draft.live():
         return refused(link)
     # Where there is no room, or the MAAR drains, what the node has elsewhere goes on all the same.
-    for binding in draft.live():
-        # Nobody but the MAAR asks for what a node makes its addresses out of.
-        if binding.kind is _LINK and binding.autoconf:
-            extend(draft, binding)
+    extend_own_addresses(draft)
     _accept(draft, registration)
     accepted = Registered(Status.ACCEPTED)
     relay, changes = (*visit_options(draft), *_expected(draft)), draft.changes()

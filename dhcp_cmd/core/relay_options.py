@@ -110,10 +110,12 @@ def unheard(draft: Draft) -> list[MaarId]:
 
 
 def hold(draft: Draft) -> Hold | None:
-    """What the answer to a client's message waits for (mode RELAY, RFC 8885 section 3.2): the P-MAARs that anchor
-    something, up to a time after they were owed the news."""
+    """What the answer to a client's message, or about a first frame, waits for (mode RELAY, RFC 8885 section 3.2): the
+    P-MAARs that anchor something, up to a time after they were owed the news."""
     node, settings = draft.node, draft.settings
-    if settings.mode is not _RELAY or node is None or draft.place.own:
+    if settings.mode is not _RELAY or node is None:
+        return None
+    if draft.place.own and draft.place.first(dmm.Attachment) is None:
         return None
     anchors = {b.anchor for b in draft.live() if b.kind is not _ADDRESS}
     waiting = [s for s in draft.signals().values() if s.visit and s.maar in anchors]

@@ -37,20 +37,32 @@ class SendMobility:
 
 @dataclass(frozen=True, slots=True)
 class SendRouterAdvertisement:
-    """A whole ICMPv6 Router Advertisement (checksum left to the kernel), to all nodes or to one."""
+    """A whole ICMPv6 Router Advertisement (checksum left 0), to all nodes or to one. With `link_layer` it goes to that
+    address, and waits for no address resolution."""
 
     interface: str
     destination: bytes
     data: bytes
+    link_layer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SendNeighborSolicitation:
-    """A whole ICMPv6 Neighbor Solicitation (checksum left to the kernel) to one node."""
+    """A whole ICMPv6 Neighbor Solicitation (checksum left 0) to one node, `link_layer` as above."""
 
     interface: str
     destination: bytes
     data: bytes
+    link_layer: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPackets:
+    """From now on, packets on this access link that come from none of the link-layer addresses `quiet` show a node that
+    is not known there. None: there are too many, packets show nothing."""
+
+    interface: str
+    quiet: frozenset[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +104,7 @@ Action: TypeAlias = (
     | SendMobility
     | SendRouterAdvertisement
     | SendNeighborSolicitation
+    | WatchPackets
     | Apply
     | SaveSession
     | ForgetSession

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from dmm_wire import dmm
-from dmm_wire.address import format_address, is_link_local, is_routable
+from dmm_wire.address import UNSPECIFIED, format_address, is_link_local, is_routable
 from dmm_wire.errors import WireError
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
@@ -36,6 +36,8 @@ from relay_maar.core.actions import (
     SendToClient,
     SendToServers,
 )
+from relay_maar.core.arrivals import Arrivals, place_of_frame
+from relay_maar.core.attaching import Place
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.domain import Domain, Report
@@ -56,7 +58,7 @@ _ERROR_PAUSE: Final = 1.0
 """Seconds between two Binding Errors (RFC 6275 section 9.3.3: rate limited)."""
 
 _DOMAIN: Final = "domain"
-_TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "dhcpv6"})
+_TRIGGERS: Final = frozenset({"mld", "rs", "ns", "na", "una", "dad", "dhcpv6", "data", "hook"})
 _CMD_STATUS: Final = {each.value: each.name.lower().replace("_", "-") for each in dmm.DmmStatus}
 
 _MODES: Final = {each.value: each.name.lower() for each in dmm.SignallingMode}
@@ -105,13 +107,26 @@ class Agent:
         )
         self._authenticated = Authenticated(self._guard, self._counters)
         self._registrations = Registrations(
-            settings, self._cache, self._domain, self._guard, self._counters
+            settings, self._cache, self._domain, self._guard, self._counters, self._left
         )
         self._unsolicited = Unsolicited(
             settings, self._cache, self._domain, self._ask_for_anchors, self._counters
         )
         self._registrar: Registrar | None = None
-        if settings.registers:
+        self._arrivals: Arrivals | None = None
+        if not settings.registers:
+            self._arrivals = Arrivals(
+                settings,
+                self._cache,
+                self._router,
+                self._relay,
+                self._transactions,
+                self._domain.transaction_id,
+                self._counters,
+                visit=self._visit,
+                prefixes=self._prefixes,
+            )
+        else:
             self._registrar = Registrar(
                 settings,
                 self._cache,
@@ -154,6 +169,8 @@ class Agent:
             self._registrar.start(now)
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)
+        if self._arrivals is not None:
+            self._arrivals.start(self._links, now)
         self._router.start(now)
         actions += self._authenticated.keyless({*self._domain.peers, *self._settings.cmds})
         if len(cache):
@@ -182,6 +199,8 @@ class Agent:
         parts = [self._cache.deadline(), self._router.deadline(), self._domain.deadline()]
         if self._registrar is not None:
             parts.append(self._registrar.deadline())
+        if self._arrivals is not None:
+            parts.append(self._arrivals.deadline())
         return min((each for each in parts if each is not None), default=None)
 
     def tick(self, now: float) -> list[Action]:
@@ -214,8 +233,9 @@ class Agent:
         if self._stopped:
             return []
         registrations = [] if self._registrar is None else self._registrar.due(now)
+        arrivals = [] if self._arrivals is None else self._arrivals.due(now)
         questions = map(SendToServers, self._domain.due(now))
-        return [*registrations, *self._cache.messages(now), *questions]
+        return [*registrations, *self._cache.messages(now), *arrivals, *questions]
 
     def _drop(self, reason: str) -> list[Action]:
         self._counters[reason] += 1
@@ -244,9 +264,13 @@ class Agent:
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
         actions: list[Action] = [SendToServers(forward.data)]
+        if self._arrivals is not None and link_layer is not None and forward.node == source:
+            # It is the question itself: nothing more is asked.
+            place = Place(interface, link_layer, source, source)
+            actions += self._arrivals.seen(place, "dhcpv6", now)
         if not known and is_link_local(source):
-            actions += self._advertise(interface, source, now)
-        return actions
+            actions += self._advertise(interface, source, link_layer, now)
+        return actions + self._flush(now)
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
         """A datagram from a server (RFC 9915 section 19.2)."""
@@ -273,9 +297,18 @@ class Agent:
         return actions + self._flush(now)
 
     def _question(self, transaction_id: bytes, suboptions: tuple[dmm.SubOption, ...]) -> bytes:
-        return self._relay.query(transaction_id, suboptions, knows_nobody=self._knows_nobody)
+        flags = dmm.NO_SESSIONS if self._knows_nobody else 0
+        return self._relay.query(transaction_id, suboptions, flags)
 
     def _own_reply(self, reply: OwnReply, now: float) -> list[Action]:
+        if self._arrivals is not None:
+            status = _first(reply.suboptions or (), dmm.Status)
+            is_refused = status is not None and status.code != dmm.DmmStatus.SUCCESS
+            answered = self._arrivals.answered(reply, is_refused, now)
+            if answered is not None:
+                if status is not None and is_refused:
+                    self._counters[f"cmd.{_CMD_STATUS.get(status.code, 'other')}"] += 1
+                return answered
         if not self._domain.answered(reply.transaction_id, now):
             return self._drop("server.transaction-id")
         suboptions = reply.suboptions or ()
@@ -307,10 +340,16 @@ class Agent:
         now: float,
     ) -> tuple[list[Action], Session | None]:
         actions, session = self._visits.accept(identity, attachment, visit, suboptions, now)
+        if session is not None and self._arrivals is not None:
+            self._arrivals.visited(session, now)
         if session is None or session.signalled is None:
             return actions, session
         more, session = self._unsolicited.visited(session, now)
         return actions + more, session
+
+    def _left(self, before: Session, now: float) -> None:
+        if self._arrivals is not None:
+            self._arrivals.left(before, now)
 
     def _ask_for_anchors(self, session: Session, now: float) -> None:
         if self._registrar is not None:
@@ -455,26 +494,61 @@ class Agent:
         actions = self._refresh_neighbour(interface, source, link_layer, now)
         if self._registrar is not None and any(source):
             self._registrar.seen(interface, source, link_layer, now)
-        actions += self._router.solicited(interface, source, now, self._prefixes)
+        solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
+        actions += solicited
+        if self._arrivals is not None and link_layer is not None and any(source):
+            place = Place(interface, link_layer, source, source)
+            actions += self._arrivals.seen(place, "rs", now)
         return actions + self._flush(now)
 
     def seen(
         self,
         interface: str,
-        link_local: bytes,
+        source: bytes,
         link_layer: bytes | None,
         trigger: str,
         now: float,
+        target: bytes = UNSPECIFIED,
     ) -> list[Action]:
-        """A frame that a node sends when it attaches (`trigger` names its kind: MLD report, NS
-        ...). The node learns its router at once; where it is, the CMD decides when its DHCPv6
-        message comes."""
+        """A frame by which a node shows that it is there (`trigger` names its kind: MLD report, NS
+        ...), with its source and, of an NS, its target. The node learns its router at once, and the
+        CMD is asked about it where it is new."""
         if interface not in self._links:
             return self._drop("seen.interface")
-        if not is_link_local(link_local):
+        if trigger == "ns" and not any(source):
+            trigger = "dad"
+        kind = trigger if trigger in _TRIGGERS else "other"
+        if self._arrivals is None:
+            if not is_link_local(source):
+                return self._drop("seen.source")
+            self._counters[f"seen.{kind}"] += 1
+            return self._shown(interface, source, link_layer, now)
+        place = None
+        if link_layer is not None:
+            place = place_of_frame(interface, link_layer, source, target)
+        if place is None:
             return self._drop("seen.source")
-        self._counters[f"seen.{trigger if trigger in _TRIGGERS else 'other'}"] += 1
-        return self._shown(interface, link_local, link_layer, now)
+        if kind != "data":
+            self._counters[f"seen.{kind}"] += 1
+        actions = self._refresh_neighbour(interface, place.link_local, link_layer, now)
+        known = self._cache.speaker(interface, place.link_layer)
+        if known is None or not place.is_guessed:
+            settled = source == place.link_local
+            actions += self._advertise(interface, place.link_local, link_layer, now, settled)
+        return [*actions, *self._arrivals.seen(place, kind, now), *self._flush(now)]
+
+    def attached(self, interface: str, link_layer: bytes, now: float) -> list[Action]:
+        """An access point says that a node has come. It counts as the node's first frame."""
+        return self.seen(interface, UNSPECIFIED, link_layer, "hook", now)
+
+    def detached(self, interface: str, link_layer: bytes, now: float) -> list[Action]:
+        """An access point says that a node has left. The node is asked; its prefixes stay."""
+        if interface not in self._links:
+            return self._drop("seen.interface")
+        if self._arrivals is None or not self._arrivals.detached(interface, link_layer, now):
+            return self._drop("attach.detached-unknown")
+        self._counters["attach.detached"] += 1
+        return self._flush(now)
 
     def _shown(
         self, interface: str, link_local: bytes, link_layer: bytes | None, now: float
@@ -483,11 +557,20 @@ class Agent:
             self._registrar.seen(interface, link_local, link_layer, now)
         actions = self._refresh_neighbour(interface, link_local, link_layer, now)
         if is_link_local(link_local):
-            actions += self._advertise(interface, link_local, now)
+            actions += self._advertise(interface, link_local, link_layer, now)
         return [*actions, *self._flush(now)]
 
-    def _advertise(self, interface: str, node: bytes, now: float) -> list[SendRouterAdvertisement]:
-        return self._router.attached(interface, node, now, self._prefixes)
+    def _advertise(
+        self,
+        interface: str,
+        node: bytes,
+        link_layer: bytes | None,
+        now: float,
+        settled: bool = True,
+    ) -> list[SendRouterAdvertisement]:
+        return self._router.attached(
+            interface, node, now, self._prefixes, link_layer, settled=settled
+        )
 
     def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
         return on_link(self._cache.at(interface, node), now)
@@ -523,10 +606,16 @@ class Agent:
                 "mode": _MODES.get(self._domain.mode, "other"),
                 "peers": sorted(map(format_address, self._domain.peers)),
             },
-            "sessions": [session_status(self._cache.record(e, now), e) for e in self._cache],
+            "sessions": [
+                session_status(self._cache.record(e, now), e, self._is_present(e))
+                for e in self._cache
+            ],
             "tunnels": [format_address(peer) for peer in self._cache.tunnels()],
             "counters": dict(sorted((+self._counters).items())),
         }
+
+    def _is_present(self, session: Session) -> bool:
+        return session.here and (self._arrivals is None or self._arrivals.is_present(session))
 
 
 def _first(suboptions: Iterable[dmm.SubOption], kind: type[_Sub]) -> _Sub | None:

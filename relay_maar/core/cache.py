@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dmm_wire.address import Prefix
-from dmm_wire.identity import Identity
-from dmm_wire.mobility import BindingAcknowledgement
+from dmm_wire.identity import Identity, is_link_layer
+from dmm_wire.mobility import BindingAcknowledgement, Status
 from dmm_wire.timers import Timers
 from relay_maar.core import records
 from relay_maar.core.actions import (
@@ -27,8 +27,8 @@ from relay_maar.core.actions import (
 )
 from relay_maar.core.desired import Wanted, desired, through
 from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
-from relay_maar.core.session import HOLD, MAX_SESSIONS, Session, expire, withdraw
-from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings
+from relay_maar.core.session import HOLD, MAX_SESSIONS, Role, Session, expire, withdraw
+from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings, last_words
 from relay_maar.core.telling import named
 
 _FIRST_RETRY: Final = 1.0
@@ -54,6 +54,9 @@ class BindingCache:
         self._wanted = Wanted()
         self._sessions: dict[Identity, Session] = {}
         self._here: dict[tuple[str, bytes], Identity] = {}
+        self._speakers: dict[str, dict[bytes, Identity]] = {}
+        self.stirred: set[str] = set()
+        """The access links on which other nodes are now than when somebody last looked."""
         self._timers: Timers[Identity | str] = Timers()
         self._retry_wait = _FIRST_RETRY
         self._token = 0
@@ -82,6 +85,15 @@ class BindingCache:
         """The session of the node that is at this place on our access links."""
         identity = self._here.get((interface, link_local))
         return None if identity is None else self._sessions[identity]
+
+    def speaker(self, interface: str, link_layer: bytes) -> Session | None:
+        """The session of the node that is on this access link with this link-layer address."""
+        identity = self._speakers.get(interface, {}).get(link_layer)
+        return None if identity is None else self._sessions[identity]
+
+    def speakers(self, interface: str) -> Collection[bytes]:
+        """The link-layer addresses of the nodes on this access link."""
+        return self._speakers.get(interface, {}).keys()
 
     def has_room(self, identity: Identity) -> bool:
         """Whether there is a session of this node, or may be one."""
@@ -173,10 +185,12 @@ class BindingCache:
         return [self._save(session, now), *self._apply(changes)]
 
     def rename(self, session: Session, identity: Identity, now: float) -> list[Action]:
-        """The node of this session is called `identity` from now on. The kernel does not notice."""
+        """The node of this session is called `identity` from now on. The kernel does not notice. Of one
+        that is known by that name already, what was known by the other is over if that was only its
+        link-layer address: the CMD, which made one node of the two, tells all that it has."""
         renamed = replace(session, identity=identity)
         if identity in self._sessions:
-            return []
+            return self._forget(session) if is_link_layer(session.identity) else []
         actions = self.change(renamed, now)
         return actions + self._forget(session)
 
@@ -202,9 +216,15 @@ class BindingCache:
         """How many peers are being told, or have been, where this node is."""
         return len(self._signalling.exchanges(identity))
 
-    def leave(self, identity: Identity) -> None:
-        """The node has gone to another S-MAAR."""
-        self._signalling.leave(identity)
+    def leave(self, left: Session | None, session: Session, now: float) -> list[Action]:
+        """As :meth:`change`, for a node that has gone to another S-MAAR from where it was when
+        `left` was what we knew."""
+        identity = session.identity
+        words = last_words(left, session)
+        self._signalling.leave(identity, words)
+        if words:
+            self._unsaid[identity] = None
+        return self.change(session, now)
 
     def acknowledged(
         self, peer: bytes, answer: BindingAcknowledgement, now: float
@@ -214,7 +234,9 @@ class BindingCache:
         if outcome is None:
             return None
         session = self._sessions[outcome.identity]
-        if outcome.accepted:
+        # Of a visit that is over: an anchor that was told of a later one by somebody else knows more than we.
+        overtaken = outcome.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED and not session.here
+        if outcome.accepted or overtaken:
             named = [prefix for prefix, _ in outcome.binding.named]
             session = withdraw(session, peer, named)
         return outcome, self.change(session, now)
@@ -339,15 +361,25 @@ class BindingCache:
         if before is not None:
             self._unlist(before)
         self._sessions[session.identity] = session
-        if session.attachment is not None:
-            self._here[session.attachment.place] = session.identity
+        at = session.attachment
+        if at is not None:
+            self._here[at.place] = session.identity
+            # Who has no prefix here is not served, and is new when it is seen.
+            if at.link_layer is not None and session.having(Role.LOCAL, Role.SERVED):
+                self._speakers.setdefault(at.interface, {})[at.link_layer] = session.identity
+                self.stirred.add(at.interface)
         self._set_timer(session)
 
     def _unlist(self, session: Session) -> None:
-        if session.attachment is not None:
-            place = session.attachment.place
-            if self._here.get(place) == session.identity:
-                del self._here[place]
+        at = session.attachment
+        if at is None:
+            return
+        if self._here.get(at.place) == session.identity:
+            del self._here[at.place]
+        speakers = self._speakers.get(at.interface, {})
+        if at.link_layer is not None and speakers.get(at.link_layer) == session.identity:
+            del speakers[at.link_layer]
+            self.stirred.add(at.interface)
 
     def _set_timer(self, session: Session) -> None:
         self._timers.set(session.identity, session.deadline())

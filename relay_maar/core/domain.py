@@ -135,7 +135,7 @@ class Domain:
                 continue
             question = self._questions.get(name)
             if question is None:
-                question = _Question(self._transaction_id(), FIRST_WAIT, 0)
+                question = _Question(self.transaction_id(), FIRST_WAIT, 0)
                 self._questions[name] = question
             if name is None:
                 self._asked = now
@@ -165,7 +165,8 @@ class Domain:
                 return True
         return False
 
-    def _transaction_id(self) -> bytes:
+    def transaction_id(self) -> bytes:
+        """One for a question of our own that is not open yet."""
         self._last_id = (self._last_id + 1) & 0xFFFFFF
         return self._last_id.to_bytes(3, "big")
 

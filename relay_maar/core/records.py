@@ -81,6 +81,7 @@ def session_record(
                 "lifetime": _seconds(entry.expires, now),
                 "delegated": entry.delegated,
             }
+            | ({"fading": True} if entry.fading else {})
             for entry in session.entries
         ],
         "peers": [_told(peer, each, now) for peer, each in exchanges.items() if not each.over],
@@ -136,6 +137,7 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
                 parse_address(each["anchor"]),
                 _until(each["lifetime"], saved),
                 bool(each["delegated"]),
+                bool(each.get("fading")),
             )
             for each in record["prefixes"]
         )

@@ -5,14 +5,16 @@ kernel has what it promises (RFC 5213 section 5.3, RFC 8885 section 3.2).
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.errors import WireError
-from dmm_wire.identity import Identity
+from dmm_wire.identity import Identity, is_link_layer, of_link_layer
 from dmm_wire.mobility import (
     LIFETIME_INFINITY,
     BindingAcknowledgement,
@@ -20,6 +22,7 @@ from dmm_wire.mobility import (
     DelegatedPrefix,
     Guard,
     HomeNetworkPrefix,
+    LinkLayerIdentifier,
     MobileNodeIdentifier,
     ReplayProtection,
     Status,
@@ -31,9 +34,15 @@ from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
-from relay_maar.core.session import Session, depart
+from relay_maar.core.session import Session, Signalled, depart
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import went
+
+OVERTAKEN: Final = 10.0
+"""Seconds for which a PBU may come after one that its sender sent later about the same visit."""
+
+_BEHIND: Final = 1 << 12
+"""How many sequence numbers behind a PBU still was overtaken; beyond, its sender counts anew."""
 
 
 @dataclass(slots=True)
@@ -53,30 +62,42 @@ class Registrations:
         domain: Domain,
         guard: Guard,
         counters: Counter[str],
+        left: Callable[[Session, float], None],
     ) -> None:
+        """`left` is told of nodes that were here and have gone to another MAAR."""
         self._settings = settings
+        self._left = left
         self._guard = guard
         self._cache = cache
         self._domain = domain
         self._counters = counters
         self._pending: dict[tuple[bytes, Identity], _Pending] = {}
+        self._accepted: OrderedDict[tuple[bytes, Identity], tuple[int, int, float]] = OrderedDict()
+        """Of the last PBU of each sender about each node: generation, sequence number, and when."""
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
-        is_cmd = source in self._settings.cmds
-        renamed = self._known_as(update, now) if is_cmd else []
-        return renamed + self._judged(source, update, now)
+        return self._known_as(source, update, now) + self._judged(source, update, now)
 
-    def _known_as(self, update: BindingUpdate, now: float) -> list[Action]:
+    def _known_as(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """The CMD may know a node by another name than we, who may have seen nothing of it but its
-        link-layer address: what we anchor for it tells which one it is."""
+        link-layer address: what we anchor for it tells which one it is. A MAAR is believed that only
+        of a node that we know by nothing else."""
+        is_cmd = source in self._settings.cmds
         identifier = first(update, MobileNodeIdentifier)
         if identifier is None or self._cache.get(identifier.identity) is not None:
             return []
+        if not is_cmd and source not in self._domain.peers:
+            return []
+        speaker = first(update, LinkLayerIdentifier)
+        if speaker is not None and len(speaker.value) in (6, 8):
+            known = self._cache.get(of_link_layer(speaker.value))
+            if known is not None:
+                return self._cache.rename(known, identifier.identity, now)
         for option in update.options:
             if isinstance(option, HomeNetworkPrefix | DelegatedPrefix):
                 holder = self._cache.holder(option.prefix)
-                if holder is not None:
+                if holder is not None and (is_cmd or is_link_layer(holder.identity)):
                     return self._cache.rename(holder, identifier.identity, now)
         return []
 
@@ -108,13 +129,16 @@ class Registrations:
             )
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
+        if self._is_overtaken(place, verdict.generation, update.sequence, now):
+            self._counters["pbu.overtaken"] += 1
+            return []
         pending = self._pending.get(place)
         if pending is not None and same(pending.update, update):
             pending.update = update
             self._counters["pbu.duplicate"] += 1
             return []
         self._counters["pbu.accepted"] += 1
-        session, actions = self._depart(verdict, now)
+        session, actions = self._depart(source, verdict, now)
         if not update.acknowledge:
             return actions
         pending = self._pending[place] = _Pending(update)
@@ -132,7 +156,24 @@ class Registrations:
 
         return actions + self._cache.after(self._cache.wanted(session), confirmed, now)
 
-    def _depart(self, request: Request, now: float) -> tuple[Session, list[Action]]:
+    def _is_overtaken(
+        self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float
+    ) -> bool:
+        """Whether the sender has said something later about the same visit, to which the generation
+        is equal: RFC 6275 section 9.5.1 has the sequence number for that. Nobody waits for an
+        answer to the earlier one. Else this one is the last from now on."""
+        while self._accepted and next(iter(self._accepted.values()))[2] + OVERTAKEN <= now:
+            self._accepted.popitem(last=False)
+        last = self._accepted.get(place)
+        if last is not None and last[0] == generation:
+            behind = (last[1] - sequence) & 0xFFFF
+            if 0 < behind < _BEHIND:
+                return True
+        self._accepted[place] = (generation, sequence, now)
+        self._accepted.move_to_end(place)
+        return False
+
+    def _depart(self, source: bytes, request: Request, now: float) -> tuple[Session, list[Action]]:
         before = self._cache.get(request.identity)
         infinite = request.lifetime >= LIFETIME_INFINITY
         session = depart(
@@ -145,13 +186,15 @@ class Registrations:
             math.inf if infinite else float(request.lifetime),
             self._settings.endpoint,
             now,
+            None if source == request.serving else Signalled(),
         )
-        actions: list[Action] = []
-        if before is None or before.generation != session.generation:
-            self._cache.leave(session.identity)
-            actions.append(Log("info", went(session)))
+        if before is not None and before.here:
+            self._left(before, now)
         absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
-        actions += self._cache.change(session, now)
+        if before is not None and before.generation == session.generation:
+            actions = self._cache.change(session, now)
+        else:
+            actions = [Log("info", went(session)), *self._cache.leave(before, session, now)]
         for other in absorbed:
             if other is not None and other.identity != session.identity:
                 actions += self._absorb(other, session, now)

@@ -24,7 +24,7 @@ from dmm_wire.dhcpv6.message import (
 )
 from dmm_wire.dhcpv6.options import ClientLinkLayerAddress, ElapsedTime, VendorOpts
 from dmm_wire.errors import WireError
-from dmm_wire.identity import Identity, IdentitySubtype
+from dmm_wire.identity import Identity, IdentitySubtype, of_link_layer
 from relay_maar.core.settings import AccessLink, AgentSettings
 
 ETHERNET: Final = 1
@@ -186,31 +186,46 @@ class Relay:
             MessageType.RELAY_FORW, hop_count, link_address, source, tuple(options)
         ).encode()
 
-    def _ours(self, *suboptions: dmm.SubOption, flags: int = 0) -> list[tuple[int, bytes]]:
+    def _ours(self, *suboptions: dmm.SubOption, capabilities: int = 0) -> list[tuple[int, bytes]]:
         settings = self._settings
-        maar = dmm.Maar(settings.endpoint, settings.capabilities | flags)
+        maar = dmm.Maar(settings.endpoint, settings.capabilities | capabilities)
         return [
             (OptionCode.RELAY_ID, settings.relay_id),
             dmm.to_option(settings.enterprise, (maar, *suboptions)),
         ]
 
+    def attached(
+        self, transaction_id: bytes, link_layer: bytes, age_ms: int, *, known: bool, slaac: bool
+    ) -> bytes:
+        """A Relay-forward of our own about a node that was seen `age_ms` milliseconds ago. `known`: its
+        visit here is known already; `slaac`: it may make its own addresses here."""
+        attachment = dmm.Attachment(
+            age_ms,
+            HANDOFF_NOT_CHANGED if known else HANDOFF_UNKNOWN,
+            self._settings.access_technology,
+            hardware_type_of(link_layer),
+            link_layer,
+        )
+        name = dmm.MobileNode(of_link_layer(link_layer))
+        capabilities = dmm.CAP_SLAAC if slaac else 0
+        return self.query(transaction_id, (name, attachment), capabilities)
+
     def query(
         self,
         transaction_id: bytes,
         suboptions: Iterable[dmm.SubOption],
-        *,
-        knows_nobody: bool = False,
+        capabilities: int = 0,
     ) -> bytes:
         """A Relay-forward of our own: an Information-request with our DUID in it, from no link in
-        particular. `knows_nobody`: our sessions are lost, as far as there were any."""
+        particular. `capabilities` are said beside those that we always have."""
         settings = self._settings
         request = ClientMessage(
             MessageType.INFORMATION_REQUEST,
             transaction_id,
             ((OptionCode.CLIENTID, settings.relay_id), ElapsedTime(0).encode()),
         )
-        flags = dmm.NO_SESSIONS if knows_nobody else 0
-        options = (*self._ours(*suboptions, flags=flags), (OptionCode.RELAY_MSG, request.encode()))
+        ours = self._ours(*suboptions, capabilities=capabilities)
+        options = (*ours, (OptionCode.RELAY_MSG, request.encode()))
         return RelayMessage(
             MessageType.RELAY_FORW, 0, UNSPECIFIED, settings.endpoint, options
         ).encode()

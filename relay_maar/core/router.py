@@ -2,7 +2,8 @@
 
 They make a MAAR the default router and send the host to DHCPv6 (M flag). A prefix is named with
 neither L nor A: nothing is on-link, and addresses come from the CMD. At a MAAR that registers nodes
-by PMIPv6 the M flag is clear and the A flag set: hosts make their own addresses (RFC 4862).
+by PMIPv6 the M flag is clear and the A flag set: hosts make their own addresses (RFC 4862). On a link
+with `slaac` both are set: a host may do either.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MIN_DELAY_BETWEEN_RAS: Final = 3.0
 MAX_RA_DELAY_TIME: Final = 0.5
 """RFC 4861 section 10."""
 
-UNICAST_RATE: Final = 50
+UNICAST_RATE: Final = 200
 """Unicast advertisements per second and link; beyond, a multicast one serves everybody."""
 _REMEMBERED: Final = 4096
 
@@ -81,8 +82,9 @@ def advertisement(
     autonomous: bool = False,
 ) -> bytes:
     """A whole Router Advertisement with the checksum left 0. `lifetime`: seconds as default router,
-    0 for no longer. `autonomous`: hosts make their own addresses."""
-    managed, flags = (0, _AUTONOMOUS) if autonomous else (_MANAGED, 0)
+    0 for no longer. `autonomous`: hosts make their own addresses, and are not sent to DHCPv6."""
+    managed = 0 if autonomous else _MANAGED
+    flags = _AUTONOMOUS if autonomous or link.slaac else 0
     parts = [
         _HEADER.pack(_ROUTER_ADVERTISEMENT, 0, 0, _HOP_LIMIT, managed, lifetime, 0, 0),
         _source_link_layer(link),
@@ -178,43 +180,75 @@ class Router:
         return [self._multicast(interface, now) for interface in self._timers.due(now)]
 
     def attached(
-        self, interface: str, node: bytes, now: float, prefixes: PrefixesOf
+        self,
+        interface: str,
+        node: bytes,
+        now: float,
+        prefixes: PrefixesOf,
+        link_layer: bytes | None = None,
+        *,
+        settled: bool = True,
     ) -> list[SendRouterAdvertisement]:
         """A node was seen on the link: advertise to it at once, unless it was told the same in the
-        last 3 s or too many came."""
+        last 3 s or too many came. Where its link-layer address is known, that waits for nothing.
+        `settled`: `node` is an address that the node has for sure, and uses."""
         told = list(prefixes(interface, node, now))
         last = self._recent.get((interface, node))
         recent = last is not None and now < last.at + MIN_DELAY_BETWEEN_RAS
         if recent and last is not None and last.what == _gist(told):
             return []
-        return self._unicast(interface, node, now, told)
+        return self._unicast(interface, node, now, told, link_layer, settled)
 
     def changed(
-        self, interface: str, node: bytes, now: float, prefixes: PrefixesOf
+        self,
+        interface: str,
+        node: bytes,
+        now: float,
+        prefixes: PrefixesOf,
+        link_layer: bytes | None = None,
+        *,
+        settled: bool = True,
     ) -> list[SendRouterAdvertisement]:
         """The node's prefixes may be others now: advertise to it at once if it was told otherwise."""
         told = list(prefixes(interface, node, now))
         last = self._recent.get((interface, node))
         if last is not None and last.what == _gist(told):
             return []
-        return self._unicast(interface, node, now, told)
+        return self._unicast(interface, node, now, told, link_layer, settled)
 
     def renewed(
-        self, interface: str, node: bytes, now: float, prefixes: PrefixesOf
+        self,
+        interface: str,
+        node: bytes,
+        now: float,
+        prefixes: PrefixesOf,
+        link_layer: bytes | None = None,
+        *,
+        settled: bool = True,
     ) -> list[SendRouterAdvertisement]:
         """The lifetimes of the node's prefixes are others now: advertise to it at once."""
-        return self._unicast(interface, node, now, list(prefixes(interface, node, now)))
+        told = list(prefixes(interface, node, now))
+        return self._unicast(interface, node, now, told, link_layer, settled)
 
-    def probe(self, interface: str, node: bytes) -> SendNeighborSolicitation:
+    def probe(
+        self, interface: str, node: bytes, link_layer: bytes | None = None
+    ) -> SendNeighborSolicitation:
         """Ask a node whether it is there; it will answer, and be seen."""
         data = neighbor_solicitation(self._links[interface].settings, node)
-        return SendNeighborSolicitation(interface, node, data)
+        return SendNeighborSolicitation(interface, node, data, link_layer)
 
     def _unicast(
-        self, interface: str, node: bytes, now: float, prefixes: list[PrefixInformation]
+        self,
+        interface: str,
+        node: bytes,
+        now: float,
+        prefixes: list[PrefixInformation],
+        link_layer: bytes | None,
+        settled: bool,
     ) -> list[SendRouterAdvertisement]:
         link = self._links[interface]
         if not _room(link, now):
+            self._hasten(interface, now)
             return []
         link.unicast_sent += 1
         self._recent[interface, node] = _Told(now, _gist(prefixes))
@@ -222,7 +256,10 @@ class Router:
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         data = self._advertisement(link, prefixes)
-        return [SendRouterAdvertisement(interface, node, data)]
+        # The node may still be trying its address out, or have another than we think. All nodes is
+        # an address of every node, and the frame goes to this one.
+        to = node if link_layer is None or settled else ALL_NODES
+        return [SendRouterAdvertisement(interface, to, data, link_layer)]
 
     def _advertisement(self, link: _Link, prefixes: Iterable[PrefixInformation] = ()) -> bytes:
         settings = self._settings
@@ -236,21 +273,24 @@ class Router:
         source: bytes,
         now: float,
         prefixes: PrefixesOf,
+        link_layer: bytes | None = None,
     ) -> list[SendRouterAdvertisement]:
         """A Router Solicitation came. Whoever was not advertised to lately gets it at once, as one
         that attaches: the delay of section 6.2.6 keeps several routers from answering together, and
         a MAAR is alone on its link. All others, and those without an address, get a multicast one,
         delayed and limited as that section says."""
-        if any(source) and (sent := self.attached(interface, source, now, prefixes)):
-            return sent
-        link = self._links[interface]
-        when = max(
-            now + MAX_RA_DELAY_TIME * self._jitter(), link.last_multicast + MIN_DELAY_BETWEEN_RAS
-        )
+        sent = self.attached(interface, source, now, prefixes, link_layer) if any(source) else []
+        if not sent:
+            self._hasten(interface, now)
+        return sent
+
+    def _hasten(self, interface: str, now: float) -> None:
+        """Have a multicast advertisement sent as soon as one may be."""
+        delay = MAX_RA_DELAY_TIME * self._jitter()
+        when = max(now + delay, self._links[interface].last_multicast + MIN_DELAY_BETWEEN_RAS)
         current = self._timers.when(interface)
         if current is None or when < current:
             self._timers.set(interface, when)
-        return []
 
     def stop(self) -> list[SendRouterAdvertisement]:
         """No longer a router here: one last advertisement with a lifetime of 0 on each link

@@ -28,7 +28,8 @@ lifetime that a PBU can say (three days)."""
 HOLD: Final = 64.0
 """Seconds for which a session without prefixes is remembered: its generation refuses what is late
 on the wire. Twice MAX_BINDACK_TIMEOUT (RFC 6275 section 12), so that the last retransmission of an
-overtaken PBU meets it."""
+overtaken PBU meets it. As long a prefix that has ended stays Unreachable where it is somebody else
+who tells its anchor: we do not hear when that is done, nor if the node gets the prefix again."""
 
 MAX_SESSIONS: Final = 65536
 """Mobile nodes at one MAAR; what comes beyond is refused."""
@@ -51,7 +52,8 @@ class Role(Enum):
     """Anchored elsewhere and served here until the node left: what still comes is sent after it, to
     the S-MAAR."""
     ENDED = "ended"
-    """Anchored elsewhere and no longer the node's: Unreachable, until the anchor surely knows."""
+    """Anchored elsewhere and no longer the node's: Unreachable, until the anchor surely knows; for
+    `HOLD` seconds where somebody else tells it."""
 
 
 class Event(Enum):
@@ -90,13 +92,15 @@ us and a missing route would send the packet back there."""
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One prefix: the MAAR that anchors it and when its lifetime, as known here, ends (`now`
-    seconds, or infinity)."""
+    seconds, or infinity). `fading`: it is FORWARDED, and nobody keeps it up; it ends when its anchor
+    surely knows of the move, and leaves nothing behind."""
 
     prefix: Prefix
     role: Role
     anchor: bytes
     expires: float
     delegated: bool = False
+    fading: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class Attachment:
 @dataclass(frozen=True, slots=True)
 class Signalled:
     """The CMD tells the P-MAARs of this visit (a mode other than direct), and had not heard from
-    `expected` of them when it last spoke of it.
+    `expected` of them when it last spoke of it (0 where the node is elsewhere).
 
     `heard` are those that have spoken to us since. `kept` are prefixes of which nobody has spoken
     yet: they are served as before, until their anchor or the CMD does.
@@ -153,8 +157,8 @@ class Session:
     `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
     which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
     `touched` is when anybody last told us something about the node. `signalled` is None where it is
-    for us to tell the P-MAARs (mode direct). `withdrawn` is what we have anchored for the node until
-    a PBU of this visit elsewhere did not name it any more.
+    for the S-MAAR to tell the P-MAARs (mode direct). `withdrawn` is what we have anchored for the
+    node until a PBU of this visit elsewhere did not name it any more.
     """
 
     identity: Identity
@@ -220,7 +224,7 @@ def arrive(
             kept.add(entry.prefix)
             after += _after(entry, Event.HERE_SERVED, entry.role)
         else:
-            after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+            after += _after(_ending(entry, signalled, now), Event.HERE_UNNAMED, entry.role)
     if signalled is not None:
         signalled = replace(signalled, kept=frozenset(kept))
     entries = _limited(after)
@@ -253,7 +257,7 @@ def confirm(
         if entry.anchor == anchor and entry.prefix in kept:
             has_spoken = True
             kept.discard(entry.prefix)
-            after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+            after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
         elif entry.anchor == anchor and entry.role is _E:
             after += _after(entry, Event.WITHDRAWN, entry.role)
         else:
@@ -265,7 +269,7 @@ def confirm(
         ends = [entry for entry in after if entry.prefix in kept]
         after = [entry for entry in after if entry.prefix not in kept]
         for entry in ends:
-            after += _after(_bounded(entry, now), Event.HERE_UNNAMED, entry.role)
+            after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
         signalled = replace(signalled, kept=frozenset())
     return replace(session, entries=_limited(after), signalled=signalled)
 
@@ -288,12 +292,14 @@ def depart(
     lifetime: float,
     endpoint: bytes,
     now: float,
+    signalled: Signalled | None = None,
 ) -> Session:
-    """The session after a PBU: the node is at `serving`, which names the prefixes that we anchor
+    """The session after a PBU: the node is at `serving`; it names the prefixes that we anchor
     for it, each with whether it is delegated, for `lifetime` seconds, and tells which of other
-    anchors it `served`."""
+    anchors are `served` there. `signalled`: it came from the CMD."""
     before = {entry.prefix: entry for entry in session.entries} if session is not None else {}
     after: list[Entry] = []
+    named = tuple(named)
     for prefix, delegated in named:
         known = before.pop(prefix, None)
         entry = Entry(prefix, _A, endpoint, now + lifetime, delegated)
@@ -305,7 +311,12 @@ def depart(
             event = Event.AWAY_SERVED
         else:
             event = Event.AWAY_UNNAMED
-        after += _after(_bounded(entry, now), event, entry.role)
+        # Of what was served here last, the anchor's answer to our last words tells (mode direct).
+        is_told = event is Event.AWAY_UNNAMED and (entry.role is _F or signalled is not None)
+        # Who anchors nothing is not told of later moves; of what had ended, the lifetime is not known.
+        is_fading = event is Event.AWAY_SERVED and (not named or entry.role is _E)
+        left = _bounded(entry, now, HOLD if is_told or is_fading else LONGEST)
+        after += _after(replace(left, fading=is_fading), event, entry.role)
     withdrawn = {entry.prefix for entry in before.values() if entry.anchor == endpoint}
     if session is not None and session.generation == generation:
         withdrawn |= session.withdrawn
@@ -315,6 +326,7 @@ def depart(
         serving,
         entries=_limited(after),
         touched=now,
+        signalled=signalled,
         withdrawn=frozenset(withdrawn),
     )
 
@@ -340,10 +352,11 @@ def expire(session: Session, now: float) -> Session:
     for entry in session.entries:
         if entry.expires > now:
             after.append(entry)
-        else:
+        elif entry.role is not _F or not entry.fading:
             longest = max(e.expires for e in session.entries if e.anchor == entry.anchor)
             lingering = replace(entry, expires=min(longest, now + LONGEST) + LINGER)
-            after += _after(lingering, Event.EXPIRED, entry.role)
+            ending = _ending(lingering, session.signalled, now)
+            after += _after(ending, Event.EXPIRED, entry.role)
     emptied = bool(session.entries) and not after
     return replace(session, entries=tuple(after), touched=now if emptied else session.touched)
 
@@ -354,9 +367,14 @@ def _after(entry: Entry, event: Event, role: Role | None) -> list[Entry]:
     return [] if after is None else [replace(entry, role=after)]
 
 
-def _bounded(entry: Entry, now: float) -> Entry:
+def _bounded(entry: Entry, now: float, longest: float = LONGEST) -> Entry:
     """What nobody keeps up any more ends some day, also if its lifetime was infinite."""
-    return replace(entry, expires=min(entry.expires, now + LONGEST))
+    return replace(entry, expires=min(entry.expires, now + longest))
+
+
+def _ending(entry: Entry, signalled: Signalled | None, now: float) -> Entry:
+    """`entry`, which goes if it is for the CMD to tell its anchor; else with the anchor's answer."""
+    return _bounded(entry, now, LONGEST if signalled is None else HOLD)
 
 
 def _limited(entries: list[Entry]) -> tuple[Entry, ...]:

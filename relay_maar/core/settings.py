@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dmm_wire.address import Prefix
@@ -23,6 +24,8 @@ class AccessLink:
     """The MTU in RAs: fits the tunnel (1500 - 40)."""
     max_nodes: int = 65536
     """How many nodes are registered by PMIPv6 on this link at a time: any host can show any link-layer address."""
+    slaac: bool = False
+    """Hosts may make their own addresses out of their prefix here, beside DHCPv6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,35 @@ class RouterSettings:
     router_lifetime: int = 1800
     autonomous: bool = False
     """Hosts make their own addresses out of the prefixes that they are told (RFC 4862), and are not sent to DHCPv6."""
+
+
+TRIGGERS: Mapping[str, frozenset[str]] = {
+    "mld": frozenset({"mld"}),
+    "rs": frozenset({"rs"}),
+    "nd": frozenset({"dad", "ns", "na", "una"}),
+    "data": frozenset({"data"}),
+}
+"""What can show that a node has come, by the operator's word, and the kinds of frames that do."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttachSettings:
+    """How it is noticed that a node has come (`relay_maar.core.attaching`)."""
+
+    triggers: frozenset[str] = frozenset({"hook"}).union(*TRIGGERS.values())
+    """The kinds of frames, and "hook" for the word of an access point."""
+    sources: tuple[Prefix, ...] = (Prefix(b"\x20" + bytes(15), 3), Prefix(b"\xfc" + bytes(15), 7))
+    """Out of which a packet's source shows a node: the domain's pools, or all that can be one."""
+    rate: float = 100.0
+    burst: float = 2000.0
+    """Nodes that the CMD is asked about in a second, and at once."""
+    late: float = 3.0
+    """Seconds after a node left for which its frames may be late ones."""
+    probes: int = 3
+    probe_interval: float = 0.1
+    """Neighbour probes that a node may leave unanswered, and seconds between them."""
+    confirm: float = 300.0
+    """Seconds after which the CMD hears again of a node that is still here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,4 +91,5 @@ class AgentSettings:
     """Nodes are registered with the CMD by PMIPv6; DHCPv6 is not relayed."""
     registration_lifetime: int = 3600
     """Seconds for which a node is registered at a time."""
+    attach: AttachSettings = AttachSettings()
     security: Security = field(default_factory=Security)

@@ -109,6 +109,21 @@ def bindings(session: Session, owed: Iterable[bytes], endpoint: bytes) -> dict[b
     return result
 
 
+def last_words(left: Session | None, after: Session) -> dict[bytes, Binding]:
+    """The PBUs of a visit here that is over, to the anchors of prefixes that ended before they
+    knew: whoever serves the node next may not have anything to say to them. An anchor that knows
+    better, because it does, says so (status 157)."""
+    if left is None or not left.here or left.signalled is not None:
+        return {}
+    served = {e.prefix for e in left.having(Role.SERVED, Role.ENDED)}
+    words: dict[bytes, Binding] = {}
+    for entry in after.having(Role.ENDED):
+        if entry.prefix in served:
+            until = max(entry.expires, words[entry.anchor].until if entry.anchor in words else 0.0)
+            words[entry.anchor] = Binding(left.generation, (), (), until, False, None)
+    return words
+
+
 class Signalling:
     """All exchanges of this MAAR as a sender of PBUs."""
 
@@ -181,16 +196,16 @@ class Signalling:
                 waiting = True
         return waiting
 
-    def leave(self, identity: Identity) -> None:
+    def leave(self, identity: Identity, words: Mapping[bytes, Binding]) -> None:
         """The node has gone to another S-MAAR. What the peers acknowledged is that one's to keep
         up; what they did not goes on: a MAAR that nobody else tells must hear that the node left
-        it, and the way through us is open."""
-        exchanges = self._exchanges.get(identity, {})
-        for peer in [peer for peer, each in exchanges.items() if each.finished]:
-            del exchanges[peer]
-            self._timers.cancel((identity, peer))
-        if not exchanges:
-            self._exchanges.pop(identity, None)
+        it, and the way through us is open. `words` are the last of this visit."""
+        open_ = {
+            peer: each.binding
+            for peer, each in self.exchanges(identity).items()
+            if not each.finished
+        }
+        self.announce(identity, open_ | dict(words), moved=False)
 
     def forget(self, identity: Identity) -> None:
         """Drop all that concerns this node."""

@@ -58,8 +58,13 @@ def went(session: Session) -> str:
     )
 
 
+def stays_away(session: Session) -> str:
+    """The log line of a node that does not answer and is still served."""
+    return f"{session.identity} is silent at {_where(session.attachment)}; its prefixes stay"
+
+
 def was_lost(session: Session, prefixes: int) -> str:
-    """The log line of a node that does not answer any more, and was de-registered."""
+    """The log line of a node that does not answer any more, and was de-registered or is elsewhere."""
     return f"{session.identity} is gone from {_where(session.attachment)}: {prefixes} prefixes end"
 
 
@@ -78,10 +83,12 @@ def named(item: Item) -> str:
             return f"tunnel from maar {format_address(peer)}"
 
 
-def session_status(record: dict[str, Any], session: Session) -> dict[str, Any]:
-    """The session's record, made for people and for programs that watch."""
+def session_status(record: dict[str, Any], session: Session, present: bool) -> dict[str, Any]:
+    """The session's record, made for people and for programs that watch. `present`: the node is here,
+    and has not left without a word."""
     status = {key: value for key, value in record.items() if key != "kind"}
     status["here"] = session.here
+    status["present"] = present
     for peer in status["peers"]:
         del peer["link_layer"], peer["served"]
     if session.attachment is not None and session.attachment.link_layer is not None:

@@ -42,11 +42,15 @@ class Transactions:
         known = self._heard.get(key)
         if known is not None and known.link_layer not in (None, link_layer):
             return
-        self._count += 1
-        self._heard[key] = Heard(link_layer, self._count)
+        self._heard[key] = Heard(link_layer, self.next_number())
         self._heard.move_to_end(key)
         if len(self._heard) > _MOST:
             self._heard.popitem(last=False)
+
+    def next_number(self) -> int:
+        """The running number of what shows a node without being a message of its own."""
+        self._count += 1
+        return self._count
 
     def find(self, interface: str, node: bytes, transaction_id: bytes) -> Heard:
         """The message that this transaction id stands for."""

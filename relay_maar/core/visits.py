@@ -11,8 +11,9 @@ from typing import Final
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED, Prefix, is_routable
 from dmm_wire.dhcpv6.codes import INFINITY
-from dmm_wire.identity import Identity
+from dmm_wire.identity import Identity, is_link_layer, of_link_layer
 from relay_maar.core.actions import Action, Log
+from relay_maar.core.attaching import made_link_local
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.session import (
     MAX_PREFIXES,
@@ -48,6 +49,26 @@ class Visits:
     ) -> tuple[list[Action], Session | None]:
         """The node is at `told` and has the prefixes that `suboptions` name, all of them. The
         session is None where the VISIT is passed over."""
+        renamed = self._known_as(identity, told, now)
+        actions, session = self._accept(identity, told, visit, suboptions, now)
+        return renamed + actions, session
+
+    def _known_as(self, identity: Identity, told: Attachment, now: float) -> list[Action]:
+        """Of a node that came by its first frame nothing was known but its link-layer address, and
+        its session was called so. When the CMD has learned its DUID it is called by that."""
+        if told.link_layer is None or len(told.link_layer) not in (6, 8) or is_link_layer(identity):
+            return []
+        known = self._cache.get(of_link_layer(told.link_layer))
+        return [] if known is None else self._cache.rename(known, identity, now)
+
+    def _accept(
+        self,
+        identity: Identity,
+        told: Attachment,
+        visit: dmm.Visit,
+        suboptions: Collection[dmm.SubOption],
+        now: float,
+    ) -> tuple[list[Action], Session | None]:
         before = self._cache.get(identity)
         if not self._cache.has_room(identity):
             return self._pass_over("session-limit")
@@ -108,6 +129,9 @@ def _latest(before: Session | None, told: Attachment) -> Attachment:
         return known
     if told.link_layer is None and told.place == known.place:
         return replace(told, link_layer=known.link_layer)
+    same_node = (told.interface, told.link_layer) == (known.interface, known.link_layer)
+    if same_node and told.link_layer and told.link_local == made_link_local(told.link_layer):
+        return replace(told, link_local=known.link_local)
     return told
 
 

@@ -1,4 +1,4 @@
-"""The control socket: how `relay-maar status` and `relay-maar stop` speak to the running daemon.
+"""The control socket: how `relay-maar status`, `stop`, `attach` ... speak to the running daemon.
 
 One JSON object a line, over a Unix stream socket in the runtime directory; its file mode says who may.
 """
@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 SOCKET_NAME = "control.sock"
 _LONGEST_REQUEST = 4096
 
-Handler = Callable[[str], dict[str, Any]]
+Handler = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 
 
 class NotRunning(Exception):
@@ -24,7 +24,7 @@ class NotRunning(Exception):
 
 
 class ControlServer:
-    """Answers requests `{"command": NAME}` with what `handler(NAME)` returns."""
+    """Answers requests `{"command": NAME, ...}` with what `handler(NAME, {...})` returns."""
 
     def __init__(self, directory: Path, handler: Handler) -> None:
         self._path = directory / SOCKET_NAME
@@ -53,10 +53,11 @@ class ControlServer:
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            command = json.loads(line)["command"]
+            arguments = dict(json.loads(line))
+            command = arguments.pop("command")
         except (ValueError, KeyError, TypeError):
-            return {"error": 'a request is {"command": NAME}'}
-        return self._handler(str(command))
+            return {"error": 'a request is {"command": NAME, ...}'}
+        return self._handler(str(command), arguments)
 
     def close(self) -> None:
         """Stop listening and remove the socket file."""
@@ -67,15 +68,18 @@ class ControlServer:
             self._path.unlink()
 
 
-def ask(directory: Path, command: str, timeout: float = 5.0) -> dict[str, Any]:
+def ask(
+    directory: Path, command: str, arguments: Mapping[str, str] | None = None, timeout: float = 5.0
+) -> dict[str, Any]:
     """Send `command` to the daemon of `directory` and return its answer. Raises NotRunning; OSError on a time-out."""
+    request = {**(arguments or {}), "command": command}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
         try:
             sock.connect(str(directory / SOCKET_NAME))
         except (FileNotFoundError, ConnectionRefusedError):
             raise NotRunning(f"no relay-maar runs in {directory}") from None
-        sock.sendall(json.dumps({"command": command}).encode() + b"\n")
+        sock.sendall(json.dumps(request).encode() + b"\n")
         answer = bytearray()
         while chunk := sock.recv(65_536):
             answer += chunk

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from relay_maar.config import Config
+from relay_maar.io.frames import FrameSocket, StrangerSocket
 from relay_maar.io.sockets import (
     ClientSocket,
-    FrameSocket,
     MobilitySocket,
     RouterSocket,
     ServerSocket,
@@ -56,13 +56,15 @@ class Access:
         self.device = device
         self.interface = device.interface
         with contextlib.ExitStack() as undo:
-            self.frames = FrameSocket(device.device)
+            self.frames = FrameSocket(device.device, device.link_layer, device.link_local)
             undo.callback(self.frames.close)
+            self.strangers = StrangerSocket(device.device)
+            undo.callback(self.strangers.close)
             self.client = ClientSocket(device.device, device.index)
             undo.callback(self.client.close)
             self.router = RouterSocket(device.device, device.index, device.link_local)
             undo.pop_all()
-        self.sockets: tuple[Socket, ...] = (self.frames, self.client, self.router)
+        self.sockets: tuple[Socket, ...] = (self.frames, self.strangers, self.client, self.router)
 
 
 Link: TypeAlias = Core | Access
@@ -80,6 +82,7 @@ class Links:
         self._readers = readers
         self._core: Core | None = None
         self._access: dict[str, Access] = {}
+        self._quiet: dict[str, frozenset[bytes] | None] = {}
         self._faults: tuple[str, ...] = ()
 
     def open(self, devices: Iterable[AccessDevice]) -> None:
@@ -112,6 +115,28 @@ class Links:
         if interface not in self._access:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
         return self._access[interface]
+
+    def watch(self, interface: str, quiet: frozenset[bytes] | None) -> None:
+        """See packets on this link of all but the `quiet`, also when it has gone and come back; None: of nobody."""
+        self._quiet[interface] = quiet
+        access = self._access.get(interface)
+        if access is not None:
+            self._watch(access)
+
+    def _watch(self, access: Access) -> None:
+        quiet = self._quiet.get(access.interface)
+        if not access.strangers.watch(quiet, self._config.attach.sources):
+            self._counters["attach.filter-refused"] += 1
+
+    def rest(self, link: Link, sock: Socket, seconds: float) -> None:
+        """Read this socket of a link again after so many seconds."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sock.fileno())
+        loop.call_later(seconds, self._resume, link, sock)
+
+    def _resume(self, link: Link, sock: Socket) -> None:
+        if any(each is link for each in self._all()):
+            asyncio.get_running_loop().add_reader(sock.fileno(), self._readers(link)[sock])
 
     def status(self) -> dict[str, str]:
         """How each interface is: "up", "down" or "gone"."""
@@ -155,6 +180,7 @@ class Links:
 
     def _open_access(self, device: AccessDevice) -> Link:
         access = self._access[device.interface] = Access(device)
+        self._watch(access)
         return access
 
     def _reopen(self, kind: str, what: str, opened: Callable[[], Link]) -> bool:

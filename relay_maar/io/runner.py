@@ -29,7 +29,18 @@ _Message: TypeAlias = (
     | act.SendMobility
     | act.SendRouterAdvertisement
     | act.SendNeighborSolicitation
+    | act.WatchPackets
 )
+
+_WHAT: dict[type[_Message], str] = {
+    act.SendToServers: "server",
+    act.SendToClient: "client",
+    act.SendMobility: "peer",
+    act.SendRouterAdvertisement: "ra",
+    act.SendNeighborSolicitation: "ns",
+    act.WatchPackets: "watch",
+}
+"""What a message that cannot be sent is counted as."""
 
 
 class Runner:
@@ -61,6 +72,8 @@ class Runner:
         """These are to be run, after those that wait already. What is for the log is told at once."""
         for action in actions:
             match action:
+                case act.SendToServers() | act.SendToClient():
+                    self._messages.append(action)
                 case act.Apply():
                     self._applies.append(action)
                 case act.SaveSession(identity, record):
@@ -82,17 +95,23 @@ class Runner:
                 self._apply()
         messages, self._messages = self._messages, []
         for message in messages:
-            with self.survive():
+            try:
                 self._send(message)
+            except Exception as error:
+                self.fault(error)
 
     @contextlib.contextmanager
     def survive(self) -> Iterator[None]:
-        """Count and tell what is raised."""
+        """Count and tell what is raised. What is done for each packet has the same written out: it costs less."""
         try:
             yield
-        except Exception:
-            self._counters["internal-error"] += 1
-            log.exception("internal error; the service goes on without what it met")
+        except Exception as error:
+            self.fault(error)
+
+    def fault(self, error: Exception) -> None:
+        """Count and tell it."""
+        self._counters["internal-error"] += 1
+        log.error("internal error; the service goes on without what it met", exc_info=error)
 
     def _save(self) -> None:
         records, self._records = self._records, {}
@@ -122,25 +141,37 @@ class Runner:
 
     def _send(self, message: _Message) -> None:
         links = self._links
-        match message:
-            case act.SendToServers(data):
-                for server in self._servers:
-                    self._try("server", lambda to=server: links.core.server.send(to, data))  # type: ignore[misc]
-            case act.SendToClient(interface, destination, port, data):
-                self._try(
-                    "client", lambda: links.access(interface).client.send(destination, port, data)
-                )
-            case act.SendMobility(destination):
-                header = self._agent.mobility_header(message, now=self._clock())
-                self._try("peer", lambda: links.core.mobility.send(destination, header))
-            case act.SendRouterAdvertisement(interface, destination, data):
-                self._try("ra", lambda: links.access(interface).router.send(destination, data))
-            case act.SendNeighborSolicitation(interface, destination, data):
-                self._try("ns", lambda: links.access(interface).router.send(destination, data))
-
-    def _try(self, what: str, send: Callable[[], None]) -> None:
         try:
-            send()
+            match message:
+                case act.SendToServers(data):
+                    for server in self._servers:
+                        try:
+                            links.core.server.send(server, data)
+                        except OSError as error:
+                            self._unsent(message, error)
+                case act.SendToClient(interface, destination, port, data):
+                    links.access(interface).client.send(destination, port, data)
+                case act.SendMobility(destination):
+                    header = self._agent.mobility_header(message, now=self._clock())
+                    links.core.mobility.send(destination, header)
+                case act.SendRouterAdvertisement() | act.SendNeighborSolicitation():
+                    self._discover(message)
+                case act.WatchPackets(interface, quiet):
+                    links.watch(interface, quiet)
         except OSError as error:
-            # As good as lost on the way: whoever waits for it asks again.
-            self._counters[f"send-{what}-{errno.errorcode.get(error.errno or 0, 'error')}"] += 1
+            self._unsent(message, error)
+
+    def _discover(
+        self, message: act.SendRouterAdvertisement | act.SendNeighborSolicitation
+    ) -> None:
+        access = self._links.access(message.interface)
+        if message.link_layer is None:
+            access.router.send(message.destination, message.data)
+        else:
+            access.frames.send(message.link_layer, message.destination, message.data)
+
+    def _unsent(self, message: _Message, error: OSError) -> None:
+        """As good as lost on the way: whoever waits for it asks again."""
+        self._counters[
+            f"send-{_WHAT[type(message)]}-{errno.errorcode.get(error.errno or 0, 'error')}"
+        ] += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,8 @@ class SouthboundSettings:
     router_link_local: bytes = bytes.fromhex("fe8000000000000002005efffe005213")
     """RFC 6543 section 4.1 and 4.2: the fixed identity of a MAG's access link."""
     router_link_layer: bytes = bytes.fromhex("00005e005213")
+    unfiltered: frozenset[str] = frozenset()
+    """Access interfaces whose hosts may send what they like."""
     table_base: int = 21300
     """First of the routing tables and rule priorities we use."""
 
@@ -105,6 +107,21 @@ class Southbound(Protocol):
     def disturbed(self) -> bool:
         """Whether, since the last call, something of ours may have been lost or one of our interfaces has come or gone,
         and not by our own doing. Never blocks. A hint: not everything that is lost is announced."""
+        ...
+
+    def errors(self) -> int:
+        """From now on hear of the ICMPv6 errors that tunnelled packets meet on their way (RFC 2473 section 8).
+        Returns a file descriptor that is readable when `relay_errors` has something to relay, -1 where the
+        kernel relays them itself. Idempotent. Raises DriverUnavailable."""
+        ...
+
+    def relay_errors(self) -> Mapping[str, int]:
+        """Tell the senders of the inner packets: Packet Too Big, with the MTU that the tunnel leaves them. Some of what
+        waits; never blocks. Returns how many, by what became of them (`too-big`: relayed)."""
+        ...
+
+    def drops(self) -> Mapping[str, int]:
+        """How many packets of hosts and peers were dropped since `open` because they may not send such, by reason."""
         ...
 
     def restore(self) -> State:

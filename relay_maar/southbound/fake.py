@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from relay_maar.core.items import Change, Item, Key, Put
 from relay_maar.southbound.api import AccessDevice, SouthboundError, SouthboundSettings, State
@@ -74,6 +74,18 @@ class FakeSouthbound:
         """See `Southbound.disturbed`."""
         disturbed, self.kernel.disturbed = self.kernel.disturbed, False
         return disturbed
+
+    def errors(self) -> int:
+        """See `Southbound.errors`."""
+        return -1
+
+    def relay_errors(self) -> Mapping[str, int]:
+        """See `Southbound.relay_errors`."""
+        return {}
+
+    def drops(self) -> Mapping[str, int]:
+        """See `Southbound.drops`."""
+        return {}
 
     def restore(self) -> State:
         """See `Southbound.restore`."""

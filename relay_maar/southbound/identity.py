@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from socket import AF_INET6
 from typing import NamedTuple
@@ -28,12 +30,14 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from dmm_wire.address import format_address, format_mac, parse_address, parse_mac
 from relay_maar.southbound.api import AccessDevice, DriverUnavailable, SouthboundSettings
-from relay_maar.southbound.netlink import Message, Netlink, Refused, message
+from relay_maar.southbound.netlink import Message, Netlink, Refused, Request, message
 
 _NAME = "maar{}"
 """The device's name, from the interface's index: unique, and short enough for any interface name."""
 _BRIDGE_MODE = "bridge"
 _ADDR_GEN_MODE_NONE = 1
+_IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_MACVLAN_BC_QUEUE_LEN = 18, 1, 2, 7
+_MULTICAST_QUEUE = 16_384
 _IFF_UP = 1
 _IFA_F_NODAD = 2
 _SYSCTLS = {"disable_ipv6": "0", "accept_ra": "0", "forwarding": "1"}
@@ -129,6 +133,8 @@ def _prepare(
         if found is None:
             netlink.request(_creation(settings, name, parent))
             (found,) = (link for link in links(netlink) if link.name == name)
+            with suppress(Refused):  # before Linux 5.11 there is nothing to be set
+                netlink.request(_room_for_multicast(found.number))
         elif not is_ours(found):
             raise DriverUnavailable(f"the name {name} is taken by a device that is not ours")
         if not found.up:
@@ -174,6 +180,19 @@ def _creation(settings: SouthboundSettings, name: str, parent: Link) -> Message:
             ),
         ],
     )
+
+
+def _room_for_multicast(index: int) -> Request:
+    """A macvlan hands multicast packets on with a delay and keeps 1,000 of them meanwhile: the first message of each
+    node of a crowd, and its MLD reports, are more. pyroute2 does not know the attribute."""
+    room = _attribute(_IFLA_MACVLAN_BC_QUEUE_LEN, struct.pack("=I", _MULTICAST_QUEUE))
+    kind = _attribute(_IFLA_INFO_KIND, b"macvlan\0")
+    info = _attribute(_IFLA_LINKINFO, kind + _attribute(_IFLA_INFO_DATA, room))
+    return Request(RTM_NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0) + info)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) & 3)
 
 
 def _up(index: int) -> Message:

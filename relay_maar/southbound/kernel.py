@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from dmm_wire.address import format_address, parse_mac
@@ -29,7 +30,10 @@ from relay_maar.southbound.api import (
     State,
 )
 from relay_maar.southbound.checks import Impossible
+from relay_maar.southbound.dumped import NEIGHBOUR, ROUTE, RULE, Dumped
+from relay_maar.southbound.errors import TunnelErrors
 from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
+from relay_maar.southbound.ingress import IngressFilter
 from relay_maar.southbound.layout import Layout
 from relay_maar.southbound.messages import (
     RT_TABLE_MAIN,
@@ -47,6 +51,7 @@ from relay_maar.southbound.messages import (
 )
 from relay_maar.southbound.monitor import Monitor
 from relay_maar.southbound.netlink import Message, Netlink, Refused, Request
+from relay_maar.southbound.nft import NftError
 from relay_maar.southbound.plan import EXISTS, GONE, Planner, Step
 
 
@@ -62,6 +67,8 @@ class KernelSouthbound(ABC):
     """A driver but for its tunnels: a subclass says how a peer is reached and how T decapsulates."""
 
     name: str
+    relays_errors = False
+    """Whether the kernel itself tells the senders of inner packets what became of them in the tunnel."""
 
     def __init__(self, settings: SouthboundSettings) -> None:
         self.settings = settings
@@ -71,6 +78,8 @@ class KernelSouthbound(ABC):
         self._closed = False
         self._netlink = Netlink()
         self._monitor: Monitor | None = None
+        self._errors: TunnelErrors | None = None
+        self._filter = IngressFilter(settings)
         self._notebook = Notebook(self._netlink, self.layout)
         self._planner = Planner(self.layout, self, self._notebook)
 
@@ -111,6 +120,7 @@ class KernelSouthbound(ABC):
             turn_on_forwarding(self._notebook)
             self.set_up(self._notebook)
             devices = self._prepare_access(_insist)
+            self._filter.put(devices)
             self._make(
                 [
                     Step(self.decapsulation()),
@@ -122,6 +132,8 @@ class KernelSouthbound(ABC):
             self._adopt()
         except Refused as refused:
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
+        except NftError as error:
+            raise DriverUnavailable(f"{self.name}: ingress filter: {error}") from None
         return devices
 
     def dump(self) -> frozenset[Item]:
@@ -146,6 +158,28 @@ class KernelSouthbound(ABC):
         """See `Southbound.disturbed`."""
         return self._monitor is not None and self._monitor.disturbed()
 
+    def errors(self) -> int:
+        """See `Southbound.errors`."""
+        if self.relays_errors:
+            return -1
+        if self._errors is None:
+            try:
+                self._errors = TunnelErrors(self.settings.endpoint)
+            except OSError as error:
+                raise DriverUnavailable(f"{self.name}: tunnel errors: {error.strerror}") from None
+        return self._errors.fileno()
+
+    def relay_errors(self) -> Mapping[str, int]:
+        """See `Southbound.relay_errors`."""
+        return {} if self._errors is None else self._errors.relay(self._planner.items)
+
+    def drops(self) -> Mapping[str, int]:
+        """See `Southbound.drops`. Empty where the kernel does not answer."""
+        try:
+            return self._filter.drops()
+        except NftError:
+            return {}
+
     def restore(self) -> State:
         """See `Southbound.restore`. What the kernel refuses now, because an interface is down, say,
         is tried again when it is called next."""
@@ -154,9 +188,10 @@ class KernelSouthbound(ABC):
             core_index = self._interfaces().get(self.settings.core_interface, 0)
             self.core_index = core_index or self.core_index
             devices = self._prepare_access(lambda fault: faults.append(str(fault)))
+            filters = self._restore_filter(devices, faults)
             routes = map(unless_there, (self.decapsulation(), self.layout.own_route()))
             own = [*routes, *self.layout.own_rules(self._device_names())]
-            repaired = self._netlink.transact(own).count(None)
+            repaired = self._netlink.transact(own).count(None) + filters
             if strays := self._adopt().strays:
                 self._netlink.transact(strays)
                 self._adopt()
@@ -205,9 +240,9 @@ class KernelSouthbound(ABC):
         except Refused as refused:
             raise DriverUnavailable(f"{self.name}: {refused.reason}") from None
         finally:
-            self._netlink.close()
-            if self._monitor is not None:
-                self._monitor.close()
+            for each in (self._netlink, self._filter, self._monitor, self._errors):
+                if each is not None:
+                    each.close()
 
     # Opening and closing
 
@@ -238,12 +273,24 @@ class KernelSouthbound(ABC):
         self._planner.devices = {device.interface: device for device in devices}
         return devices
 
+    def _restore_filter(self, devices: Sequence[AccessDevice], faults: list[str]) -> int:
+        """Returns how many filters were missing, 0 or 1."""
+        try:
+            return int(self._filter.restore(devices))
+        except NftError as error:
+            faults.append(f"ingress filter: {error}")
+            return 0
+
     def _put_back(self) -> None:
         routes = self._notebook.load(self._routes())
         # Decapsulation ends first: from then on no packet can circle.
         self._make([Step(drop_found_rule(found), GONE) for found in self._rules()])
         self._make([Step(drop_found_route(route), GONE) for route in routes])
         self._make([Step(_drop_found(neighbour), GONE) for neighbour in self._neighbours()])
+        try:
+            self._filter.remove()
+        except NftError as error:
+            raise DriverUnavailable(f"{self.name}: ingress filter: {error}") from None
         for link in identity.links(self._netlink):
             if identity.is_ours(link):
                 identity.remove(self._netlink, link)
@@ -261,16 +308,16 @@ class KernelSouthbound(ABC):
     # Reading the kernel
 
     def _routes(self) -> list[Message]:
-        return self._netlink.dump(all_routes(self.settings.protocol))
+        return self._netlink.dump(all_routes(self.settings.protocol), partial(Dumped, ROUTE))
 
     def _rules(self) -> list[Message]:
         ours = self.settings.protocol
-        found = self._netlink.dump(all_rules())
+        found = self._netlink.dump(all_rules(), partial(Dumped, RULE))
         return [rule for rule in found if rule.get_attr("FRA_PROTOCOL") == ours]
 
     def _neighbours(self) -> list[Message]:
         ours = self.settings.protocol
-        found = self._netlink.dump(all_neighbours())
+        found = self._netlink.dump(all_neighbours(), partial(Dumped, NEIGHBOUR))
         return [neighbour for neighbour in found if neighbour.get_attr("NDA_PROTOCOL") == ours]
 
     def _adopt(self) -> _Found:

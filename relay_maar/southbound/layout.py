@@ -10,6 +10,8 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
         Only the domain's MAARs have tunnels to us.
     +3  to T                                                           table +1
         `local T`: signalling, ping, ICMPv6 errors.
+    +3  with the bit MARK                                              table main
+        The ingress filter asks for the way back to a source, see `ingress`; no packet is sent by it.
     +4  from PREFIX                                                    table +16 and up
         One table for each peer: default by its tunnel, else unreachable.
 
@@ -31,6 +33,7 @@ from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.messages import (
     IPPROTO_IPV6,
     IPPROTO_MH,
+    RT_TABLE_MAIN,
     RTN_LOCAL,
     RTN_UNREACHABLE,
     out_of,
@@ -49,6 +52,8 @@ replacement must not touch."""
 NOTES_TABLE = int.from_bytes(b"MAAR", "big")
 """Whatever the base: a later process may have another one configured."""
 LAST_METRIC = 0xFFFFFFFF
+MARK = 0x20000000
+"""The bit of packets' marks that is ours."""
 DEFAULT = Prefix(bytes(16), 0)
 LOOPBACK_INDEX = 1
 _MAIN_RULE_PRIORITY = 32766
@@ -117,7 +122,8 @@ class Layout:
             ip_protocol=IPPROTO_IPV6,
         )
         own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
-        return [*refused, strangers, own]
+        sources = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
+        return [*refused, strangers, own, sources]
 
     def accept_rule(self, peer: bytes, *, put: bool) -> Request:
         """The rule of an AcceptFrom."""
@@ -143,6 +149,8 @@ class Layout:
                 return table == 0 and found.get_attr("FRA_IIFNAME") in access_devices
             case self._refuse:
                 return table == 0 and rule_destination(found) == self.endpoint
+            case self._own if table == RT_TABLE_MAIN:
+                return found.get_attr("FRA_FWMARK") == found.get_attr("FRA_FWMASK") == MARK
             case self._own:
                 return table == self.own_table and rule_destination(found) == self.endpoint
             case _:

@@ -46,7 +46,7 @@ _U8 = struct.Struct("=HHB3x")
 _ADDRESS = struct.Struct("=HH16s")
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE = 1, 2, 3, 6, 15
-_FRA_PROTOCOL, _FRA_IP_PROTO = 21, 22
+_FRA_FWMARK, _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO = 10, 16, 21, 22
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
 
 
@@ -146,9 +146,10 @@ def rule(
     destination: Prefix | None = None,
     ip_protocol: int | None = None,
     device: str | None = None,
+    mark: int = 0,
 ) -> Request:
     """Put (EEXIST if it is there) or drop the rule that sends matching packets to `table`; to table
-    0 means to drop them silently."""
+    0 means to drop them silently. `mark`: those that have all its bits in theirs."""
     parts = [
         _RULE.pack(
             AF_INET6,
@@ -174,6 +175,8 @@ def rule(
         parts.append(_octets(_FRA_IIFNAME, device.encode() + b"\0"))
     if ip_protocol is not None:
         parts.append(_u8(_FRA_IP_PROTO, ip_protocol))
+    if mark:
+        parts += [_u32(_FRA_FWMARK, mark), _u32(_FRA_FWMASK, mark)]
     number, flags = (RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL) if put else (RTM_DELRULE, 0)
     return Request(number, flags, b"".join(parts))
 
@@ -189,6 +192,7 @@ def drop_found_rule(found: Message) -> Request:
         destination=rule_destination(found),
         ip_protocol=found.get_attr("FRA_IP_PROTO"),
         device=found.get_attr("FRA_IIFNAME"),
+        mark=found.get_attr("FRA_FWMARK") or 0,
     )
 
 
@@ -240,5 +244,7 @@ def all_neighbours() -> Message:
 
 def packed(source: Message, attribute: str) -> bytes:
     """An address attribute of a dumped message; absent means unspecified."""
-    text = source.get_attr(attribute)
-    return parse_address(text) if text else UNSPECIFIED
+    value = source.get_attr(attribute)
+    if isinstance(value, bytes):
+        return value
+    return parse_address(value) if value else UNSPECIFIED

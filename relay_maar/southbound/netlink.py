@@ -10,8 +10,9 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias
 
@@ -41,6 +42,8 @@ _BATCH = 1024
 _BUFFER = 4 << 20
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 _LARGEST_DATAGRAM = 1 << 18
+_NO_ROOM = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
+"""Nothing was sent: there are too many requests for the socket or the memory that there is."""
 _ANSWER_TIME = 10
 """Seconds. The kernel answers inside the system call; this only turns a kernel bug into an error."""
 
@@ -117,7 +120,7 @@ class Netlink:
         """Send requests in order; the kernel tries each of them, whatever became of the others.
 
         Answers may be lost (ENOBUFS: the receive buffer was full), the requests were carried out all the same. Then all
-        from the first that has no answer are sent again, in their order: what was done already is refused as such.
+        from the first that has no answer are sent again, fewer at a time: what was done already is refused as such.
         """
         verdicts: list[Refused | None] = []
         most = _BATCH
@@ -138,18 +141,21 @@ class Netlink:
                     raise _verdict(data, flags) or Refused(errno.ENODATA)
                 return _decode(type(request), data)
 
-    def dump(self, request: Message) -> list[Message]:
-        """All objects a request asks for, read again while they change under the reader.
+    def dump(
+        self, request: Message, read: Callable[[bytes], Message] | None = None
+    ) -> list[Message]:
+        """All objects a request asks for, read again while they change under the reader. `read` decodes a message, if
+        pyroute2 is not to.
 
         Raises Refused.
         """
         while True:
             self._send([self._encode(request, NLM_F_DUMP)])
-            result, consistent = self._collect(type(request))
+            result, consistent = self._collect(read or partial(_decode, type(request)))
             if consistent:
                 return result
 
-    def _collect(self, kind: Any) -> tuple[list[Message], bool]:
+    def _collect(self, read: Callable[[bytes], Message]) -> tuple[list[Message], bool]:
         result: list[Message] = []
         consistent = True
         while True:
@@ -159,7 +165,7 @@ class Netlink:
                     return result, consistent
                 if number == NLMSG_ERROR:
                     raise _verdict(data, flags) or Refused(errno.ENODATA)
-                result.append(_decode(kind, data))
+                result.append(read(data))
 
     def _encode(self, request: Request | Message, flags: int) -> bytes:
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
@@ -179,8 +185,13 @@ class Netlink:
         return bytes(request.data)
 
     def _exchange(self, requests: Sequence[bytes]) -> list[Refused | None]:
-        """The verdicts on the first of them: on all, unless an answer was lost."""
-        self._send(requests)
+        """The verdicts on the first of them: on all, unless there was no room for the requests or for an answer."""
+        try:
+            self._send(requests)
+        except OSError as error:
+            if error.errno not in _NO_ROOM or len(requests) == 1:
+                raise
+            return []
         verdicts: dict[int, Refused | None] = {}
         lost = False
         while len(verdicts) < len(requests):

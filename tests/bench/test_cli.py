@@ -33,17 +33,44 @@ def test_a_mistake_is_one_line(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("shutil.which", lambda name: name)
     assert cli.run(["cmd", *options]) == cli.MISTAKE
+    one_line(capsys, text)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--modes", "anchor"], "'anchor' is none of direct, proxy, locator, relay"),
+        (["--delays", "5,far"], "could not convert string to float: 'far'"),
+        (["--delays", "0,101"], "delays: 0 to 100 ms"),
+        (["--p-maars", "0"], "P-MAARs: 1 to 8"),
+        (["--p-maars", "9"], "P-MAARs: 1 to 8"),
+        (["--handovers", "0"], "'--handovers'"),
+    ],
+)
+def test_a_mistake_about_modes_is_one_line(
+    options: list[str],
+    text: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert cli.run(["modes", *options]) == cli.MISTAKE
+    one_line(capsys, text)
+
+
+def one_line(capsys: pytest.CaptureFixture[str], text: str) -> None:
     said = capsys.readouterr().err
     assert text in said
     assert said.startswith("bench: ")
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize("benchmark", ["cmd", "modes"])
 def test_without_root_it_says_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    benchmark: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert cli.run(["cmd"]) == cli.FAILED
+    assert cli.run([benchmark]) == cli.FAILED
     assert capsys.readouterr().err == "bench: network namespaces need root\n"
 
 

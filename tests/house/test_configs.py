@@ -14,7 +14,7 @@ import pytest
 
 from dmm_wire.address import Prefix
 from lab import netns
-from relay_maar.config import AccessTable, Config, RouterTable, load, parse
+from relay_maar.config import AccessTable, AttachTable, Config, RouterTable, load, parse
 from relay_maar.config_fields import Table
 from relay_maar.config_security import KeyTable, SecurityTable
 from relay_maar.io.control import NotRunning, ask
@@ -48,7 +48,7 @@ def test_the_maars_example_is_good() -> None:
 
 def test_what_the_maars_example_calls_a_default_is_one() -> None:
     text = MAAR.read_text()
-    assert len(DEFAULT.findall(text)) == 18
+    assert len(DEFAULT.findall(text)) == 28
     before, security, after = in_parts(text)
     assert parse(DEFAULT.sub("", before + after), "all keys") == load(MAAR)
     # What is commented out there is all or nothing.
@@ -68,7 +68,14 @@ def in_parts(text: str) -> tuple[str, str, str]:
     return before, found + security, end + after
 
 
-TABLES: list[type[Table]] = [Config, RouterTable, AccessTable, SecurityTable, KeyTable]
+TABLES: list[type[Table]] = [
+    Config,
+    RouterTable,
+    AttachTable,
+    AccessTable,
+    SecurityTable,
+    KeyTable,
+]
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda t: t.__name__)

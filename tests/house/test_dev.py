@@ -95,7 +95,7 @@ def outline(tmp_path: Path) -> Outline:
 def test_help_names_every_command_and_no_command_is_an_error(outline: Outline) -> None:
     shown = outline.dev("help")
     assert shown.returncode == 0
-    for command in ("setup", "demo", "test", "check", "bench", "run", "compiled"):
+    for command in ("setup", "demo", "faults", "test", "check", "bench", "run", "compiled"):
         assert f"\n  {command} " in shown.stdout
     wrong = outline.dev("tset")
     assert wrong.returncode == 1

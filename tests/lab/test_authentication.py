@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from dmm_wire.address import format_address
+from dmm_wire.address import Prefix, format_address
 from dmm_wire.mobility import BindingUpdate, encode
 from dmm_wire.mobility.authentication import locate
 from lab import expect, kernel, netns, trail
@@ -26,7 +26,7 @@ from lab.topology import CN1, MAAR_PLANS, MAARS, MaarPlan
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 
@@ -156,18 +156,26 @@ def test_a_maar_with_a_wrong_key_until_it_gets_the_right_one() -> None:
         assert "pba.accepted" not in two.status()["counters"]
         assert "is not signed by the key that it names" in one.log.read_text()
 
-        text = two.configuration.read_text()
-        two.configuration.write_text(text.replace(WRONG, RIGHT))
-        restart(two)
-        netns.wait_for(
-            lambda: all(
-                kernel.down(lab.topology, ONE, prefix, CN1.address).peer == TWO.endpoint
-                for prefix in prefixes
-            ),
-            timeout=60,
-            what="the tunnel to MAAR2",
-        )
+        mend(two)
+        wait_for_the_tunnel(lab, prefixes)
         assert two.status()["counters"]["pba.accepted"] >= 1
+
+
+def mend(maar: Maar) -> None:
+    """Give it the right key."""
+    text = maar.configuration.read_text()
+    maar.configuration.write_text(text.replace(WRONG, RIGHT))
+    restart(maar)
+
+
+def wait_for_the_tunnel(lab: Lab, prefixes: Iterable[Prefix]) -> None:
+    """Until all these prefixes of MAAR1 go to MAAR2."""
+
+    def leads_there() -> bool:
+        ways = [kernel.down(lab.topology, ONE, prefix, CN1.address) for prefix in prefixes]
+        return all(way.peer == TWO.endpoint for way in ways)
+
+    netns.wait_for(leads_there, timeout=60, what="the tunnel to MAAR2")
 
 
 def restart(maar: Maar) -> None:

@@ -26,7 +26,7 @@ from tests.conftest import NOT_RUN
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 

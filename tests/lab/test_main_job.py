@@ -32,7 +32,7 @@ from lab.topology import CARRIER_GAP, MAAR_PLANS
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 

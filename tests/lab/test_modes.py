@@ -23,7 +23,7 @@ from lab.topology import MAAR_PLANS
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("dhcpcd", "sqlite3", "setpriv"),
+    pytest.mark.needs("dhcpcd", "nft", "sqlite3", "setpriv"),
     pytest.mark.timeout(180),
 ]
 
@@ -56,20 +56,19 @@ def conclude(lab: Lab, job: MainJob, checks: Checks) -> None:
 
 
 def ladder(step: Step) -> list[tuple[str, str, str]]:
-    """What CMD and MAARs said to each other about the move: name, sender, receiver; without the domain's refresh."""
+    """What CMD and MAARs said to each other about the move: name, sender, receiver; without the domain's refresh. The
+    move begins with the question about the first frame."""
+    about_the_node = (dmm.Attachment, dmm.Visit)
     return [
         (m.name, m.sender, m.receiver)
         for m in step.messages
-        if m.mobility is not None
-        or (
-            (m.inner and not any(isinstance(s, dmm.Domain) for s in m.suboptions))
-            and m.inner != "Information-request"
-        )
+        if m.mobility is not None or any(isinstance(s, about_the_node) for s in m.suboptions)
     ]
 
 
 def place(said: list[tuple[str, str, str]], wanted: tuple[str, str, str]) -> int:
-    assert said.count(wanted) == 1, (wanted, said)
+    # Once, and once more at most when DHCPv6 grants longer lifetimes.
+    assert said.count(wanted) in (1, 2), (wanted, said)
     return said.index(wanted)
 
 
@@ -91,7 +90,7 @@ def check_ladder(mode: str, step: Step, anchors: list[str]) -> None:
         else:
             assert told < answer
     count = 3 if mode == "locator" else 2
-    assert len([name for name, _, _ in said if name in ("PBU", "PBA")]) == count * len(anchors)
+    assert len({each for each in said if each[0] in ("PBU", "PBA")}) == count * len(anchors)
 
 
 def test_the_main_job(lab: Lab) -> None:

@@ -19,7 +19,7 @@ from lab.topology import CN1, CN2, MAAR_PLANS, MaarPlan
 pytestmark = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.needs("sqlite3"),
+    pytest.mark.needs("nft", "sqlite3"),
     pytest.mark.timeout(180),
 ]
 

@@ -76,7 +76,7 @@ def test_of_a_stranger_that_gets_nothing_nothing_is_stored() -> None:
     world = World(a_domain([a_maar(1)], {1: ()}))
     for kind in (M.REQUEST, M.RENEW, M.REBIND):
         assert world.ask(Host(1), 1, kind, na(), pd()).outcome == "reply"
-    assert world.query(1, attachment(Host(1))).relay == (dmm.Status(0, ""),)
+    assert world.query(1, attachment(Host(1)), slaac=True).relay == (dmm.Status(0, ""),)
     assert world.store.commits == 0
 
 

@@ -388,16 +388,14 @@ def test_a_message_under_a_clock_that_went_back_is_not_stale() -> None:
 
 
 def test_a_link_prefix_without_an_address_is_not_anchored_away() -> None:
-    world, host, frames_only = World(), Host(1), Host(2)
+    world, host = World(), Host(1)
     held = world.attached(host, 1, na())
     world.ask(host, 1, M.RELEASE, na(1, *held.na[1]))
-    world.query(1, attachment(frames_only))
-    for each in (host, frames_only):
-        moved = world.query(2, attachment(each))
-        assert told(moved, dmm.PreviousMaar) == []
+    moved = world.query(2, attachment(host))
+    assert told(moved, dmm.PreviousMaar) == []
     links = world.rows(kind=Kind.LINK, anchor=1)
-    assert [(row.state, row.ended_at) for row in links] == [(State.ENDED, world.now)] * 2
-    assert world.events("released")[-2:] == [("released", "unused")] * 2
+    assert [(row.state, row.ended_at) for row in links] == [(State.ENDED, world.now)]
+    assert world.events("released")[-1:] == [("released", "unused")]
     assert world.events("deprecated") == []
 
 
@@ -474,7 +472,7 @@ def test_a_first_frame_moves_a_known_node_and_gives_its_link_prefix() -> None:
 
 def test_a_first_frame_of_an_unknown_node_makes_one_that_learns_its_duid() -> None:
     world, host = World(), Host(1)
-    decision = world.query(1, attachment(host))
+    decision = world.query(1, attachment(host), slaac=True)
     assert told(decision, dmm.MobileNode) == [dmm.MobileNode(host.hardware)]
     (given,) = told_prefixes(decision)
     answer = world.attached(host, 1, na())
@@ -502,7 +500,43 @@ def test_a_query_older_than_the_visit_elsewhere_is_stale() -> None:
 
 def test_a_refresh_for_a_node_extends_its_link_prefix() -> None:
     world, host = World(), Host(1)
-    world.query(1, attachment(host))
-    again = world.later(1000).query(1, attachment(host, age_ms=10**6))
+    world.query(1, attachment(host), slaac=True)
+    again = world.later(1000).query(1, attachment(host, age_ms=10**6), slaac=True)
     assert [a.valid for a in told(again, dmm.AnchoredPrefix)] == [3600]
     assert len(world.store.history) == 2  # the visit and the prefix
+
+
+def test_a_first_frame_of_a_stranger_leaves_no_trace() -> None:
+    """Unless the node makes its own addresses, it will ask by DHCPv6 for all that it needs."""
+    world, host = World(), Host(1)
+    decision = world.query(1, attachment(host))
+    assert (dmm_status(decision), decision.outcome) == (3, "unknown-node")
+    assert world.store.commits == 0
+
+
+def test_a_host_that_makes_its_own_addresses_keeps_them_when_it_moves() -> None:
+    world, host = World(), Host(1)
+    (first,) = told_prefixes(world.query(1, attachment(host), slaac=True))
+    moved = world.later(1000).query(2, attachment(host), slaac=True)
+    assert len(told_prefixes(moved)) == 1
+    (previous,) = told(moved, dmm.PreviousMaar)
+    assert (previous.prefix, previous.preferred) == (first, 0)
+    # Nobody else asks for the one that is anchored away: it is promised anew with the other.
+    assert previous.valid == 3600
+    back = world.later(1000).query(1, attachment(host), slaac=True)
+    assert told_prefixes(back) == [first]
+
+
+def test_dhcpv6_after_a_first_frame_is_no_second_handover() -> None:
+    world, host = World(), Host(1)
+    held = world.attached(host, 1, na(), pd())
+    seen = world.later(60).query(2, attachment(host))
+    (link,) = told_prefixes(seen)
+    assert len(told(seen, dmm.PreviousMaar)) == 2
+    events = len(world.events("handover"))
+    named = na(1, *held.na[1])
+    for kind in (M.CONFIRM, M.SOLICIT, M.REBIND):
+        decision = world.later(1).ask(host, 2, kind, named)
+        assert visit(decision) == visit(seen)
+    assert len(world.events("handover")) == events
+    assert link in told_prefixes(decision)

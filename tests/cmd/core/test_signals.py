@@ -312,7 +312,8 @@ def test_two_that_become_one_are_told_of_everywhere() -> None:
     """A node known by its link-layer address alone turns out to be one with a DUID."""
     world, host = World(mode=PROXY), Host(1)
     other = Host(2, mac=host.mac)
-    query = world.query(3, dmm.MobileNode(host.hardware), dmm.Attachment(0, 2, 4, 1, host.mac))
+    frame = (dmm.MobileNode(host.hardware), dmm.Attachment(0, 2, 4, 1, host.mac))
+    query = world.query(3, *frame, slaac=True)
     assert told(query, dmm.AnchoredPrefix)
     world.later(60).attached(other, 2)
     assert set(owed(world, other)) == {3}

@@ -447,7 +447,7 @@ def test_a_node_without_link_layer_addresses_is_known_by_its_duid() -> None:
 def test_a_node_known_by_its_link_layer_address_alone_is_merged() -> None:
     world, host = World(), Host(1)
     held = Answer(world.ask(host, 1, M.REQUEST, na(), mac=False))
-    seen = world.later(10).query(2, attachment(host))  # no DUID: a second node
+    seen = world.later(10).query(2, attachment(host), slaac=True)  # no DUID: a second node
     assert len(world.store.tables.nodes) == 2
     decision = world.later(1).ask(host, 2, M.REBIND, na(1, *held.na[1]))
     assert len(world.store.tables.nodes) == 1
@@ -462,7 +462,7 @@ def test_a_node_known_by_its_link_layer_address_alone_is_merged() -> None:
 def test_a_merge_leaves_one_link_prefix_for_each_maar() -> None:
     world, host = World(), Host(1)
     world.ask(host, 1, M.REQUEST, na(), mac=False)
-    seen = world.later(10).query(1, attachment(host))
+    seen = world.later(10).query(1, attachment(host), slaac=True)
     assert len(world.rows(kind=Kind.LINK, anchor=1)) == 2
     merged = world.later(1).ask(host, 1, M.RENEW, na())
     assert visit(merged).generation == visit(seen).generation  # never behind what the MAAR was told
@@ -506,7 +506,8 @@ def test_a_query_by_nai_is_a_name_like_a_duid() -> None:
     nai = dmm.MobileNode(Identity(IdentitySubtype.NAI, b"user@example"))
     assert dmm_status(world.query(1, nai)) == 3
     assert dmm_status(world.query(1, dmm.MobileNode(Host(1).hardware))) == 3  # and no attach
-    by_address = world.query(1, dmm.MobileNode(Host(1).hardware), attachment(Host(1)))
+    frame = (dmm.MobileNode(Host(1).hardware), attachment(Host(1)))
+    by_address = world.query(1, *frame, slaac=True)
     assert len(told(by_address, dmm.AnchoredPrefix)) == 1
     assert isinstance(told(by_address, dmm.AnchoredPrefix)[0].prefix, Prefix)
 

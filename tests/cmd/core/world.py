@@ -134,6 +134,7 @@ def relayed(
     endpoint: bytes | None = None,
     mobile: bool = True,
     flags: int = 0,
+    slaac: bool = False,
 ) -> bytes:
     options: list[tuple[int, bytes]] = [
         (OptionCode.INTERFACE_ID, b"eth1"),
@@ -142,7 +143,9 @@ def relayed(
     if mac is not None:
         options.append(ClientLinkLayerAddress(1, mac).encode())
     if mobile:
-        claim = dmm.Maar(endpoint or maar.endpoint, CAPABILITIES | flags)
+        claim = dmm.Maar(
+            endpoint or maar.endpoint, CAPABILITIES | flags | (dmm.CAP_SLAAC if slaac else 0)
+        )
         options.append(dmm.to_option(ENTERPRISE, (claim, *extra)))
     options.append((OptionCode.RELAY_MSG, inner))
     where = link_address(maar.id) if link is None else link
@@ -294,9 +297,10 @@ class World:
         *extra: dmm.SubOption,
         link: bytes | None = None,
         flags: int = 0,
+        slaac: bool = False,
         **forged: bytes,
     ) -> Decision:
-        """What a MAAR asks for itself."""
+        """What a MAAR asks for itself. `slaac`: nodes may make their own addresses there."""
         via = self.domain.maars.get(maar) or a_maar(maar)
         inner = ClientMessage(
             M.INFORMATION_REQUEST,
@@ -311,6 +315,7 @@ class World:
             link=link,
             endpoint=forged.get("endpoint"),
             flags=flags,
+            slaac=slaac,
         )
         return self.handle(self.request(data, forged.get("source", via.relay_address)))
 

@@ -14,9 +14,10 @@ from dmm_wire.address import parse_address
 from dmm_wire.mobility import Algorithm, Key
 from dmm_wire.mobility.security import Security
 from tests.cmd.plugin.test_config import ROOT, write
+from tests.wire import secret_files
+from tests.wire.secret_files import SECRET
 
 ONE, TWO = parse_address("2001:db8:ff::2"), parse_address("2001:db8:ff::3")
-SECRET = "000102030405060708090a0b0c0d0e0f"
 MODE = ("mode proxy", "endpoint 2001:db8::135")
 
 KEYS = f"""<pmip-security>
@@ -169,11 +170,7 @@ def test_a_section_without_a_key_is_none(tmp_path: Path) -> None:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file with a secret, as `openssl rand -hex 16` writes it."""
-    path = tmp_path / "1001.key"
-    path.write_text(SECRET + "\n")
-    path.chmod(0o600)
-    return path
+    return secret_files.make(tmp_path)
 
 
 def with_file(path: Path | str) -> str:
@@ -181,7 +178,7 @@ def with_file(path: Path | str) -> str:
     return f"<pmip-security>\n{key}\n</pmip-security>"
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
+@pytest.mark.parametrize("mode", secret_files.SHUT)
 def test_a_secret_from_a_file(secret: Path, mode: int) -> None:
     secret.chmod(mode)
     for name in (secret, secret.name):  # a relative path starts at the configuration file
@@ -189,29 +186,17 @@ def test_a_secret_from_a_file(secret: Path, mode: int) -> None:
         assert keys.sending(ONE) == Key(1001, bytes.fromhex(SECRET))
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o602, 0o601])
+@pytest.mark.parametrize("mode", secret_files.OPEN)
 def test_a_secret_that_others_may_read_or_change(secret: Path, mode: int) -> None:
     secret.chmod(mode)
     path = configured(secret.parent, with_file(secret))
     config.read(path)  # an operator who asks for a node needs no secret
-    wanted = f"{secret}: its mode is {mode:o}: must be 600, or 640 for the group of the daemon"
-    assert fault(path) == wanted
+    assert fault(path) == secret_files.is_open(secret, mode)
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "No such file or directory"),
-        (b"", "the secret of SPI 1001 has 0 octets: hmac-sha256-128 takes 16 to 64"),
-        (b"something secret", "a secret must be hexadecimal digits"),
-        (b"\xff" * 16, "a secret must be hexadecimal digits"),
-    ],
-)
+@pytest.mark.parametrize(("content", "reason"), secret_files.UNUSABLE)
 def test_a_file_that_holds_none(secret: Path, content: bytes | None, reason: str) -> None:
-    if content is None:
-        secret.unlink()
-    else:
-        secret.write_bytes(content)
+    secret_files.fill(secret, content)
     assert fault(configured(secret.parent, with_file(secret))) == f"{secret}: {reason}"
 
 

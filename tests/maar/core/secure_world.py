@@ -18,6 +18,15 @@ MODES = [PROXY, LOCATOR, RELAY]
 KEY, NEW, OTHER = Key(1001, b"k" * 32), Key(1002, b"n" * 32), Key(1001, b"w" * 32)
 SECURE = Security(KeyStore([KEY]), require=True)
 WRONG = Security(KeyStore([OTHER]), require=True)
+CHANGE = [
+    Security(),
+    Security(KeyStore([KEY]), require=False),
+    Security(KeyStore([KEY]), require=True),
+    Security(KeyStore([KEY, NEW]), require=True),
+    Security(KeyStore([NEW, KEY]), require=True),
+    Security(KeyStore([NEW]), require=True),
+]
+"""How a first key comes into a domain, and another one takes its place (docs/security.md)."""
 NUMBERS = (1, 2, 3)
 
 Make = Callable[..., ModesWorld]

@@ -9,7 +9,6 @@ import pytest
 from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingUpdate,
-    Key,
     KeyStore,
     ReplayProtection,
     Status,
@@ -19,11 +18,9 @@ from dmm_wire.mobility import (
 from dmm_wire.mobility.authentication import locate
 from dmm_wire.mobility.security import Security
 from relay_maar.core import actions as act
+from tests.maar.core.secure_world import CHANGE, KEY, SECURE, WRONG
 from tests.maar.core.world import NODE_ID, Packet, World, endpoint, link_prefix
 
-KEY, NEW = Key(1001, b"k" * 32), Key(1002, b"n" * 32)
-SECURE = Security(KeyStore([KEY]), require=True)
-WRONG = Security(KeyStore([Key(1001, b"w" * 32)]), require=True)
 TODAY = 1_700_000_000.0
 
 
@@ -225,18 +222,10 @@ def test_a_message_turned_around_or_sent_on_is_refused() -> None:
 
 
 def test_keys_come_into_a_running_domain_and_are_changed_in_it() -> None:
-    steps = [
-        Security(),
-        Security(KeyStore([KEY]), require=False),
-        Security(KeyStore([KEY]), require=True),
-        Security(KeyStore([KEY, NEW]), require=True),
-        Security(KeyStore([NEW, KEY]), require=True),
-        Security(KeyStore([NEW]), require=True),
-    ]
-    world = secure(security=steps[0])
+    world = secure(security=CHANGE[0])
     place = 1
     world.attach(place)
-    for step in steps[1:]:
+    for step in CHANGE[1:]:
         for number in (1, 2, 3):
             world.own[number] = {"security": step}
             world.restart(number)

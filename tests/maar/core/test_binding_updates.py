@@ -400,8 +400,8 @@ def test_the_maar_just_left_that_anchors_nothing_is_told_too() -> None:
     maar = world.maars[2]
     data = encode(message, endpoint(3), endpoint(2))
     world.run(maar, maar.agent.mobility_datagram(endpoint(3), data, world.now))
-    assert isinstance(maar.said[-1].message, BindingAcknowledgement)
-    assert maar.said[-1].message.status == Status.ACCEPTED
+    answers = [e.message for e in maar.said if isinstance(e.message, BindingAcknowledgement)]
+    assert answers[-1].status == Status.ACCEPTED
     assert world.roles(2) == {link_prefix(1): "forwarded", delegated_prefix(1): "ended"}
 
 

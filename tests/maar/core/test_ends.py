@@ -44,23 +44,56 @@ def test_ended_with_the_move_and_its_anchor_is_told() -> None:
     del world.cmd.prefixes[link_prefix(1)]
     world.place = 3
     world.talk(MessageType.REQUEST)
-    world.settle()
+    before = {packet.destination: packet for packet in world.wire}
+    world.deliver(before[endpoint(2)])
     # MAAR 3 does not serve the prefix, so MAAR 2 must not send there what MAAR 1 still tunnels.
     assert world.roles(2)[link_prefix(1)] == "ended"
     world.check_no_loop()
+    world.settle()
+    assert link_prefix(1) not in world.roles(1)
+    assert link_prefix(1) not in world.roles(2)
 
 
-def test_ended_with_the_move_and_its_anchor_is_not_told() -> None:
+def test_ended_with_the_move_and_who_was_left_tells_its_anchor() -> None:
     world = World()
     world.attach(1)
     world.attach(2)
     world.cmd.prefixes = {p: e for p, e in world.cmd.prefixes.items() if e[0] != 1}
     world.place = 3
     world.talk(MessageType.REQUEST)
-    world.settle()
-    # Nothing of the node is at MAAR 1 any more, so nobody speaks to it: its timer ends what it has.
+    # Nothing of the node is at MAAR 1 any more, so MAAR 3 has nothing to say to it; MAAR 2 has.
+    (to_left,) = world.wire
+    world.wire.clear()
+    world.deliver(to_left)
     assert world.trace(link_prefix(1)) == ["maar1", "maar2", "unreachable"]
-    world.check_no_loop()
+    world.wire = [packet for packet in world.wire if packet.destination != endpoint(1)]  # lost
+    world.pass_time(1.5, world.check_no_loop)
+    world.settle()
+    assert world.roles(1) == {}
+    assert not {link_prefix(1), delegated_prefix(1)} & set(world.roles(2))
+    world.check_reached()
+
+
+def test_what_a_node_released_and_got_again_is_not_cut_off_at_a_maar_that_nobody_tells() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    given = dict(world.cmd.prefixes)
+    world.cmd.prefixes = {p: e for p, e in given.items() if e[0] != 1}
+    world.talk(MessageType.RELEASE)
+    # The PBU that says so is lost, and the node goes on; MAAR 2 hears of it, MAAR 1 does not.
+    world.wire = [packet for packet in world.wire if packet.destination != endpoint(1)]
+    world.cmd.prefixes = {}
+    world.attach(3)
+    world.cmd.prefixes = {}
+    world.place = 1
+    world.cmd.prefixes = {p: e for p, e in given.items() if e[0] == 1}
+    world.talk(MessageType.REQUEST)
+    world.settle()
+    world.pass_time(65.0)
+    world.settle()
+    assert link_prefix(1) not in world.roles(2)
+    world.check_reached()
 
 
 def test_the_anchor_expires_a_little_later_than_the_serving_maar() -> None:
@@ -159,11 +192,39 @@ def test_an_acknowledgement_that_comes_after_the_node_left_withdraws_nothing() -
     world.cmd.prefixes = {p: e for p, e in world.cmd.prefixes.items() if e[0] != 1}
     world.place = 3
     world.talk(MessageType.REQUEST)
-    world.settle()
+    (to_left,) = world.wire
+    world.wire.clear()
+    world.deliver(to_left)
     assert world.roles(2)[link_prefix(1)] == "ended"
+    last_words = [packet for packet in world.wire if packet.destination == endpoint(1)]
+    world.wire.clear()
     world.deliver(to_anchor)
     world.settle()
     assert world.trace(link_prefix(1)) == ["maar1", "maar2", "unreachable"]
+    for packet in last_words:
+        world.deliver(packet)
+    world.settle()
+    assert world.roles(1) == {}
+    assert link_prefix(1) not in world.roles(2)
+
+
+def test_a_pbu_that_was_overtaken_by_the_next_one_of_its_visit_changes_nothing() -> None:
+    world = World()
+    world.attach(1)
+    world.place = 2
+    world.talk(MessageType.REQUEST)
+    (late,) = [packet for packet in world.wire if packet.destination == endpoint(1)]
+    world.settle()
+    world.cmd.prefixes = {p: e for p, e in world.cmd.prefixes.items() if e[0] != 1}
+    world.talk(MessageType.RELEASE)
+    world.settle()
+    assert world.roles(1) == {}
+    world.deliver(late)  # its second copy took three seconds
+    world.settle()
+    assert world.roles(1) == {}
+    assert world.maars[1].agent.status(world.now)["counters"]["pbu.overtaken"] == 1
+    world.pass_time(1.5)  # what is sent from now on is believed
+    world.check_no_loop()
 
 
 def test_a_maar_that_did_not_hear_of_the_move_hears_of_it_after_a_detour() -> None:
@@ -183,3 +244,20 @@ def test_a_maar_that_did_not_hear_of_the_move_hears_of_it_after_a_detour() -> No
     world.settle()
     assert set(world.roles(2).values()) == {"forwarded"}
     assert world.trace(link_prefix(1), 2) == ["maar2", "maar3", "node"]
+
+
+def test_a_pointer_that_nobody_keeps_up_does_not_outlive_the_move() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    # MAAR 2's own prefixes have ended when the node goes on, so it is not told of later moves.
+    world.cmd.prefixes = {p: e for p, e in world.cmd.prefixes.items() if e[0] == 1}
+    world.attach(3)
+    assert world.roles(2)[link_prefix(1)] == "forwarded"
+    world.restart(2)
+    world.pass_time(63.0)
+    assert world.roles(2)[link_prefix(1)] == "forwarded"
+    world.pass_time(2.0)
+    assert link_prefix(1) not in world.roles(2)
+    assert world.trace(link_prefix(1), 2)[-1] == "node"
+    world.check_reached()

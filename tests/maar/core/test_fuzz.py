@@ -17,6 +17,7 @@ from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import RelayMessage
 from dmm_wire.mobility import encode
 from relay_maar.core import actions as act
+from relay_maar.core import attaching
 from relay_maar.core.agent import Agent
 from tests.maar.core.world import (
     ACCESS,
@@ -184,7 +185,10 @@ def size(agent: Agent) -> int:
     return count(agent)
 
 
-def test_noise_does_not_grow_memory() -> None:
+def test_noise_does_not_grow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    # So few are remembered that the tables are full in the first part.
+    monkeypatch.setattr(attaching, "MOST_OPEN", 1024)
+    monkeypatch.setattr(attaching, "MOST_REMEMBERED", 1024)
     noise = random.Random(1)
     agent = Agent(maar_settings(1), jitter=noise.random)
     agent.start(frozenset(), [], 0.0)

@@ -208,6 +208,24 @@ def test_what_ended_is_not_brought_back_by_a_pbu_that_was_late(mode: SignallingM
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_what_has_ended_does_not_stay_unreachable(mode: SignallingMode) -> None:
+    """Nobody tells MAAR 2 when MAAR 1 knows, nor when the node gets the same prefix again."""
+    world = ModesWorld(mode, 3)
+    for number in (1, 2, 3):
+        world.attach(number)
+        world.go_on(30.0)
+    of_one = {prefix for prefix, role in world.roles(1).items() if role == "anchored"}
+    for number in (1, 2):
+        world.release(anchored_at=number)
+        world.go_on(10.0)
+    assert {world.roles(2).get(prefix) for prefix in of_one} == {"ended"}
+    world.go_on(60.0)
+    for number in (1, 2, 3):
+        assert not of_one & set(world.roles(number))
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_longer_lifetimes_are_told_and_small_changes_are_not(mode: SignallingMode) -> None:
     world = ModesWorld(mode, 2)
     world.attach(1)

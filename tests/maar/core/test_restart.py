@@ -41,7 +41,7 @@ def changes(actions: list[act.Action]) -> list[Change]:
 def test_a_first_start_closes_the_pools_and_asks_for_the_domain() -> None:
     actions = started(frozenset(), [])
     assert changes(actions) == [Put(Route(pool, Unreachable())) for pool in pools(2)]
-    assert [type(each) for each in actions] == [act.Apply, act.SendToServers]
+    assert [type(each) for each in actions] == [act.Apply, act.WatchPackets, act.SendToServers]
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

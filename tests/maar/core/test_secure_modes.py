@@ -19,10 +19,10 @@ from dmm_wire.mobility.security import Security
 from tests.maar.core.modes_world import CMD, EPOCH, ModesWorld
 from tests.maar.core.pmip_world import PmipWorld
 from tests.maar.core.secure_world import (
+    CHANGE,
     KEY,
     LOCATOR,
     MODES,
-    NEW,
     NUMBERS,
     PROXY,
     RELAY,
@@ -33,6 +33,7 @@ from tests.maar.core.secure_world import (
     hear,
     mobility,
     refused,
+    restart_cmd,
     secure,
     state,
     statuses,
@@ -105,6 +106,23 @@ def test_in_locator_a_maar_whose_clock_differs_from_the_others_is_heard_of_by_th
         world.check()
 
 
+def test_a_de_registration_that_is_told_the_time_goes_again() -> None:
+    """It is sent once (RFC 5213 section 6.9.1.4), but that one did not count."""
+    world = secure(partial(PmipWorld, lifetime=600), PROXY)
+    walk(world, 1)
+    world.awake = False  # type: ignore[attr-defined]
+    world.ahead = 1000.0
+    restart_cmd(world)
+    world.mark()
+    world.go_on(600.0)
+    assert [line[9:].rstrip() for line in world.record] == [
+        "maar1 > cmd    PBU: gone",
+        "  cmd > maar1  PBA: status 144, 0 prefixes",
+        "maar1 > cmd    PBU: gone",
+        "  cmd > maar1  PBA: status 0, 1 prefixes",
+    ]
+
+
 # --- who is not to be believed ---
 
 
@@ -166,18 +184,10 @@ def test_a_stranger_is_not_answered(make: Make) -> None:
 
 
 def test_keys_come_into_a_running_domain_and_are_changed_in_it(make: Make) -> None:
-    steps = [
-        Security(),
-        Security(KeyStore([KEY]), require=False),
-        Security(KeyStore([KEY]), require=True),
-        Security(KeyStore([KEY, NEW]), require=True),
-        Security(KeyStore([NEW, KEY]), require=True),
-        Security(KeyStore([NEW]), require=True),
-    ]
-    world = make(LOCATOR, own={n: {} for n in NUMBERS}, security=steps[0])
+    world = make(LOCATOR, own={n: {} for n in NUMBERS}, security=CHANGE[0])
     place = 1
     walk(world, place)
-    for step in steps[1:]:
+    for step in CHANGE[1:]:
         for number in (0, *NUMBERS):
             if number:
                 world.own[number] = {"security": step}

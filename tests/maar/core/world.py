@@ -73,6 +73,7 @@ def settings(number: int, **changes: Any) -> AgentSettings:
         interface_id=ACCESS.encode(),
         link_layer=bytes.fromhex("00005e005213"),
         relays_below=changes.pop("relays_below", False),
+        slaac=changes.pop("slaac", False),
     )
     values: dict[str, Any] = {
         "name": f"maar{number}",

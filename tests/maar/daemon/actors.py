@@ -98,8 +98,30 @@ class Cmd(Mailbox):
         sock.bind((format_address(CMD), SERVER_PORT))
 
     def take_query(self, patience: float = PATIENCE) -> Datagram:
-        """What the MAAR asks for itself."""
-        return self.take(lambda each: _kind(each.data) == MessageType.INFORMATION_REQUEST, patience)
+        """What the MAAR asks for itself, and about no node that has come."""
+
+        def wanted(each: Datagram) -> bool:
+            own = _kind(each.data) == MessageType.INFORMATION_REQUEST
+            return own and attachment_of(each.data) is None
+
+        return self.take(wanted, patience)
+
+    def take_arrival(self, link_layer: bytes, patience: float = PATIENCE) -> Datagram:
+        """What the MAAR asks about a node that has come."""
+
+        def wanted(each: Datagram) -> bool:
+            asked = attachment_of(each.data)
+            own = _kind(each.data) == MessageType.INFORMATION_REQUEST
+            return own and asked is not None and asked.address == link_layer
+
+        return self.take(wanted, patience)
+
+    def answer_arrival(self, query: bytes, *suboptions: dmm.SubOption) -> None:
+        """Answer such a question."""
+        client = unwrap(query).client
+        own = ((OptionCode.CLIENTID, RELAY_ID), (OptionCode.SERVERID, SERVER_ID))
+        answer = ClientMessage(MessageType.REPLY, client.transaction_id, own)
+        self.reply(query, answer.encode(), *suboptions)
 
     def take_from(self, node: Node) -> Datagram:
         """The Relay-forward of a node's message."""
@@ -134,6 +156,12 @@ def _client_id(data: bytes) -> bytes | None:
 
 def _kind(data: bytes) -> int:
     return unwrap(data).client.type
+
+
+def attachment_of(data: bytes) -> dmm.Attachment | None:
+    """The ATTACHMENT in a Relay-forward of the MAAR."""
+    found = dmm.from_options(dmm.DEFAULT_ENTERPRISE, unwrap(data).relays[0].options) or ()
+    return next((each for each in found if isinstance(each, dmm.Attachment)), None)
 
 
 def relay_reply(forward: bytes, inner: bytes, *suboptions: dmm.SubOption) -> bytes:
@@ -257,6 +285,73 @@ def udp_frame(
     header = header[:6] + struct.pack("!H", (0xFFFF - total) or 0xFFFF)
     packet = struct.pack("!IHBB", 6 << 28, 8 + len(payload), 17, 64) + source + destination
     return ROUTER_MAC + mac + b"\x86\xdd" + packet + header + payload
+
+
+class Speaker(Mailbox):
+    """A host played frame by frame, with a link-layer address of its own."""
+
+    def __init__(self, namespace: str, number: int, device: str = "h0") -> None:
+        def opened() -> socket.socket:
+            sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            sock.bind((device, 0x86DD))
+            return sock
+
+        super().__init__(netns.inside(namespace, opened))
+        self.mac = parse_mac("02:00:00:00:01:00")[:-1] + bytes((number,))
+        self.link_local = parse_address(f"fe80::1:{number:x}")
+        self.identity = Identity(IdentitySubtype.EUI48, self.mac)
+        self.duid = Identity(IdentitySubtype.DUID, b"\0\3\0\1" + self.mac)
+        self.answers: set[bytes] = set()
+        """The addresses that it owns to when it is asked."""
+
+    def report(self, source: bytes | None = None) -> None:
+        """An MLDv2 report (RFC 3810 section 5.2): what a Linux host says first when its carrier is back."""
+        record = b"\4\0\0\0" + parse_address("ff02::1:ff00:a")
+        message = struct.pack("!BBHHH", 143, 0, 0, 0, 1) + record
+        source = self.link_local if source is None else source
+        self._send(source, parse_address("ff02::16"), message, 1, b"\x3a\0\5\2\0\0\1\0")
+
+    def solicit(self, target: bytes, source: bytes = bytes(16)) -> None:
+        """A Neighbor Solicitation, by default of an address that is being tried out."""
+        group = parse_address("ff02::1:ff00:0")[:13] + target[13:]
+        self._send(source, group, struct.pack("!BBHI", 135, 0, 0, 0) + target)
+
+    def advertise(self, target: bytes, solicited: bool = True) -> None:
+        """A Neighbor Advertisement."""
+        flags = 0x60 if solicited else 0x20
+        message = struct.pack("!BBHB3x", 136, 0, 0, flags) + target + b"\2\1" + self.mac
+        self._send(target, ROUTER_LINK_LOCAL, message)
+
+    def say(self, source: bytes, destination: bytes, payload: bytes = b"data") -> None:
+        """A packet to somebody behind the router."""
+        frame = udp_frame(source, destination, (4000, 4001), payload, self.mac)
+        self.socket.send(frame)
+
+    def _send(
+        self,
+        source: bytes,
+        destination: bytes,
+        message: bytes,
+        hop_limit: int = 255,
+        options: bytes = b"",
+    ) -> None:
+        pseudo = source + destination + struct.pack("!I3xB", len(message), 58)
+        total = int.from_bytes(_even(pseudo + message), "big") % 0xFFFF
+        message = message[:2] + (0xFFFF - total).to_bytes(2, "big") + message[4:]
+        size = len(options) + len(message)
+        header = struct.pack("!IHBB", 6 << 28, size, 0 if options else 58, hop_limit)
+        to = ROUTER_MAC if destination[0] != 0xFF else b"\x33\x33" + destination[12:]
+        frame = to + self.mac + b"\x86\xdd" + header + source + destination + options + message
+        self.socket.send(frame)
+
+    def take_message(self, kind: int, patience: float = PATIENCE) -> bytes:
+        """The next frame to this host with an ICMPv6 message of this type."""
+
+        def wanted(each: Datagram) -> bool:
+            data = each.data
+            return data[:6] == self.mac and data[20] == 58 and data[54] == kind
+
+        return self.take(wanted, patience).data
 
 
 def _even(data: bytes) -> bytes:

@@ -18,11 +18,21 @@ from dmm_wire import dmm
 from dmm_wire.address import Prefix, format_address
 from dmm_wire.dhcpv6.codes import MessageType
 from lab import netns
-from tests.maar.daemon.actors import CMD, OTHER, PEER, STRANGER, Cmd, Maar, Mailbox, Node
+from tests.maar.daemon.actors import (
+    CMD,
+    OTHER,
+    PEER,
+    STRANGER,
+    Cmd,
+    Maar,
+    Mailbox,
+    Node,
+    Speaker,
+)
 from tests.maar.daemon.monitor import Monitor
 from tests.maar.daemon.running import CONFIGURATION, Running
 
-_Closing = TypeVar("_Closing", Mailbox, Cmd, Maar, Node, Monitor, Running)
+_Closing = TypeVar("_Closing", Mailbox, Cmd, Maar, Node, Speaker, Monitor, Running)
 
 
 class Site:
@@ -102,6 +112,11 @@ class Site:
         """A mobile node that nobody has heard of."""
         self._number += 1
         return self._kept(Node(self.hosts, self._number, device))
+
+    def speaker(self, device: str = "h0") -> Speaker:
+        """A host that is played frame by frame, and that nobody has heard of."""
+        self._number += 1
+        return self._kept(Speaker(self.hosts, self._number, device))
 
     def generation(self) -> int:
         """The next generation of visits."""

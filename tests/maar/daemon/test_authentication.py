@@ -23,7 +23,7 @@ from tests.maar.daemon.running import CONFIGURATION, Running
 from tests.maar.daemon.site import Site
 from tests.maar.daemon.test_mobility import leads_to, update
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 KEY = Key(1001, bytes(range(32)))
 SECURE = (

@@ -15,7 +15,7 @@ from tests.maar.daemon.running import Running
 from tests.maar.daemon.site import Site
 from tests.maar.daemon.test_mobility import update
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 
 def visited(place: Site, node: Node) -> None:

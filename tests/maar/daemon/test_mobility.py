@@ -35,7 +35,7 @@ from tests.maar.daemon.monitor import Event
 from tests.maar.daemon.running import Running, resident
 from tests.maar.daemon.site import Site
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 ACCESS_TECHNOLOGY = AccessTechnology(4)
 

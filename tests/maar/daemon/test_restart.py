@@ -20,7 +20,7 @@ from tests.maar.daemon.running import Running
 from tests.maar.daemon.site import Site
 from tests.maar.daemon.test_mobility import accepted, acknowledged, leads_to, lies_behind, update
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 NOWHERE = bytes(16)
 

@@ -17,6 +17,8 @@ from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Change, Drop, Item, Key, Put, Route, Unreachable
 from relay_maar.daemon import Daemon
+from relay_maar.io.frames import Frame
+from relay_maar.io.sockets import Received
 from relay_maar.southbound.api import DriverUnavailable, State
 from relay_maar.southbound.fake import FakeKernel, FakeSouthbound
 from tests.maar.daemon.running import CONFIGURATION
@@ -83,7 +85,7 @@ class Shell:
         self.daemon._call(lambda *, now: list(actions))
 
     def counters(self) -> dict[str, int]:
-        counters: dict[str, int] = self.daemon._control("status")["counters"]
+        counters: dict[str, int] = self.daemon._control("status", {})["counters"]
         return counters
 
 
@@ -191,7 +193,7 @@ def test_what_cannot_be_sent_is_counted_by_reason(
 
 def test_nothing_is_decided_by_a_method_that_is_not_there(shell: Shell) -> None:
     for command in ("", "__init__", "stop\n"):
-        assert "error" in shell.daemon._control(command)
+        assert "error" in shell.daemon._control(command, {})
 
 
 def test_what_the_kernel_holds_goes_to_the_core_whenever_it_is_compared(
@@ -209,7 +211,7 @@ def test_what_the_kernel_holds_goes_to_the_core_whenever_it_is_compared(
     assert shell.daemon._compare()
     assert told == [{FIRST}]
     assert SECOND.key in shell.kernel.items
-    assert shell.daemon._control("status")["links"]["access0"] == "gone"
+    assert shell.daemon._control("status", {})["links"]["access0"] == "gone"
 
 
 def test_a_kernel_that_cannot_be_read_is_told_and_asked_again(
@@ -244,3 +246,43 @@ def test_what_was_put_right_besides_the_items_is_told(
     assert not shell.daemon._compare()
     assert shell.counters()["kernel.repaired"] == 6
     assert lines(caplog).count("router identity on access0: EBUSY") == 1
+
+
+class Arriving:
+    """A link's sockets, to which the kernel brings a datagram's frame before the datagram."""
+
+    interface = "access0"
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._frames: list[Frame] = []
+        self.frames = SimpleNamespace(receive=self._frame)
+        self.client = SimpleNamespace(receive=self._datagram)
+
+    def _frame(self) -> Frame | None:
+        return self._frames.pop(0) if self._frames else None
+
+    def _datagram(self) -> Received | None:
+        if not self._left:
+            return None
+        self._left -= 1
+        source = bytes(15) + bytes((self._left,))
+        self._frames.append(Frame(source[-6:], source, "dhcpv6", b"abc"))
+        return Received(source, b"\1abc")
+
+
+def test_the_frame_of_a_datagram_that_comes_while_others_are_read_is_known(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[tuple[bytes, bytes | None]] = []
+
+    def client_datagram(
+        interface: str, source: bytes, link_layer: bytes | None, data: bytes, now: float
+    ) -> list[act.Action]:
+        heard.append((source, link_layer))
+        return []
+
+    monkeypatch.setattr(shell.core, "client_datagram", client_datagram)
+    shell.daemon._read_client(Arriving(100))  # type: ignore[arg-type]
+    assert len(heard) == 100
+    assert all(link_layer == source[-6:] for source, link_layer in heard)

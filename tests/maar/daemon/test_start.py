@@ -21,7 +21,7 @@ from tests.maar.daemon.running import POOLS, Running, processor_time, run
 from tests.maar.daemon.site import Site
 from tests.maar.daemon.test_mobility import update
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 
 def test_at_start_it_asks_for_its_domain_until_the_cmd_answers(place: Site, own: Running) -> None:

@@ -11,9 +11,10 @@ from dmm_wire.mobility import Algorithm, Key
 from dmm_wire.mobility.security import Security
 from relay_maar.config import ConfigError, load, parse
 from tests.maar.shell.test_config import GOOD, faults
+from tests.wire import secret_files
+from tests.wire.secret_files import SECRET
 
 ONE, TWO = parse_address("2001:db8:ff::2"), parse_address("2001:db8:ff::3")
-SECRET = "000102030405060708090a0b0c0d0e0f"
 
 KEYS = f"""
 [security]
@@ -129,48 +130,32 @@ def test_a_table_without_a_key_is_none() -> None:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    """A file with a secret, as `openssl rand -hex 16` writes it."""
-    path = tmp_path / "1001.key"
-    path.write_text(SECRET + "\n")
-    path.chmod(0o600)
-    return path
+    return secret_files.make(tmp_path)
 
 
 def with_file(path: Path) -> str:
     return f'{GOOD}[[security.key]]\nspi = 1001\nsecret-file = "{path}"\n'
 
 
-@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o440])
+@pytest.mark.parametrize("mode", secret_files.SHUT)
 def test_a_secret_from_a_file(secret: Path, mode: int) -> None:
     secret.chmod(mode)
     keys = parse(with_file(secret), "maar.toml").authentication().keys
     assert keys.sending(ONE) == Key(1001, bytes.fromhex(SECRET))
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o604, 0o660, 0o602, 0o601])
+@pytest.mark.parametrize("mode", secret_files.OPEN)
 def test_a_secret_that_others_may_read_or_change(secret: Path, mode: int) -> None:
     secret.chmod(mode)
     config = parse(with_file(secret), "maar.toml")  # `relay-maar status` needs no secret
     with pytest.raises(ConfigError) as caught:
         config.authentication()
-    wanted = f"{secret}: its mode is {mode:o}: must be 600, or 640 for the group of the daemon"
-    assert caught.value.lines == [wanted]
+    assert caught.value.lines == [secret_files.is_open(secret, mode)]
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (None, "No such file or directory"),
-        (b"", "the secret of SPI 1001 has 0 octets: hmac-sha256-128 takes 16 to 64"),
-        (b"something secret", "a secret must be hexadecimal digits"),
-        (b"\xff" * 16, "a secret must be hexadecimal digits"),
-    ],
-)
+@pytest.mark.parametrize(("content", "reason"), secret_files.UNUSABLE)
 def test_a_file_that_holds_none(secret: Path, content: bytes | None, reason: str) -> None:
-    if content is None:
-        secret.unlink()
-    else:
-        secret.write_bytes(content)
+    secret_files.fill(secret, content)
     with pytest.raises(ConfigError) as caught:
         parse(with_file(secret), "maar.toml").authentication()
     assert caught.value.lines == [f"{secret}: {reason}"]

@@ -15,7 +15,7 @@ from relay_maar.io.control import SOCKET_NAME, ControlServer, NotRunning, ask
 
 def serve_while(directory: Path, work: Any) -> Any:
     async def run() -> Any:
-        server = ControlServer(directory, lambda command: {"echo": command})
+        server = ControlServer(directory, lambda command, more: {"echo": command, **more})
         await server.open()
         try:
             return await asyncio.to_thread(work)
@@ -27,6 +27,12 @@ def serve_while(directory: Path, work: Any) -> Any:
 
 def test_a_command_is_answered(tmp_path: Path) -> None:
     assert serve_while(tmp_path, lambda: ask(tmp_path, "status")) == {"echo": "status"}
+
+
+def test_what_a_command_is_about_goes_with_it(tmp_path: Path) -> None:
+    about = {"interface": "access0", "link-layer": "02:00:00:00:00:0a"}
+    answer = serve_while(tmp_path, lambda: ask(tmp_path, "attach", about))
+    assert answer == {"echo": "attach", **about}
 
 
 def test_nobody_listens(tmp_path: Path) -> None:

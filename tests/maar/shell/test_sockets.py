@@ -14,11 +14,9 @@ import pytest
 from dmm_wire.address import parse_address, parse_mac
 from dmm_wire.mobility import BindingUpdate, decode, encode
 from lab import netns
+from relay_maar.io.frames import Frame, FrameSocket, LinkLayers
 from relay_maar.io.sockets import (
     ClientSocket,
-    Frame,
-    FrameSocket,
-    LinkLayers,
     MobilitySocket,
     RouterSocket,
     ServerSocket,
@@ -216,7 +214,7 @@ def test_what_is_no_business_of_ours_does_not_pass_the_frame_filter() -> None:
         while frame := frames.receive():
             kinds.add(frame.trigger)
         assert "dhcpv6" in kinds
-        assert kinds <= {"dhcpv6", "mld", "ns", "na"}
+        assert kinds <= {"dhcpv6", "mld", "ns", "na", "una"}
     finally:
         frames.close()
         host.close()

@@ -46,7 +46,7 @@ class Loop:
         self.readers[descriptor] = reader
 
     def remove_reader(self, descriptor: int) -> None:
-        del self.readers[descriptor]
+        self.readers.pop(descriptor, None)
 
     def run_until(self, end: float) -> None:
         while waiting := [each for each in self.timers if each.action and each.when() <= end]:

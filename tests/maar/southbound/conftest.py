@@ -37,7 +37,9 @@ def router() -> Iterator[Namespace]:
         outside.remove()
 
 
-@pytest.fixture(params=["fake", pytest.param("seg6", marks=pytest.mark.root)])
+@pytest.fixture(
+    params=["fake", pytest.param("seg6", marks=[pytest.mark.root, pytest.mark.needs("nft")])]
+)
 def new_driver(request: pytest.FixtureRequest) -> Iterator[Callable[[], Southbound]]:
     """Makes drivers on one and the same kernel, as one process after the other would."""
     made: list[Southbound] = []

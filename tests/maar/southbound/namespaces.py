@@ -83,12 +83,20 @@ class Namespace:
         }
         views["tunnel source"] = self.ip("sr tunsrc show")
         with self.inside():
+            views["filter"] = nft("list", "ruleset")
             views["sysctls"] = {
                 str(path.relative_to(_SYSCTLS)): path.read_text()
                 for path in sorted(_SYSCTLS.glob("*/*"))
                 if path.name != "stable_secret" and path.stat().st_mode & 0o400
             }
         return views
+
+
+def nft(*arguments: str) -> str:
+    """`nft ARGUMENTS` in the namespace of the calling thread; what counters say is left out."""
+    return subprocess.run(
+        ["nft", "-s", *arguments], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def _enter(descriptor: int) -> None:

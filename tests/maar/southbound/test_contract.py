@@ -331,3 +331,17 @@ def test_watch_may_come_twice_and_ends_with_the_driver(new_driver: Make) -> None
     driver.open()
     assert driver.watch() == driver.watch()
     driver.close(keep=False)
+
+
+def test_errors_are_listened_for_as_often_as_one_likes(new_driver: Make) -> None:
+    driver = new_driver()
+    driver.open()
+    put(driver, *ALL)
+    assert driver.relay_errors() == {}
+    assert driver.errors() == driver.errors()
+    assert driver.relay_errors() == {}
+    assert driver.dump() == frozenset(ALL)
+    driver.close(keep=True)
+    heir = new_driver()
+    heir.open()
+    assert heir.errors() == heir.errors()

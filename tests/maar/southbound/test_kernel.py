@@ -49,7 +49,7 @@ from tests.maar.southbound.test_contract import (
     put,
 )
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE = 11, 19
 
@@ -422,3 +422,16 @@ def test_endpoint_is_bound_with_freebind_only(
             udp.sendto(b"to myself", udp.getsockname())
             assert udp.recv(100) == b"to myself"
         driver.close(keep=True)
+
+
+def test_a_crowds_multicast_has_room_on_an_access_link(
+    router: Namespace, settings: SouthboundSettings
+) -> None:
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        devices = driver.open()
+        for device in devices:
+            assert "bcqueuelen 16384 usedbcqueuelen 16384" in router.ip(
+                f"-d link show {device.device}"
+            )
+        driver.close(keep=False)

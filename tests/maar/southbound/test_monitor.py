@@ -16,7 +16,7 @@ from relay_maar.southbound.seg6 import Seg6Southbound
 from tests.maar.southbound.namespaces import Namespace
 from tests.maar.southbound.test_contract import ALL, HOST, LOCAL, NODE, PEER, VISITING, put
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
 
 @pytest.fixture

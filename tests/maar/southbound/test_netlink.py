@@ -83,6 +83,18 @@ def test_the_smallest_buffer_will_do(netlink: Netlink, router: Namespace) -> Non
     assert in_the_table(router) == 300
 
 
+def test_what_does_not_fit_one_send_is_sent_in_parts(netlink: Netlink, router: Namespace) -> None:
+    netlink._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    assert numbers(netlink.transact(puts())) == [0] * MANY
+    assert in_the_table(router) == MANY
+
+
+def test_a_request_that_does_not_fit_by_itself_is_an_error(netlink: Netlink) -> None:
+    huge = Request(24, 0, bytes(1 << 24))
+    with pytest.raises(OSError, match="Message too long"):
+        netlink.transact([huge])
+
+
 def test_a_late_answer_is_nobodys(netlink: Netlink) -> None:
     """Of an exchange that was given up, the answers come to the next one."""
     netlink._send([netlink._encode(request, 4) for request in drops()[:5]])

@@ -29,7 +29,7 @@ from relay_maar.southbound.seg6 import Seg6Southbound
 from tests.maar.southbound.namespaces import Capture, Namespace, wait
 from tests.maar.southbound.test_contract import put
 
-pytestmark = [pytest.mark.root, pytest.mark.needs("ping")]
+pytestmark = [pytest.mark.root, pytest.mark.needs("ping", "nft")]
 
 T1 = parse_address("2001:db8:f::1")
 T2 = parse_address("2001:db8:f::2")

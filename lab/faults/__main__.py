@@ -1,0 +1,5 @@
+"""`python -m lab.faults`, what `./dev faults` runs."""
+
+from lab.faults.cli import main
+
+main()

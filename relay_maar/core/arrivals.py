@@ -1,0 +1,369 @@
+"""Nodes that come, from the first frame: frames and an access point's word in; questions to the CMD,
+neighbour probes and advertisements out; what the CMD answers goes the way of a Relay-reply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from dmm_wire import dmm
+from dmm_wire.address import UNSPECIFIED, is_link_local, is_unicast
+from dmm_wire.identity import Identity
+from dmm_wire.timers import Timers
+from relay_maar.core.actions import Action, Log, SendToServers, WatchPackets
+from relay_maar.core.attaching import (
+    MOST_REMEMBERED,
+    Ask,
+    Attaching,
+    Gone,
+    Place,
+    Probe,
+    Why,
+    made_link_local,
+)
+from relay_maar.core.cache import BindingCache
+from relay_maar.core.desired import desired
+from relay_maar.core.relay import OwnReply, Relay
+from relay_maar.core.router import PrefixesOf, Router
+from relay_maar.core.session import Attachment, Role, Session, arrive, remaining
+from relay_maar.core.settings import AgentSettings
+from relay_maar.core.telling import stays_away, was_lost
+from relay_maar.core.transactions import Transactions
+
+MOST_QUIET: Final = 1000
+"""Nodes on a link that a packet filter can tell from others; where there are more, packets show
+nothing."""
+
+_WATCH_PAUSE: Final = 0.02
+_WATCH_EACH: Final = 0.0001
+"""Seconds between two changes of a link's packet filter, and so much more for each node in it."""
+
+_KEEP_AFTER: Final = 0.75
+_KEEP_LEAST: Final = 10.0
+"""The part of its lifetime after which a prefix is asked for again that no DHCPv6 client renews, and
+the least number of seconds."""
+
+_COMING: Final = frozenset({"mld", "rs", "dad", "hook"})
+"""What a host seldom says but when it comes to a link."""
+_SETTLED: Final = 1.0
+"""Seconds for which it is still the same coming."""
+_NOWHERE: Final = ("", -math.inf)
+
+_NAMED: Final = (6, 8)
+"""Octets of a link-layer address that a node can be known by (EUI-48, EUI-64: RFC 4283, RFC 8371)."""
+
+_MOST_AGE: Final = 0xFFFFFFFF
+
+Visit = Callable[
+    [Identity, Attachment, dmm.Visit, tuple[dmm.SubOption, ...], float],
+    tuple[list[Action], Session | None],
+]
+"""How a visit is taken in."""
+
+
+class Arrivals:
+    """Notices nodes, and has them served. What becomes of each is counted in `counters`."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        cache: BindingCache,
+        router: Router,
+        relay: Relay,
+        transactions: Transactions,
+        transaction_id: Callable[[], bytes],
+        counters: Counter[str],
+        *,
+        visit: Visit,
+        prefixes: PrefixesOf,
+    ) -> None:
+        self._endpoint = settings.endpoint
+        self._cache = cache
+        self._router = router
+        self._relay = relay
+        self._transactions = transactions
+        self._counters = counters
+        self._visit = visit
+        self._prefixes = prefixes
+        self._slaac = frozenset(link.interface for link in settings.access if link.slaac)
+        self._watches = "data" in settings.attach.triggers
+        self._attaching = Attaching(settings.attach, self._is_here, transaction_id, counters)
+        self._timers: Timers[tuple[str, bytes | str]] = Timers()
+        """Of ("watch", interface) and ("keep", link-layer address)."""
+        self._kept: dict[bytes, tuple[str, float]] = {}
+        """Of nodes that are here: on which link, and when the CMD said so last."""
+        self._confirm = settings.attach.confirm
+        self._transaction_id = transaction_id
+        self._missed: OrderedDict[bytes, Identity] = OrderedDict()
+        """Nodes that are silent, by the question whether they are elsewhere."""
+
+    def _is_here(self, place: Place) -> bool:
+        return self._cache.speaker(place.interface, place.link_layer) is not None
+
+    def start(self, links: Iterable[str], now: float) -> None:
+        """Watch these links, and look after the nodes that an earlier process left."""
+        if self._watches:
+            for interface in links:
+                self._timers.set(("watch", interface), now)
+        for session in self._cache:
+            self.visited(session, now)
+
+    # --- what is seen, and what others say ---
+
+    def seen(self, place: Place, trigger: str, now: float) -> list[Action]:
+        """A frame of a node."""
+        if len(place.link_layer) not in _NAMED:
+            self._counters["attach.link-layer"] += 1
+            return []
+        actions = self._corrected(place, now)
+        before = self._cache.speaker(place.interface, place.link_layer)
+        self._attaching.seen(place, trigger, now)
+        if before is None:
+            self._counters[f"attach.seen-{trigger}"] += 1
+        elif trigger in _COMING and now >= self._kept.get(place.link_layer, _NOWHERE)[1] + _SETTLED:
+            # So speaks who comes. It may have been away without our knowing.
+            self._attaching.look_after(place, Why.KEEP, now)
+        return actions
+
+    def _corrected(self, place: Place, now: float) -> list[Action]:
+        """A node whose link-local address was only made of its link-layer address shows its own."""
+        session = self._cache.speaker(place.interface, place.link_layer)
+        at = None if session is None else session.attachment
+        if session is None or at is None or place.link_local == at.link_local:
+            return []
+        if at.link_local != made_link_local(place.link_layer):
+            return []
+        if self._cache.at(place.interface, place.link_local) is not None:
+            return []
+        attachment = replace(at, link_local=place.link_local)
+        return self._cache.change(replace(session, attachment=attachment), now)
+
+    def detached(self, interface: str, link_layer: bytes, now: float) -> bool:
+        """An access point says that the node left. It is believed when the node itself is silent, and
+        then its prefixes stay until their lifetimes end or another MAAR speaks for it (RFC 8885
+        section 3.5, RFC 8987 S-2). Returns whether the node was here."""
+        place = self._place_of(self._cache.speaker(interface, link_layer))
+        if place is None:
+            return False
+        self._attaching.look_after(place, Why.DETACH, now)
+        return True
+
+    def left(self, before: Session, now: float) -> None:
+        """The node went to another MAAR."""
+        place = self._place_of(before)
+        if place is not None:
+            self._attaching.left(place, now)
+
+    @staticmethod
+    def _place_of(session: Session | None) -> Place | None:
+        at = None if session is None else session.attachment
+        if at is None or at.link_layer is None:
+            return None
+        return Place(at.interface, at.link_layer, at.link_local, at.link_local)
+
+    def is_present(self, session: Session) -> bool:
+        """Whether the node is here, for all that is known."""
+        at = session.attachment
+        return at is not None and not (at.link_layer and self._attaching.is_away(at.link_layer))
+
+    # --- what the CMD says ---
+
+    def answered(self, reply: OwnReply, refused: bool, now: float) -> list[Action] | None:
+        """Take in an answer. None where it answers no question of ours about a node that came;
+        `refused`: the CMD says that it does not do so."""
+        number, told = reply.transaction_id, reply.suboptions or ()
+        if number in self._missed:
+            return self._is_missed(number, told, now)
+        place = self._attaching.question(number)
+        if place is None:
+            return None
+        if refused:
+            status = next(each.code for each in told if isinstance(each, dmm.Status))
+            if status == dmm.DmmStatus.STALE:
+                self._attaching.doubted(number, now)
+            elif status == dmm.DmmStatus.UNKNOWN_NODE:
+                self._attaching.unknown(number, now)
+            else:
+                self._attaching.refused(number, now)
+            return []
+        visit = next((each for each in told if isinstance(each, dmm.Visit)), None)
+        name = next((each.identity for each in told if isinstance(each, dmm.MobileNode)), None)
+        if visit is None or name is None:
+            self._attaching.unknown(number, now)
+            return []
+        return self._visited(number, place, name, visit, told, now)
+
+    def _visited(
+        self,
+        number: bytes,
+        place: Place,
+        name: Identity,
+        visit: dmm.Visit,
+        told: tuple[dmm.SubOption, ...],
+        now: float,
+    ) -> list[Action]:
+        known = self._cache.get(name)
+        before = self._place_of(known)
+        is_old = known is not None and known.here and known.generation >= visit.generation
+        if is_old and not self._attaching.is_open(number):
+            self._counters["attach.late-answer"] += 1
+            return []
+        heard = self._transactions.next_number()
+        attachment = Attachment(place.interface, place.link_local, place.link_layer, heard)
+        actions, session = self._visit(name, attachment, visit, told, now)
+        if session is None:
+            known = self._cache.get(name)
+            if known is not None and known.generation > visit.generation:
+                self._attaching.doubted(number, now)
+            else:
+                self._attaching.refused(number, now)
+            return actions
+        self._attaching.settled(number)
+        if not session.having(Role.LOCAL, Role.SERVED):
+            return actions
+        if before is not None and before.interface != place.interface:
+            self._attaching.left(before, now)
+        tell = self._router.renewed if place.interface in self._slaac else self._router.changed
+
+        def told_node(now: float) -> list[Action]:
+            at, mac = (place.interface, place.link_local), place.link_layer
+            return [*tell(*at, now, self._prefixes, mac, settled=not place.is_guessed)]
+
+        return actions + self._cache.after(desired(session), told_node, now)
+
+    # --- time ---
+
+    def deadline(self) -> float | None:
+        """When :meth:`due` has something to do."""
+        deadlines = (self._timers.deadline(), self._attaching.deadline())
+        return min((each for each in deadlines if each is not None), default=None)
+
+    def due(self, now: float) -> list[Action]:
+        """Questions and probes that are to be sent by now, and what links are watched for."""
+        actions: list[Action] = []
+        for _, name in self._timers.due(now):
+            if isinstance(name, str):
+                actions += self._watch(name, now)
+            else:
+                self._look_after(name, now)
+        for each in self._attaching.due(now):
+            match each:
+                case Ask(place, transaction_id, age, known):
+                    age_ms = min(round(age * 1000), _MOST_AGE)
+                    slaac = place.interface in self._slaac
+                    data = self._relay.attached(
+                        transaction_id, place.link_layer, age_ms, known=known, slaac=slaac
+                    )
+                    actions.append(SendToServers(data))
+                case Probe(place):
+                    actions.append(
+                        self._router.probe(place.interface, place.address, place.link_layer)
+                    )
+                case Gone(place):
+                    actions += self._gone(place)
+        self._note_changes(now)
+        return actions
+
+    def _gone(self, place: Place) -> list[Action]:
+        """A node is silent. It may have gone by way of a MAAR that never learned of it, and so told nobody."""
+        session = self._cache.speaker(place.interface, place.link_layer)
+        if session is None:
+            return []
+        number = self._transaction_id()
+        self._missed[number] = session.identity
+        if len(self._missed) > MOST_REMEMBERED:
+            self._missed.popitem(last=False)
+        question = self._relay.query(number, (dmm.MobileNode(session.identity),))
+        return [Log("info", stays_away(session)), SendToServers(question)]
+
+    def _is_missed(
+        self, number: bytes, told: tuple[dmm.SubOption, ...], now: float
+    ) -> list[Action]:
+        """The CMD's word on a silent node. Where it is elsewhere, nothing of it is served here any more."""
+        session = self._cache.get(self._missed.pop(number))
+        status = next((each.code for each in told if isinstance(each, dmm.Status)), None)
+        elsewhere = status in (dmm.DmmStatus.STALE, dmm.DmmStatus.UNKNOWN_NODE)
+        if session is None or session.attachment is None or not elsewhere:
+            return []
+        self._counters["attach.was-elsewhere"] += 1
+        served = session.having(Role.LOCAL, Role.SERVED)
+        after = arrive(
+            session,
+            session.identity,
+            session.generation,
+            UNSPECIFIED,
+            session.attachment,
+            (),
+            self._endpoint,
+            now,
+        )
+        return [Log("info", was_lost(session, len(served))), *self._cache.leave(None, after, now)]
+
+    def _note_changes(self, now: float) -> None:
+        """Links on which other nodes are quiet now have their filters changed, all at once."""
+        stirred = self._attaching.stirred | self._cache.stirred
+        self._attaching.stirred.clear()
+        self._cache.stirred.clear()
+        for interface in stirred if self._watches else ():
+            if self._timers.when(("watch", interface)) is None:
+                many = len(self._cache.speakers(interface))
+                pause = _WATCH_PAUSE + _WATCH_EACH * min(many, MOST_QUIET)
+                self._timers.set(("watch", interface), now + pause)
+
+    def _watch(self, interface: str, now: float) -> list[Action]:
+        here = set(self._cache.speakers(interface)) - self._attaching.away()
+        asked = self._attaching.quiet(interface)
+        if len(here) > MOST_QUIET:
+            self._counters["attach.too-many-to-watch"] += 1
+            return [WatchPackets(interface, None)]
+        quiet = here | asked if len(here | asked) <= MOST_QUIET else here
+        return [WatchPackets(interface, frozenset(quiet))]
+
+    # --- nodes that are here ---
+
+    def visited(self, session: Session, now: float) -> None:
+        """The CMD says that the node is here. After a while it hears of it again, so that no error lasts; where hosts
+        make their own addresses, before the prefix ends, which no DHCPv6 client renews."""
+        at = session.attachment
+        if at is not None and at.link_layer is not None:
+            self._attaching.came(at.interface, at.link_layer)
+            self._kept[at.link_layer] = at.interface, now
+            self._look_later(session, at.link_layer, now)
+
+    def _look_later(self, session: Session, link_layer: bytes, now: float) -> None:
+        wait = self._confirm
+        if session.attachment is not None and session.attachment.interface in self._slaac:
+            own = [e.expires for e in session.having(Role.LOCAL) if not e.delegated]
+            left = remaining(min(own, default=math.inf), now)
+            wait = min(wait, max(_KEEP_AFTER * left, _KEEP_LEAST))
+        self._timers.set(("keep", link_layer), now + wait)
+
+    def _look_after(self, link_layer: bytes, now: float) -> None:
+        interface, _ = self._kept.get(link_layer, _NOWHERE)
+        session = self._cache.speaker(interface, link_layer)
+        place = self._place_of(session)
+        if session is None or place is None:
+            self._kept.pop(link_layer, None)
+            return
+        self._look_later(session, link_layer, now)
+        if not self._attaching.is_away(link_layer):
+            self._attaching.look_after(place, Why.KEEP, now)
+
+
+def place_of_frame(interface: str, link_layer: bytes, source: bytes, target: bytes) -> Place | None:
+    """Where a frame shows a node, from its source and, of a Neighbor Solicitation for an address
+    that is being tried out (RFC 4862 section 5.4.2), its target. None where it shows nobody."""
+    if len(link_layer) not in (6, 8) or link_layer[0] & 1 or not any(link_layer):
+        return None
+    if is_link_local(source):
+        return Place(interface, link_layer, source, source)
+    made = made_link_local(link_layer)
+    if any(source):
+        return Place(interface, link_layer, made, source) if is_unicast(source) else None
+    if any(target) and is_link_local(target):
+        return Place(interface, link_layer, target, target)
+    return Place(interface, link_layer, made, made)

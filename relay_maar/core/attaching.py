@@ -1,0 +1,412 @@
+"""Who has just come to our links, by the frames that are seen there: whom the CMD is asked about, and
+who is first asked himself whether he is there.
+
+A node is known by its link-layer address. One that is not known to be here is asked for at once. One
+that has been seen elsewhere a moment ago may be known by a frame that is late: it is asked for when
+it answers a neighbour probe. That a link went down ends nothing (RFC 8885 section 3.5, RFC 8987 S-2).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple, TypeVar
+
+from dmm_wire.timers import Timers
+from relay_maar.core.settings import AttachSettings
+
+MOST_OPEN: Final = 8192
+"""Nodes that something is being found out about; what comes beyond is passed over."""
+
+MOST_REMEMBERED: Final = MOST_OPEN
+"""Nodes of which it is remembered that they were seen, or left, a moment ago."""
+
+FIRST_WAIT: Final = 0.25
+LONGEST_WAIT: Final = 8.0
+MOST_TIMES: Final = 8
+"""Seconds until a question is asked again, doubling, and how often it is asked; then the node's next
+frame begins anew."""
+
+FIRST_PAUSE: Final = 1.0
+LONGEST_PAUSE: Final = 32.0
+"""Seconds until a node that the CMD refused to move is probed and asked for again, doubling."""
+
+STRANGER_PAUSE: Final = 30.0
+"""Seconds for which a node is not asked for that the CMD does not know, or that has nothing."""
+
+AGAIN: Final = 1.0
+"""Seconds until it is asked again, at most, when the node has been seen once more meanwhile."""
+
+PROBE_PAUSE: Final = 0.02
+"""Seconds between two probes of a node, however many frames there are of it."""
+
+REACHABLE_TIME: Final = 30.0
+"""Seconds for which a node that was seen is taken to be there (RFC 4861 section 10)."""
+
+
+_T = TypeVar("_T")
+
+
+class Place(NamedTuple):
+    """Where a frame was seen, and whose it was. `address` is what the node answers to, `link_local`
+    what routes name as their next hop."""
+
+    interface: str
+    link_layer: bytes
+    link_local: bytes
+    address: bytes
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the link-local address is only made of the link-layer address."""
+        return self.link_local == made_link_local(self.link_layer)
+
+
+class Ask(NamedTuple):
+    """Ask the CMD about the node, which was seen `age` seconds ago. `known`: it has been here."""
+
+    place: Place
+    transaction_id: bytes
+    age: float
+    known: bool
+
+
+class Probe(NamedTuple):
+    """Ask the node whether it is there."""
+
+    place: Place
+
+
+class Gone(NamedTuple):
+    """The node does not answer, and an access point said that it left, or it has been silent for
+    long. Its prefixes stay until their lifetimes end, if the CMD does not know it elsewhere."""
+
+    place: Place
+
+
+class Why(Enum):
+    """What is being found out."""
+
+    ARRIVAL = "arrival"
+    """Whether it came here."""
+    KEEP = "keep"
+    """Whether it is still here, so that the CMD hears of it again."""
+    DETACH = "detach"
+    """Whether it left, as an access point says."""
+
+
+class _Doing(Enum):
+    ASK = "ask"
+    PROBE = "probe"
+    PAUSE = "pause"
+
+
+@dataclass(slots=True)
+class _Entry:
+    place: Place
+    why: Why
+    doing: _Doing
+    seen: float
+    transaction_id: bytes = b""
+    times: int = 0
+    wait: float = 0.0
+    probed: float = float("-inf")
+    sent: float = float("-inf")
+    is_news: bool = False
+    pause: float = FIRST_PAUSE
+    tries_again: bool = False
+
+
+class Attaching:
+    """All nodes that something is being found out about. What becomes of each is counted in `counters`.
+
+    `is_here` says whether a node is known to be at a place, `transaction_id` makes ids of questions.
+    """
+
+    def __init__(
+        self,
+        settings: AttachSettings,
+        is_here: Callable[[Place], bool],
+        transaction_id: Callable[[], bytes],
+        counters: Counter[str],
+    ) -> None:
+        self._settings = settings
+        self._is_here = is_here
+        self._transaction_id = transaction_id
+        self._counters = counters
+        self._entries: dict[bytes, _Entry] = {}
+        self._asked: OrderedDict[bytes, Place] = OrderedDict()
+        """What questions were about, by transaction id, also of those that are not open any more."""
+        self._timers: Timers[bytes] = Timers()
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
+        self._left: OrderedDict[bytes, tuple[float, Place]] = OrderedDict()
+        """When a node left us for another MAAR or another link, and where it had been."""
+        self._away: OrderedDict[bytes, None] = OrderedDict()
+        """Nodes that left without a word: their next frame is a first one."""
+        self._tokens = float(settings.burst)
+        self._filled = float("-inf")
+        self.stirred: set[str] = set()
+        """The links on which :meth:`quiet` is another than when somebody last looked."""
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # --- what is seen, and what others say ---
+
+    def seen(self, place: Place, trigger: str, now: float) -> None:
+        """A frame of a node. `trigger` is its kind: "na" for an answer to a probe, "hook" for the
+        word of an access point."""
+        mac = place.link_layer
+        _remember(self._seen, mac, now)
+        entry = self._entries.get(mac)
+        if entry is not None and entry.place.interface == place.interface:
+            self._seen_again(entry, place, trigger, now)
+        elif mac not in self._away and self._is_here(place):
+            if entry is not None:
+                self._drop(entry)  # it was thought to have gone to another link
+        elif trigger not in self._settings.triggers:
+            self._counters["attach.not-a-trigger"] += 1
+        else:
+            self._came(place, trigger, now)
+
+    def _came(self, place: Place, trigger: str, now: float) -> None:
+        mac = place.link_layer
+        if (entry := self._entries.get(mac)) is not None:
+            self._left_at(entry.place, now)
+            self._drop(entry)
+        self._away.pop(mac, None)
+        when, before = self._left.get(mac, (float("-inf"), place))
+        if place.is_guessed:
+            shown = place.address if place.address != place.link_local else before.address
+            place = Place(place.interface, mac, before.link_local, shown)
+        if trigger != "hook" and now < when + self._settings.late:
+            self._counters["attach.late"] += 1
+            self._open(place, Why.ARRIVAL, _Doing.PROBE, now)
+        else:
+            self._ask(self._open(place, Why.ARRIVAL, _Doing.ASK, now), now)
+
+    def _seen_again(self, entry: _Entry, place: Place, trigger: str, now: float) -> None:
+        if entry.place.is_guessed or not place.is_guessed:
+            entry.place = place
+        entry.seen = now
+        if entry.doing is not _Doing.PROBE:
+            self._counters["attach.debounced"] += 1
+            if entry.doing is _Doing.ASK and entry.times:
+                # What is asked again from now on tells more than before, and is another question.
+                entry.is_news, entry.times, entry.wait = True, 1, min(entry.wait, AGAIN)
+                due = self._timers.when(place.link_layer) or now
+                self._timers.set(place.link_layer, min(due, max(now, entry.sent + AGAIN)))
+        elif trigger not in ("na", "hook") and entry.why is not Why.KEEP:
+            # The probes that it did not answer may be older than its coming.
+            self._counters["attach.late"] += 1
+            entry.times = 0
+            self._timers.set(place.link_layer, max(now, entry.probed + PROBE_PAUSE))
+        elif entry.why is Why.DETACH:
+            self._counters["attach.stayed"] += 1
+            self._drop(entry)
+        else:
+            self._counters["attach.answered-probe"] += 1
+            self._ask(entry, now)
+
+    def came(self, interface: str, link_layer: bytes) -> None:
+        """The CMD says, by whatever message, that the node is here: nothing is to be found out any more."""
+        if link_layer in self._away:
+            del self._away[link_layer]
+            self.stirred.add(interface)
+        entry = self._entries.get(link_layer)
+        if entry is not None and entry.why is Why.ARRIVAL and entry.doing is not _Doing.ASK:
+            self._drop(entry)
+
+    def left(self, place: Place, now: float) -> None:
+        """The node of this place is elsewhere now, as a PBU or a frame says. It is asked itself: it may be
+        back already, and the PBU may have crossed with its return."""
+        self._left_at(place, now)
+        self._away.pop(place.link_layer, None)
+        entry = self._entries.get(place.link_layer)
+        if entry is not None and entry.why is not Why.ARRIVAL:
+            self._drop(entry)
+            entry = None
+        if entry is None:
+            self._open(place, Why.ARRIVAL, _Doing.PROBE, now)
+
+    def _left_at(self, place: Place, now: float) -> None:
+        _remember(self._left, place.link_layer, (now, place))
+
+    def look_after(self, place: Place, why: Why, now: float) -> None:
+        """Find out whether the node is still here."""
+        if place.link_layer in self._entries:
+            return
+        recent = now <= self.last_seen(place.link_layer) + REACHABLE_TIME
+        if why is Why.KEEP and recent:
+            self._ask(self._open(place, why, _Doing.ASK, now), now)
+        else:
+            self._open(place, why, _Doing.PROBE, now)
+
+    def last_seen(self, link_layer: bytes) -> float:
+        """When a frame of this node was seen last, for all that is remembered."""
+        return self._seen.get(link_layer, float("-inf"))
+
+    def is_away(self, link_layer: bytes) -> bool:
+        """Whether this node left without a word."""
+        return link_layer in self._away
+
+    def quiet(self, interface: str) -> set[bytes]:
+        """Whose packets on this link say nothing new, because of what is being found out."""
+        return {mac for mac, e in self._entries.items() if e.place.interface == interface}
+
+    def away(self) -> set[bytes]:
+        """The nodes that left without a word."""
+        return set(self._away)
+
+    # --- what the CMD says ---
+
+    def question(self, transaction_id: bytes) -> Place | None:
+        """The place that a question is, or was, about; None where it is none of ours. A late answer to
+        one that is not open any more still says where the CMD takes the node to be."""
+        return self._asked.get(transaction_id)
+
+    def is_open(self, transaction_id: bytes) -> bool:
+        """Whether the answer to this question is waited for."""
+        return self._waiting(transaction_id) is not None
+
+    def settled(self, transaction_id: bytes) -> None:
+        """The CMD told where the node is, and that was taken in."""
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._drop(entry)
+
+    def refused(self, transaction_id: bytes, now: float) -> None:
+        """The CMD does not move the node, now: it is asked again if the node is still here then."""
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._wait(entry, entry.pause, now, tries_again=True)
+            entry.pause = min(2 * entry.pause, LONGEST_PAUSE)
+
+    def doubted(self, transaction_id: bytes, now: float) -> None:
+        """The CMD knows of a later visit than the frame: the node itself is asked."""
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._probe(entry, now)
+
+    def unknown(self, transaction_id: bytes, now: float) -> None:
+        """There is nothing to serve the node with: DHCPv6 will say when there is."""
+        if (entry := self._waiting(transaction_id)) is not None:
+            self._wait(entry, STRANGER_PAUSE, now)
+
+    def _waiting(self, transaction_id: bytes) -> _Entry | None:
+        """The node that waits for the answer to this question."""
+        entry = self._entries.get(self._asked[transaction_id].link_layer)
+        is_open = entry is not None and entry.doing is _Doing.ASK
+        return entry if is_open and entry and entry.transaction_id == transaction_id else None
+
+    # --- time ---
+
+    def deadline(self) -> float | None:
+        """When :meth:`due` has something to do."""
+        return self._timers.deadline()
+
+    def due(self, now: float) -> list[Ask | Probe | Gone]:
+        """What is to be sent now, and who is gone."""
+        found: list[Ask | Probe | Gone] = []
+        for mac in self._timers.due(now):
+            entry = self._entries[mac]
+            match entry.doing:
+                case _Doing.ASK if entry.times < MOST_TIMES:
+                    found.append(self._transmit(entry, now))
+                case _Doing.ASK:
+                    self._counters["attach.unanswered"] += 1
+                    self._drop(entry)
+                case _Doing.PROBE if entry.times < self._settings.probes:
+                    entry.times, entry.probed = entry.times + 1, now
+                    self._counters["attach.probed"] += 1
+                    self._timers.set(mac, now + self._settings.probe_interval)
+                    found.append(Probe(entry.place))
+                case _Doing.PROBE:
+                    found += self._silent(entry)
+                case _Doing.PAUSE if entry.tries_again:
+                    self._probe(entry, now)
+                    found += self.due(now)
+                case _Doing.PAUSE:
+                    self._drop(entry)
+        return found
+
+    def _silent(self, entry: _Entry) -> list[Ask | Probe | Gone]:
+        self._drop(entry)
+        self._counters[f"attach.silent-{entry.why.value}"] += 1
+        if entry.why is Why.ARRIVAL:
+            return []
+        _remember(self._away, entry.place.link_layer, None)
+        return [Gone(entry.place)]
+
+    # --- the parts ---
+
+    def _open(self, place: Place, why: Why, doing: _Doing, now: float) -> _Entry:
+        entry = _Entry(place, why, doing, now)
+        if len(self._entries) >= MOST_OPEN:
+            self._counters["attach.full"] += 1
+            return entry
+        self._entries[place.link_layer] = entry
+        self.stirred.add(place.interface)
+        self._timers.set(place.link_layer, now)
+        return entry
+
+    def _ask(self, entry: _Entry, now: float) -> None:
+        mac = entry.place.link_layer
+        if self._entries.get(mac) is not entry:
+            return
+        if not self._may_ask(now, spare=entry.why is Why.KEEP):
+            self._counters["attach.limited"] += 1
+            self._drop(entry)
+            return
+        entry.doing, entry.times, entry.wait, entry.seen = _Doing.ASK, 0, FIRST_WAIT, now
+        entry.is_news = True
+        self._timers.set(mac, now)
+
+    def _may_ask(self, now: float, *, spare: bool) -> bool:
+        """Whether the CMD may be asked about one more node now: a flood of made-up addresses costs
+        it no more than `rate` questions a second. `spare`: only if there is plenty."""
+        settings = self._settings
+        gained = (now - self._filled) * settings.rate if self._filled > float("-inf") else 0.0
+        self._tokens, self._filled = min(settings.burst, self._tokens + gained), now
+        if self._tokens < (settings.burst / 2 if spare else 1):
+            return False
+        self._tokens -= 1
+        return True
+
+    def _transmit(self, entry: _Entry, now: float) -> Ask:
+        if entry.is_news:
+            entry.transaction_id = self._transaction_id()
+            _remember(self._asked, entry.transaction_id, entry.place)
+        entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
+        self._counters["attach.asked" if entry.times == 1 else "attach.asked-again"] += 1
+        self._timers.set(entry.place.link_layer, now + entry.wait)
+        entry.wait = min(2 * entry.wait, LONGEST_WAIT)
+        return Ask(entry.place, entry.transaction_id, now - entry.seen, entry.why is Why.KEEP)
+
+    def _probe(self, entry: _Entry, now: float) -> None:
+        entry.doing, entry.times = _Doing.PROBE, 0
+        self._timers.set(entry.place.link_layer, now)
+
+    def _wait(self, entry: _Entry, pause: float, now: float, *, tries_again: bool = False) -> None:
+        entry.doing, entry.tries_again = _Doing.PAUSE, tries_again
+        self._timers.set(entry.place.link_layer, now + pause)
+
+    def _drop(self, entry: _Entry) -> None:
+        self._timers.cancel(entry.place.link_layer)
+        del self._entries[entry.place.link_layer]
+        self.stirred.add(entry.place.interface)
+
+
+def _remember(where: OrderedDict[bytes, _T], mac: bytes, what: _T) -> None:
+    where[mac] = what
+    where.move_to_end(mac)
+    if len(where) > MOST_REMEMBERED:
+        where.popitem(last=False)
+
+
+def made_link_local(link_layer: bytes) -> bytes:
+    """The link-local address that is made of a link-layer address (RFC 4291 appendix A). Where a
+    node's own is not known yet it serves as well: the neighbour entry leads to the node, whatever
+    address the node has."""
+    if len(link_layer) == 6:
+        link_layer = link_layer[:3] + b"\xff\xfe" + link_layer[3:]
+    return b"\xfe\x80" + bytes(6) + bytes((link_layer[0] ^ 2,)) + link_layer[1:]

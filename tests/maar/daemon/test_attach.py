@@ -1,0 +1,276 @@
+"""A running daemon notices a node by its first frame, and has all ready before the node asks for anything."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+
+import pytest
+
+from dmm_wire import dmm
+from dmm_wire.address import Prefix, format_address, format_mac, parse_address
+from dmm_wire.dhcpv6.message import unwrap
+from dmm_wire.mobility import (
+    AccessTechnology,
+    BindingUpdate,
+    HandoffIndicator,
+    HandoffIndicatorValue,
+    HomeNetworkPrefix,
+    LinkLayerIdentifier,
+    MobileNodeIdentifier,
+    MobilityOption,
+    ServingMaar,
+    Timestamp,
+)
+from lab import netns
+from tests.maar.daemon.actors import PEER, ROUTER_MAC, Speaker, attachment_of
+from tests.maar.daemon.conftest import in_its_domain
+from tests.maar.daemon.monitor import Event
+from tests.maar.daemon.running import Running, processor_time, resident, run
+from tests.maar.daemon.site import Site
+
+pytestmark = pytest.mark.root
+
+ADVERTISEMENT, SOLICITATION = 134, 135
+
+
+def local(host: Speaker) -> Prefix:
+    return Prefix.parse(f"2001:db8:1:1{host.mac[-1]:02x}::/64")
+
+
+def served(host: Speaker, maar: int = 2) -> Prefix:
+    return Prefix.parse(f"2001:db8:{maar:x}:1{host.mac[-1]:02x}::/64")
+
+
+def told(host: Speaker, generation: int) -> tuple[dmm.SubOption, ...]:
+    """What the CMD answers: it came from PEER."""
+    return (
+        dmm.Status(0),
+        dmm.MobileNode(host.duid),
+        dmm.Visit(generation, PEER),
+        dmm.AnchoredPrefix(local(host), 1800, 3600),
+        dmm.PreviousMaar(served(host), 0, 3000, False, PEER),
+    )
+
+
+def test_an_mld_report_is_enough(place: Site, maar: Running) -> None:
+    host = place.speaker()
+    host.report()
+    # The router first: that waits for nobody.
+    advertisement = host.take_message(ADVERTISEMENT)
+    assert advertisement[6:12] == ROUTER_MAC
+    assert advertisement[38:54] == host.link_local
+    query = place.cmd.take_arrival(host.mac).data
+    attached = attachment_of(query)
+    assert attached is not None
+    assert (attached.handoff, attached.access_technology, attached.hardware_type) == (4, 4, 1)
+    assert attached.age_ms < 1000
+    monitor = place.monitor()
+    place.cmd.answer_arrival(query, *told(host, place.generation()))
+    update = place.peer.take(lambda each: host.duid.value in each.data).data
+    assert served(host).address in update
+    assert {
+        Event("put", "route", str(local(host))),
+        Event("put", "route", str(served(host))),
+        Event("put", "rule", str(served(host))),
+        Event("put", "neighbour", format_address(host.link_local)),
+    } <= set(monitor.read())
+    for prefix in (local(host), served(host)):
+        (route,) = place.routes(prefix)
+        assert route["gateway"] == format_address(host.link_local)
+    # It is told its prefixes, none of which is on-link; there was no DHCPv6 in all this.
+    advertisement = host.take_message(ADVERTISEMENT)
+    assert local(host).address in advertisement
+    assert not [each for each in place.cmd.arrived() if host.duid.value in each.data]
+    # Later frames say nothing new.
+    asked = maar.count("attach.asked")
+    host.report()
+    host.advertise(host.link_local)
+    maar.counts("seen.na")
+    assert maar.count("attach.asked") == asked
+
+
+def arrived(place: Site, host: Speaker) -> int:
+    """The node is served at the MAAR under test. Returns the visit's generation."""
+    generation = place.generation()
+    query = place.cmd.take_arrival(host.mac).data
+    place.cmd.answer_arrival(query, *told(host, generation))
+    place.peer.take(lambda each: host.duid.value in each.data)
+    return generation
+
+
+def goes(place: Site, maar: Running, host: Speaker) -> None:
+    """It is at PEER now, as that one says."""
+    before = maar.count("pbu.accepted")
+    place.peer.send(update_of(host, place.generation(), local(host)))
+    maar.counts("pbu.accepted", before + 1)
+
+
+def update_of(host: Speaker, generation: int, *prefixes: Prefix) -> BindingUpdate:
+    options: list[MobilityOption] = [
+        MobileNodeIdentifier(host.duid),
+        *map(HomeNetworkPrefix, prefixes),
+        HandoffIndicator(HandoffIndicatorValue.BETWEEN_GATEWAYS),
+        AccessTechnology(4),
+        LinkLayerIdentifier(host.mac),
+        Timestamp(generation),
+        ServingMaar(PEER),
+    ]
+    return BindingUpdate(77, 1200, tuple(options))
+
+
+def test_a_packet_is_enough_and_then_they_go_by_unseen(place: Site, maar: Running) -> None:
+    host = place.speaker()
+    destination = parse_address("2001:db8:c::2")
+    source = served(host).address[:15] + b"\7"
+    host.say(source, destination)
+    arrived(place, host)
+    (route,) = place.routes(served(host))
+    # It has not shown a link-local address, and is reached all the same.
+    neighbour = place.neighbours()[route["gateway"]]
+    assert neighbour["lladdr"] == format_mac(host.mac)
+    netns.wait_for(
+        lambda: not _is_seen(maar, host, source, destination),
+        timeout=10,
+        what="the filter to know the node",
+    )
+    before = maar.count("attach.packets-paused"), processor_time(maar.pid)
+    for _ in range(20_000):
+        host.say(source, destination)
+    used = processor_time(maar.pid) - before[1]
+    assert maar.count("attach.packets-paused") == before[0]
+    assert used < 0.5, "20,000 packets of a node that is known cost the daemon nothing"
+    host.solicit(parse_address("fe80::1"), host.link_local)
+    netns.wait_for(
+        lambda: place.routes(served(host))[0]["gateway"] == format_address(host.link_local),
+        timeout=10,
+        what="its own address to be known",
+    )
+
+
+def _is_seen(maar: Running, host: Speaker, source: bytes, destination: bytes) -> bool:
+    before = maar.status()["counters"]
+    host.say(source, destination)
+    host.solicit(parse_address("fe80::99"), host.link_local)  # comes after it, and is counted
+    maar.counts("seen.ns", before.get("seen.ns", 0) + 1)
+    after = maar.status()["counters"]
+    keys = ("attach.seen-data", "attach.debounced")
+    return any(after.get(key, 0) != before.get(key, 0) for key in keys)
+
+
+def test_a_late_frame_is_probed_and_silence_leaves_the_node_where_it_is(
+    place: Site, maar: Running
+) -> None:
+    host = place.speaker()
+    host.report()
+    arrived(place, host)
+    goes(place, maar, host)
+    assert leads_away(place, host)
+    silent = maar.count("attach.silent-arrival")
+    host.report()
+    probe = host.take_message(SOLICITATION)
+    assert (probe[6:12], probe[38:54], probe[62:78]) == (
+        ROUTER_MAC,
+        host.link_local,
+        host.link_local,
+    )
+    maar.counts("attach.silent-arrival", silent + 1)
+    assert leads_away(place, host)
+    assert not [
+        e for e in place.cmd.arrived() if (a := attachment_of(e.data)) and a.address == host.mac
+    ]
+
+
+def leads_away(place: Site, host: Speaker) -> bool:
+    (route,) = place.routes(local(host))
+    return bool(route.get("segs") == [format_address(PEER)])
+
+
+def test_a_node_that_answers_is_back(place: Site, maar: Running) -> None:
+    host = place.speaker()
+    host.report()
+    arrived(place, host)
+    goes(place, maar, host)
+    host.take_message(SOLICITATION)
+    host.advertise(host.link_local)
+    arrived(place, host)
+    (route,) = place.routes(local(host))
+    assert route["gateway"] == format_address(host.link_local)
+
+
+def test_an_access_points_word(place: Site, maar: Running) -> None:
+    host = place.speaker()
+    mac = format_mac(host.mac)
+    place.cmd.clear()
+    done = hook(maar, "attach", "access0", mac)
+    assert (done.returncode, done.stderr) == (0, "")
+    arrived(place, host)
+    routes = place.routes(local(host))
+    assert hook(maar, "detach", "access0", mac).returncode == 0
+    maar.counts("attach.silent-detach")
+    # The CMD is asked whether it is elsewhere; it is not.
+    question = place.cmd.take_query()
+    assert dmm.MobileNode(host.duid).body() in question.data
+    session = next(s for s in maar.status()["sessions"] if s["identity"] == str(host.duid))
+    assert (session["here"], session["present"]) == (True, False)
+    assert place.routes(local(host)) == routes
+    # Elsewhere after all: nothing is served here any more, and nothing loops.
+    place.cmd.answer_arrival(question.data, dmm.Status(int(dmm.DmmStatus.STALE)))
+    maar.counts("attach.was-elsewhere")
+    assert place.routes(local(host)) == []
+    (route,) = place.routes(served(host))
+    assert route["type"] == "unreachable"
+    for interface, what in (("eth9", mac), ("access0", "nonsense")):
+        done = hook(maar, "attach", interface, what)
+        assert done.returncode == 2
+        assert done.stderr.startswith("relay-maar: ")
+
+
+def hook(maar: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command, *rest = arguments
+    return run(maar.namespace, command, str(maar.config), *rest)
+
+
+def test_made_up_addresses_cost_a_bounded_number_of_questions(place: Site, own: Running) -> None:
+    own.config.write_text(own.config.read_text() + "\n[attach]\nrate = 5\nburst = 20\n")
+    in_its_domain(place, own)
+    host = place.speaker()
+    noise = random.Random(2)
+    memory = resident(own.pid)
+    for _ in range(20_000):
+        host.mac = b"\2" + noise.randbytes(5)
+        host.report()
+        host.say(served(host).address, parse_address("2001:db8:c::2"))
+    own.counts("seen.mld", 2_000)
+    status = own.status()["counters"]
+    assert status["attach.limited"] > 1_000
+    assert status["attach.asked"] < 200
+    assert resident(own.pid) - memory < 30 << 20
+    # Who is there all the same is served, by DHCPv6 at the latest.
+    node = place.node("h1")
+    place.exchange(
+        node, dmm.Visit(place.generation(), bytes(16)), dmm.AnchoredPrefix(node.prefix(), 1, 60)
+    )
+    assert own.session(node) is not None
+
+
+def test_a_host_that_makes_its_own_address_is_told_its_prefix(place: Site, own: Running) -> None:
+    own.config.write_text(own.config.read_text() + "slaac = true\n")  # of access1
+    in_its_domain(place, own)
+    host = place.speaker("h1")
+    host.report()
+    query = place.cmd.take_arrival(host.mac).data
+    claim = next(
+        each
+        for each in dmm.from_options(dmm.DEFAULT_ENTERPRISE, unwrap(query).relays[0].options) or ()
+        if isinstance(each, dmm.Maar)
+    )
+    assert claim.capabilities & dmm.CAP_SLAAC
+    host.clear()
+    place.cmd.answer_arrival(query, *told(host, place.generation()))
+    advertisement = host.take_message(ADVERTISEMENT)[54:]
+    assert advertisement[5] == 0x80  # M too: who has a client may use it
+    for prefix, preferred in ((local(host), True), (served(host), False)):
+        option = advertisement[advertisement.index(prefix.address) - 16 :]
+        assert option[:4] == bytes((3, 4, 64, 0x40))
+        assert (int.from_bytes(option[8:12], "big") > 0) is preferred
