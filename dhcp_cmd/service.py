@@ -28,6 +28,7 @@ from dhcp_cmd.core.model import (
     PutSignal,
     Registration,
     Settings,
+    Signal,
     Snapshot,
 )
 from dhcp_cmd.core.ports import Collision, Refused, Store, StoreError, Transaction
@@ -92,7 +93,25 @@ class Cmd:
                 return [*first, *self.handle(requests[middle:], clock)]
             decisions = [self._spoilt(error)]
         self.outcomes.update(decision.outcome for decision in decisions)
+        for maar in {each.forgot for each in decisions if each.forgot is not None}:
+            self.tell_again(maar, clock())
         return decisions
+
+    def tell_again(self, maar: MaarId, now: Micros) -> int:
+        """The MAAR has lost what it knew: it is owed again what it anchors for each node that is elsewhere. Returns of
+        how many. Raises StoreError."""
+
+        def once(_salt: int) -> int:
+            with self.store.transaction() as transaction:
+                nodes = transaction.anchored_away(maar)
+                changes = [PutSignal(Signal(node, maar, False, now)) for node in nodes]
+                if changes:
+                    transaction.write(changes)
+                    transaction.commit()
+                    self._committed(changes)
+                return len(nodes)
+
+        return self._retried(once)
 
     def reap(self, now: Micros, limit: int) -> int:
         """Record the ends and free the prefixes that are due, and forget the nodes that have held nothing for long, at

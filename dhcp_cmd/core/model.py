@@ -475,7 +475,8 @@ class Decision(NamedTuple):
     """What is to be written, then said. `reply` None: the message is not answered. `level` is the index in
     `BindingRequest.relays` of the MAAR's relay level, where the sub-options `relay` go (None: no MAAR).
     `outcome` is a short slug for the counters: "reply", "advertise", "unknown-maar", "identity-conflict"...
-    `registered` is the answer to a Registration, whose PBA says what `relay` does.
+    `registered` is the answer to a Registration, whose PBA says what `relay` does. `forgot` is a MAAR that has lost
+    what it knew of nodes, where it is for the CMD to tell it again.
     """
 
     reply: ClientReply | None
@@ -485,6 +486,7 @@ class Decision(NamedTuple):
     outcome: str
     hold: Hold | None = None
     registered: Registered | None = None
+    forgot: MaarId | None = None
 
 
 # --- How the operator wants it ---

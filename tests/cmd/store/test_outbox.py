@@ -98,6 +98,27 @@ def test_only_the_signals_of_the_nodes_read_are_read(any_store: Store) -> None:
     assert set(signals(any_store, 8)) == {(8, 1)}
 
 
+def test_the_nodes_elsewhere_that_a_maar_anchors_something_for(any_store: Store) -> None:
+    pool, other = the_pool(domain_of(any_store)), the_pool(domain_of(any_store), 2)
+    over = a_binding(pool, 4, 10)._replace(state=State.ENDED, ended_at=T0, reusable_at=T0)
+    written(
+        any_store,
+        *(PutNode(a_node(n, serving=3), True) for n in (8, 7, 9, 10)),
+        PutNode(a_node(11, serving=1), True),
+        PutNode(a_node(12)._replace(serving=None), True),
+        PutBinding(a_binding(pool, 1, 8), True),
+        PutBinding(a_binding(pool, 2, 7), True),
+        PutBinding(a_binding(other, 1, 9), True),
+        PutBinding(over, True),
+        PutBinding(a_binding(pool, 5, 11), True),
+        PutBinding(a_binding(pool, 6, 12), True),
+    )
+    with any_store.transaction() as transaction:
+        assert transaction.anchored_away(1) == [7, 8]
+    with any_store.transaction() as transaction:
+        assert transaction.anchored_away(3) == []
+
+
 # --- the sender's side ---
 
 
