@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
+from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.mobility.message import BindingAcknowledgement, BindingUpdate
 from dmm_wire.mobility.options import (
     AccessTechnology,
@@ -20,11 +20,12 @@ from dmm_wire.mobility.options import (
     Timestamp,
     UnknownOption,
 )
+from dmm_wire.router_identity import FIXED
 
 ALL_ZERO: Final = HomeNetworkPrefix(Prefix(UNSPECIFIED, 0))
 """Asks for any prefix; in a rejection: none was named."""
 
-ROUTER_LINK_LOCAL: Final = parse_address("fe80::200:5eff:fe00:5213")
+ROUTER_LINK_LOCAL: Final = FIXED.link_local
 """What every router of the domain has on its access links (RFC 6543 section 4)."""
 
 _REJECTED: Final = 128
