@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lab import netns
 from relay_maar.core.items import Dlif, Drop, Put, Route, SourceRule, ToNode
 from relay_maar.southbound.api import DriverUnavailable, SouthboundSettings
 from relay_maar.southbound.netlink import Netlink
@@ -28,6 +29,13 @@ def driver(router: Namespace, settings: SouthboundSettings) -> Iterator[Seg6Sout
         made.open()
         made.watch()
         put(made, *ALL)
+        # Of a new device the kernel has more to announce, some time later: that it is up.
+        devices = 2 + sum(isinstance(item, Dlif) for item in ALL)
+        netns.wait_for(
+            lambda: router.ip("link show type macvlan").count(" state UP ") == devices,
+            timeout=10,
+            what="the devices to be up",
+        )
         yield made
         made.close(keep=True)
 
