@@ -10,28 +10,22 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from collections import deque
 from contextlib import ExitStack
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from bench.air import Air
 from bench.attach_clock import Step, Watched, steps
+from bench.attach_domain import AttachDomain
 from bench.attaching import Attach, Trigger
 from bench.kernel_watch import KernelWatch
 from bench.packet_stream import Flow, PacketStream
 from bench.phase_clock import Move
-from bench.scripted_client import Node, ScriptedClient
+from bench.scripted_client import Node
 from dmm_wire.address import UNSPECIFIED, format_mac
 from lab import netns
 from lab.capture import Capture
-from lab.daemons import Daemons
-from lab.signals import uninterrupted
-from lab.topology import CN1, MN_INTERFACE, MaarPlan, Topology
+from lab.topology import CN1, MN_INTERFACE, MaarPlan
 from relay_maar.io.control import NotRunning, ask
 
-REST: Final = 3.5
-"""Seconds until a node comes again to where it left from: within `late`, 3 s, it would first be probed."""
 NODES: Final = 32
 """That take turns, which is what they rest by."""
 
@@ -41,57 +35,32 @@ _AT_ONCE: Final = 0.012
 """Seconds after which it is first looked whether all is done: who looks earlier takes processor time."""
 _AGAIN: Final = 0.015
 _PATIENCE: Final = 4.0
-_REPLY_PATIENCE: Final = 10.0
-_ASK_AGAIN: Final = 1.0
 _ALL_ROUTERS: Final = "ff02::2"
 _SOLICITATION: Final = struct.Struct("!BBHIBB6s")
 _ROUTER_SOLICITATION, _SOURCE_LINK_LAYER = 133, 1
 
 
-class AttachLab:
-    """The domain, between `with` and its end. Raises LabError."""
+class AttachLab(AttachDomain):
+    """The domain, listened to, between `with` and its end. Raises LabError."""
 
     def __init__(self, prefix: str, nodes: int = NODES) -> None:
-        self.topology = Topology(prefix, maars=2)
-        self.home, self.away = self.topology.plans
-        self._count = nodes
+        super().__init__(prefix, nodes)
         self._capture = Capture(self.topology)
         self._watch = KernelWatch(self.topology)
-        self._client = ScriptedClient(self.topology)
-        self._air = Air(self.topology)
         self._from_cn = PacketStream(self.topology.namespace(CN1.node))
         self._from_node = PacketStream(self.topology.namespace("mn"))
         self._solicitor: socket.socket | None = None
-        self._daemons: Daemons | None = None
-        self._nodes: deque[tuple[float, Node]] = deque()
-        self._undo = ExitStack()
 
-    def __enter__(self) -> Self:
-        with ExitStack() as undo:
-            undo.enter_context(self.topology)
-            undo.enter_context(self._capture)
-            self._daemons = undo.enter_context(Daemons(self.topology, stock=False))
-            for part in (self._watch, self._client, self._air, self._from_cn, self._from_node):
-                undo.enter_context(part)
-            namespace = self.topology.namespace("mn")
-            self._solicitor = undo.enter_context(netns.inside(namespace, _solicitor))
-            for number in range(1, self._count + 1):
-                self._introduce(number)
-            self._undo = undo.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        with uninterrupted():
-            self._undo.__exit__(kind, problem, trace)
+    def _build(self, undo: ExitStack) -> None:
+        super()._build(undo)
+        for part in (self._capture, self._watch, self._from_cn, self._from_node):
+            undo.enter_context(part)
+        namespace = self.topology.namespace("mn")
+        self._solicitor = undo.enter_context(netns.inside(namespace, _solicitor))
 
     def move(self, trigger: Trigger) -> Attach:
         """The next node goes away, and is noticed by this; then it goes home. Raises LabError."""
-        node = self._come(talks=trigger is Trigger.MLD)
+        node = self.come(talks=trigger is Trigger.MLD)
         address = node.addresses[self.home]
         down, up = Flow(UNSPECIFIED, address), Flow(address, CN1.packed)
         self._from_cn.begin([down])
@@ -111,50 +80,17 @@ class AttachLab:
         self.back()
         return Attach(trigger, node.number, {step: at / 1e9 for step, at in found.items()})
 
-    def leave(self) -> Node:
-        """The next node goes away, and stays there until `back`. Raises LabError."""
-        node = self._come(talks=False)
-        self._air.roam(self.away)
-        self._reply()
-        return node
-
-    def back(self) -> None:
-        """The node that is away goes home. Raises LabError."""
-        node = self._client.node
-        self._air.roam(self.home)
-        self._reply()
-        self._nodes.append((time.monotonic(), node))
-
-    def tails(self) -> str:
-        """The ends of the daemons' logs."""
-        return "" if self._daemons is None else self._daemons.tails()
-
     # --- the parts of a move ---
-
-    def _introduce(self, number: int) -> None:
-        """A node gets its addresses at both MAARs, and goes home."""
-        self._client.become(number)
-        for plan in (self.home, self.away):
-            self._air.roam(plan)
-            self._reply()
-        self.back()
-
-    def _come(self, *, talks: bool) -> Node:
-        """The next node is at home, and has rested."""
-        rested, node = self._nodes.popleft()
-        time.sleep(max(0.0, rested + REST - time.monotonic()))
-        self._client.be(node, talks=talks)
-        return node
 
     def _leave(self, trigger: Trigger, node: Node) -> tuple[int, int | None]:
         """When it left, and when a hook said so."""
         if trigger is Trigger.MLD:
-            return self._air.lose(self.away), None
-        start, hook = self._air.roam(self.away), None
+            return self.air.lose(self.away), None
+        start, hook = self.air.roam(self.away), None
         if trigger is Trigger.RS:
             self._solicit(node)
         elif trigger is Trigger.DHCP:
-            self._client.ask()
+            self.client.ask()
         elif trigger is Trigger.HOOK:
             hook = time.time_ns()
             self._tell(self.away, node)
@@ -186,23 +122,6 @@ class AttachLab:
             if len(found) == len(Step) or time.monotonic() > deadline:
                 return found
             pause = _AGAIN
-
-    def _reply(self) -> None:
-        """Ask by DHCPv6 for what is given here; asks again as clients do."""
-        transaction = self._client.ask()
-        asked = time.monotonic()
-
-        def taken() -> bool:
-            nonlocal asked
-            assert self._daemons is not None
-            for daemon in self._daemons:
-                daemon.check()
-            if time.monotonic() > asked + _ASK_AGAIN:
-                self._client.ask(transaction)
-                asked = time.monotonic()
-            return self._client.take(transaction)
-
-        netns.wait_for(taken, timeout=_REPLY_PATIENCE, what="a Reply", interval=0.003)
 
 
 def _solicitor() -> socket.socket:
