@@ -2,7 +2,8 @@
 from what both kernels say of routes and rules.
 
 All times are one machine's real-time clock. A packet's is the kernel's; what a kernel says of its routes has the time
-at which it was heard: some tens of microseconds later, and more where the processors are busy.
+at which it was heard, which is later where the processors are busy. It was true, at the latest, when a packet crossed
+that needs it.
 """
 
 from __future__ import annotations
@@ -95,16 +96,19 @@ def steps(packets: Sequence[Packet], said: Iterable[Said], watched: Watched) -> 
     found: dict[Step, int | None] = {}
     found[Step.FRAME] = watched.hook or _first_frame(later, serving)
     found[Step.QUERY], found[Step.ANSWER] = _question(later, serving)
-    kernels = list(said)
-    for step, maar in ((Step.SERVING, serving), (Step.ANCHOR, watched.anchor)):
-        found[step] = _confirmed(kernels, maar, step, watched)
-    ends = found[Step.SERVING], found[Step.ANCHOR]
-    found[Step.SET] = None if ends[0] is None or ends[1] is None else max(ends[0], ends[1])
-    done = {step: at - start for step, at in found.items() if at is not None}
     by_packet = phases(_moved(later, watched), watched.move, start).all(watched.move)
-    for step, phase in _BY_PACKET.items():
-        if (at := by_packet[phase]) is not None:
-            done[step] = at
+    done = {step: at - start for step, at in found.items() if at is not None}
+    done |= {step: at for step, phase in _BY_PACKET.items() if (at := by_packet[phase]) is not None}
+    kernels = list(said)
+    for step, maar, shown in (
+        (Step.SERVING, serving, Step.OPEN),
+        (Step.ANCHOR, watched.anchor, Step.DOWN),
+    ):
+        heard = _confirmed(kernels, maar, step, watched)
+        if heard is not None:
+            done[step] = min(heard - start, done.get(shown, heard - start))
+    if Step.SERVING in done and Step.ANCHOR in done:
+        done[Step.SET] = max(done[Step.SERVING], done[Step.ANCHOR])
     return {step: done[step] for step in Step if step in done}
 
 

@@ -80,6 +80,10 @@ class AttachDomain:
         node = self.client.node
         self.air.roam(self.home)
         self._reply()
+        self.rest(node)
+
+    def rest(self, node: Node) -> None:
+        """The node, which is at home, is the last one again whose turn it is."""
         self._nodes.append((time.monotonic(), node))
 
     def tails(self) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from typing import Final
@@ -23,6 +25,7 @@ from bench.scripted_client import Node
 from dmm_wire.address import UNSPECIFIED, format_mac
 from lab import netns
 from lab.capture import Capture
+from lab.program import ROOT
 from lab.topology import CN1, MN_INTERFACE, MaarPlan
 from relay_maar.io.control import NotRunning, ask
 
@@ -79,6 +82,21 @@ class AttachLab(AttachDomain):
         self._from_cn.end()
         self.back()
         return Attach(trigger, node.number, {step: at / 1e9 for step, at in found.items()})
+
+    def hook_program(self) -> float:
+        """Seconds that the program `relay-maar attach` takes, for a node that is where it is said to be: its start, for
+        the most part. Raises LabError."""
+        node = self.come()
+        configuration = self.topology.directory / self.home.name / "maar.toml"
+        command = [sys.executable, "-m", "relay_maar", "attach", str(configuration)]
+        command += [self.home.access_interface, format_mac(node.link_layer)]
+        began = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        took = time.perf_counter() - began
+        self.rest(node)
+        if done.returncode:
+            raise netns.LabError(f"relay-maar attach: {done.stderr.strip()}")
+        return took
 
     # --- the parts of a move ---
 

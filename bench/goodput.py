@@ -129,16 +129,13 @@ def _plain(lab: AttachDomain, address: str) -> Iterator[None]:
         for number, (where, selector, route) in enumerate(hops, _TABLE):
             namespace = lab.topology.namespace(where)
             rule = f"{selector} lookup {number} pref {_PREFERENCE}"
-            ways = f"default {route} table {number}"
-            netns.batch(
-                [f"route add {ways}", f"rule add {rule}"],
-                namespace=namespace,
-            )
-            undo.append((namespace, f"rule del {rule}", f"route del {ways}"))
+            for kind, what in (("route", f"default {route} table {number}"), ("rule", rule)):
+                netns.ip("-6", kind, "add", *what.split(), namespace=namespace)
+                undo.append((namespace, kind, what))
         yield
     finally:
-        for namespace, *lines in undo:
-            netns.batch(lines, namespace=namespace)
+        for namespace, kind, what in undo:
+            netns.ip("-6", kind, "del", *what.split(), namespace=namespace)
 
 
 def _trial(topology: Topology, address: str, direction: str, seconds: float) -> float:
