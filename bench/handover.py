@@ -27,8 +27,6 @@ class Findings:
     goodputs: Goodputs | None = None
     crowds: Sequence[crowds.Result] = ()
     relays: Sequence[relays.Figures] = ()
-    disturbed: list[str] = field(default_factory=list)
-    """What else went wrong, one line each."""
 
     def triggers(self) -> list[Trigger]:
         """Those that something was measured of."""

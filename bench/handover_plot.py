@@ -37,7 +37,6 @@ def draw(attaches: Attaches, path: Path) -> None:
     whole.set_xlabel("ms until the node's flows go on, both ways")
     whole.set_ylabel("part of the moves")
     whole.grid(alpha=0.3)
-    whole.legend(loc="lower right", fontsize="small")
 
     names = [TITLES[trigger] for trigger in attaches.triggers()]
     left = [0.0] * len(names)
@@ -49,7 +48,8 @@ def draw(attaches: Attaches, path: Path) -> None:
     parts.set_xlabel("ms, median of each part")
     parts.grid(alpha=0.3, axis="x")
     parts.set_axisbelow(True)
-    parts.legend(fontsize="small")
+    for axes, columns in ((whole, 3), (parts, 2)):
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, fontsize="small")
     figure.savefig(path, format="png", metadata={"Software": None})
 
 

@@ -124,7 +124,7 @@ def notes(findings: Findings) -> list[str]:
             f"The hook is a line at the control socket. The program `relay-maar attach` takes "
             f"{median(findings.programs) * 1000:.0f} ms (median of {len(findings.programs)}), most of it to start."
         )
-    return found + findings.disturbed
+    return found
 
 
 def tables(findings: Findings) -> list[Table]:
@@ -177,7 +177,6 @@ def as_json(findings: Findings) -> str:
         "goodput": [asdict(each) for each in findings.goodputs.trials] if findings.goodputs else [],
         "crowds": [asdict(each) for each in findings.crowds],
         "relays": [asdict(each) for each in findings.relays],
-        "notes": findings.disturbed,
         "bars": [asdict(bar) for bar in findings.bars()],
         "moves": [
             {"trigger": each.trigger, "node": each.node, "seconds": dict(each.seconds)}
