@@ -94,7 +94,7 @@ def measure(prefix: str, seconds: float, rounds: int = ROUNDS) -> Goodputs:
         address = format_address(lab.leave().addresses[lab.home])
         for _ in range(rounds):
             for direction in DIRECTIONS:
-                with _plain(lab, address):
+                with plain(lab, address):
                     rate = _trial(lab.topology, address, direction, seconds)
                 trials.append(Goodput(direction, False, rate))
                 rate = _trial(lab.topology, address, direction, seconds)
@@ -103,7 +103,7 @@ def measure(prefix: str, seconds: float, rounds: int = ROUNDS) -> Goodputs:
 
 
 @contextmanager
-def _plain(lab: AttachDomain, address: str) -> Iterator[None]:
+def plain(lab: AttachDomain, address: str) -> Iterator[None]:
     """The same hops without a tunnel, until the end of this."""
     anchor, serving = lab.home, lab.away
 
@@ -113,14 +113,13 @@ def _plain(lab: AttachDomain, address: str) -> Iterator[None]:
     def maar(plan: MaarPlan) -> str:
         return f"via {plan.core_address} dev {plan.node}"
 
-    node = f"via {lab.client.node.link_local} dev {serving.access_interface}"
     hops = (
-        # down: the anchor sends it back to the core, which knows by where it comes from that it goes on to the S-MAAR
+        # down: the anchor sends it back to the core, which knows by where it comes from that it goes on to the S-MAAR,
+        # which has the route to its node
         (anchor.node, f"iif {anchor.core_interface} to {address}", core(anchor)),
         ("core", f"iif {anchor.node} to {address}", maar(serving)),
-        (serving.node, f"iif {serving.core_interface} to {address}", node),
         # up
-        (serving.node, f"iif {serving.access_interface} from {address}", core(serving)),
+        (serving.node, f"from {address}", core(serving)),
         ("core", f"iif {serving.node} from {address}", maar(anchor)),
         (anchor.node, f"iif {anchor.core_interface} from {address}", core(anchor)),
     )
