@@ -11,6 +11,7 @@ from typing import Self
 
 from bench.attach_clock import Said
 from bench.kernel_events import Monitor
+from lab import netns
 from lab.topology import Topology
 
 
@@ -50,7 +51,7 @@ class KernelWatch:
         os.close(self._wake_reader)
         os.close(self._wake_writer)
         if kind is None and self._problem is not None:
-            raise self._problem
+            raise netns.LabError(f"what a kernel said was lost: {self._problem}") from self._problem
 
     def forget(self) -> None:
         """What was said up to now."""
