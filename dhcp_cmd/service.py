@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar
 
 from dhcp_cmd.core.apply import apply
@@ -27,6 +28,7 @@ from dhcp_cmd.core.model import (
     PutSignal,
     Registration,
     Settings,
+    Signal,
     Snapshot,
 )
 from dhcp_cmd.core.ports import Collision, Refused, Store, StoreError, Transaction
@@ -91,7 +93,25 @@ class Cmd:
                 return [*first, *self.handle(requests[middle:], clock)]
             decisions = [self._spoilt(error)]
         self.outcomes.update(decision.outcome for decision in decisions)
+        for maar in {each.forgot for each in decisions if each.forgot is not None}:
+            self.tell_again(maar, clock())
         return decisions
+
+    def tell_again(self, maar: MaarId, now: Micros) -> int:
+        """The MAAR has lost what it knew: it is owed again what it anchors for each node that is elsewhere. Returns of
+        how many. Raises StoreError."""
+
+        def once(_salt: int) -> int:
+            with self.store.transaction() as transaction:
+                nodes = transaction.anchored_away(maar)
+                changes = [PutSignal(Signal(node, maar, False, now)) for node in nodes]
+                if changes:
+                    transaction.write(changes)
+                    transaction.commit()
+                    self._committed(changes)
+                return len(nodes)
+
+        return self._retried(once)
 
     def reap(self, now: Micros, limit: int) -> int:
         """Record the ends and free the prefixes that are due, and forget the nodes that have held nothing for long, at
@@ -136,14 +156,20 @@ class Cmd:
         self._retried(once)
 
     def link(self, first: Identity, second: Identity, now: Micros) -> bool:
-        """The operator says that both are one node's; whether that is news. Raises StoreError, `core.link.Unknown`."""
+        """The operator says that both are one node's; whether that is news. Raises StoreError, `core.link.Unknown`.
+
+        Where something is owed to MAARs about one of the two, a CMD signals, whatever our settings say: who links may
+        not know the mode.
+        """
 
         def once(_salt: int) -> bool:
             with self.store.transaction() as transaction:
                 snapshot = transaction.read([Lookup((first, second))])
-                if self.settings.mode is not _DIRECT:
-                    transaction.signals(snapshot)
-                changes = link(first, second, snapshot, self.settings, now)
+                transaction.signals(snapshot)
+                settings = self.settings
+                if settings.mode is _DIRECT and any(snapshot.signals.values()):
+                    settings = replace(settings, mode=SignallingMode.PROXY)
+                changes = link(first, second, snapshot, settings, now)
                 if changes:
                     transaction.write(changes)
                     transaction.commit()

@@ -39,6 +39,9 @@ CAP_SLAAC = 0x2000
 """Capability: the MAAR advertises the LINK prefix of the node asked about for SLAAC (RFC 4862), so that the node has
 addresses out of it that no server gave it."""
 
+NO_SESSIONS = 0x1000
+"""No capability: the MAAR asks after a start at which it found no record of any node, or could not read one."""
+
 _VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)
 _DELEGATED = 0x80
 _DLIF_LINK_LOCAL = 6
@@ -96,7 +99,7 @@ class SubOption(metaclass=ABCMeta):
 
 @dataclass(frozen=True, slots=True)
 class Maar(SubOption):
-    """MAAR (up): the sender's tunnel endpoint and what it can do, a sum of `CAP_` values."""
+    """MAAR (up): the sender's tunnel endpoint and what it can do, a sum of `CAP_` values (and NO_SESSIONS)."""
 
     endpoint: bytes
     capabilities: int

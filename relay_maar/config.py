@@ -26,6 +26,7 @@ from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
 from dmm_wire.mobility.security import Security
 from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
 from relay_maar.config_security import SecurityTable, exposed
+from relay_maar.core.session import MAX_SESSIONS
 from relay_maar.core.settings import (
     TRIGGERS,
     AccessLink,
@@ -90,6 +91,7 @@ class AccessTable(Table):
     mtu: Annotated[int, Field(ge=1280, le=65535)] | None = None
     slaac: bool = False
     ingress_filter: bool = True
+    max_nodes: Annotated[int, Field(ge=1, le=MAX_SESSIONS)] = MAX_SESSIONS
 
 
 class AttachTable(Table):
@@ -232,6 +234,7 @@ class Config(Table):
                     relays_below=link.relays_below,
                     mtu=mtus[link.interface],
                     slaac=link.slaac,
+                    max_nodes=link.max_nodes,
                 )
                 for link in self.access
             ),

@@ -40,7 +40,7 @@ def link(
     """Say that two identifiers are one node's: by DHCPv6 at one MAAR and by PMIPv6 at another.
 
     Where two nodes are known by them, what one holds becomes the other's. In the modes in which the CMD signals, give
-    --config: the MAARs are told.
+    --config: the MAARs are told. (Without it only where they are owed something about one of the two.)
     """
     one, other = identity(first), identity(second)
     with database(context) as store:

@@ -81,12 +81,11 @@ def condemn(draft: Draft, at: Micros) -> None:
 
 
 def _reprieve(draft: Draft) -> None:
-    """It is back. What is active is held only after `condemn`; what is anchored away was, too."""
-    live = draft.live()
-    if not any(b.state is _ACTIVE and b.hold_until is not None for b in live):
+    """It is back, if it had left."""
+    if not draft.has_left:
         return
     again = until(draft.now, draft.settings.anchor_hold)
-    for binding in live:
+    for binding in draft.live():
         hold = None if binding.state is _ACTIVE else again
         draft.put(binding._replace(hold_until=hold))
 

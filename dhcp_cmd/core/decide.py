@@ -131,9 +131,12 @@ def _own(draft: Draft, salt: int) -> Decision:
     claim = draft.inquiry.claim
     if not claim.identities:
         told: tuple[SubOption, ...] = (status(_SUCCESS), peers(draft.domain))
-        if draft.signals_itself:
-            told = (*told, signalling(draft.settings.mode))
-        return _told(draft, told, "refresh")
+        if not draft.signals_itself:
+            return _told(draft, told, "refresh")
+        told = (*told, signalling(draft.settings.mode))
+        maar, here = draft.place.first(dmm.Maar), draft.here
+        forgot = maar is not None and maar.capabilities & dmm.NO_SESSIONS and here is not None
+        return _told(draft, told, "refresh")._replace(forgot=here.id if forgot and here else None)
     finding = find(draft, claim)
     attachment = draft.place.first(dmm.Attachment)
     makes_addresses = _makes_addresses(draft)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from dhcp_cmd.core.inquire import Inquiry, hashed_units
+from dhcp_cmd.core.inquire import DEREGISTRATION, Inquiry, hashed_units
 from dhcp_cmd.core.lifetime import ended_binding, left, until
 from dhcp_cmd.core.model import (
     Binding,
@@ -123,6 +123,13 @@ class Draft:
     def is_known(self) -> bool:
         """Whether the node was in the database before this message."""
         return self._node_before is not None
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the last that was heard of the node before, or of one that became it, is that it has left the domain:
+        its bindings end in a moment (RFC 5213 section 5.3.5)."""
+        heard = [node.heard for node in (self._node_before, *self._merged) if node is not None]
+        return any(each is not None and each[0] == DEREGISTRATION for each in heard)
 
     def absorb(self, other: Node) -> Node:
         """Merge: `other` turned out to be this node. Its identities, bindings and visits become this node's."""

@@ -45,7 +45,8 @@ LANES = 64
 """Windows in use at the same time, one for each CMD: those that drew the same lane only meet a little more often."""
 
 REGISTRATION: Final = 0
-"""The type of what is no DHCPv6 message (RFC 9915 section 7.3: reserved)."""
+DEREGISTRATION: Final = 255
+"""The types of what is no DHCPv6 message (both reserved there, RFC 9915 section 7.3)."""
 
 _LEASING = frozenset(
     map(int, (MessageType.SOLICIT, MessageType.REQUEST, MessageType.RENEW, MessageType.REBIND))
@@ -90,9 +91,8 @@ def inquire(
 def inquire_registration(registration: Registration, domain: Domain, window: int = 0) -> Inquiry:
     """As `inquire`, for what a MAAR registers."""
     transaction_id = b"\0" + registration.sequence.to_bytes(2, "big")
-    request = BindingRequest(
-        REGISTRATION, transaction_id, None, None, False, (), (), registration.source
-    )
+    kind = REGISTRATION if registration.lifetime else DEREGISTRATION
+    request = BindingRequest(kind, transaction_id, None, None, False, (), (), registration.source)
     maar = domain.maar_at(registration.source)
     if maar is None or registration.identity is None or registration.fault is not None:
         place = NOWHERE if maar is None else Place(maar, 0)

@@ -331,7 +331,8 @@ class Registration(NamedTuple):
     `source` is the MAAR's endpoint, `link_layer` the node's address as in its option. `timestamp` has the format of RFC
     5213 section 8.8, `lifetime` is seconds (0: de-registration), `handoff` the Handoff Indicator. `prefixes` are the
     home network prefixes that are named, none for all-zero; `delegated` those of RFC 7148. `arrived` is when it came.
-    `fault` is the status for what it lacks.
+    `fault` is the status for what it lacks: `lacks` where a look at its timestamp comes first (RFC 5213 section 5.3.1,
+    9).
     """
 
     source: bytes
@@ -345,6 +346,7 @@ class Registration(NamedTuple):
     delegated: tuple[Prefix, ...]
     arrived: Micros
     fault: int | None = None
+    lacks: int | None = None
 
 
 # --- What the store reads for a batch, and what a decision asks back ---
@@ -473,7 +475,8 @@ class Decision(NamedTuple):
     """What is to be written, then said. `reply` None: the message is not answered. `level` is the index in
     `BindingRequest.relays` of the MAAR's relay level, where the sub-options `relay` go (None: no MAAR).
     `outcome` is a short slug for the counters: "reply", "advertise", "unknown-maar", "identity-conflict"...
-    `registered` is the answer to a Registration, whose PBA says what `relay` does.
+    `registered` is the answer to a Registration, whose PBA says what `relay` does. `forgot` is a MAAR that has lost
+    what it knew of nodes, where it is for the CMD to tell it again.
     """
 
     reply: ClientReply | None
@@ -483,6 +486,7 @@ class Decision(NamedTuple):
     outcome: str
     hold: Hold | None = None
     registered: Registered | None = None
+    forgot: MaarId | None = None
 
 
 # --- How the operator wants it ---

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from dhcp_cmd.core.model import Binding, Change, Domain, Lookup, Micros, Need, NodeId, Snapshot
+from dhcp_cmd.core.model import (
+    Binding,
+    Change,
+    Domain,
+    Lookup,
+    MaarId,
+    Micros,
+    Need,
+    NodeId,
+    Snapshot,
+)
 
 
 class StoreError(Exception):
@@ -56,6 +66,11 @@ class Transaction(Protocol):
     def idle(self, before: Micros, limit: int) -> list[NodeId]:
         """At most `limit` nodes without any binding, not even an ENDED one, whose visit began at `before` or earlier,
         the one that moved longest ago first; those that another transaction is about are left for the next time."""
+        ...
+
+    def anchored_away(self, maar: MaarId) -> list[NodeId]:
+        """The nodes elsewhere that this MAAR anchors something for, in the order of their ids, in which they are
+        locked. Nothing else may have been read by this transaction."""
         ...
 
     def write(self, changes: Sequence[Change]) -> None:

@@ -12,12 +12,13 @@ from dhcp_cmd.core.allocate import take
 from dhcp_cmd.core.arrive import arrive, find, recorded
 from dhcp_cmd.core.attach import condemn, settle
 from dhcp_cmd.core.draft import Draft
-from dhcp_cmd.core.inquire import REGISTRATION
+from dhcp_cmd.core.inquire import DEREGISTRATION, REGISTRATION
 from dhcp_cmd.core.lease import extend_own_addresses, hold_link
 from dhcp_cmd.core.model import (
     Binding,
     Change,
     Decision,
+    DropSignal,
     Kind,
     Maar,
     Node,
@@ -26,6 +27,7 @@ from dhcp_cmd.core.model import (
     Registration,
 )
 from dhcp_cmd.core.relay_options import hold, unheard, visit_options
+from dhcp_cmd.core.signals import difference
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import Domain, SignallingMode, SubOption
 from dmm_wire.identity import IdentitySubtype
@@ -62,7 +64,7 @@ CAUSE: Final = "pbu"
 
 
 def read_registration(update: BindingUpdate, source: bytes, arrived: int) -> Registration:
-    """What a PBU from `source` asks; what it lacks is its `fault`, in the order of RFC 5213 section 5.3.1."""
+    """What a PBU from `source` asks, and what it lacks, in the order of RFC 5213 section 5.3.1."""
     identifier, timestamp = first(update, MobileNodeIdentifier), first(update, Timestamp)
     handoff, link_layer = first(update, HandoffIndicator), first(update, LinkLayerIdentifier)
     named = [o.prefix for o in update.options if isinstance(o, HomeNetworkPrefix)]
@@ -78,6 +80,7 @@ def read_registration(update: BindingUpdate, source: bytes, arrived: int) -> Reg
         tuple(o.prefix for o in update.options if isinstance(o, DelegatedPrefix)),
         arrived,
         _fault(update, identifier),
+        _lacks(update),
     )
 
 
@@ -94,6 +97,10 @@ def _fault(update: BindingUpdate, identifier: MobileNodeIdentifier | None) -> St
     if first(update, Timestamp) is None:
         # Section 5.5 falls back to sequence numbers then, which needs a way for MAARs to know each other's.
         return Status.TIMESTAMP_MISMATCH
+    return None
+
+
+def _lacks(update: BindingUpdate) -> Status | None:
     if first(update, HomeNetworkPrefix) is None:
         return Status.MISSING_HOME_NETWORK_PREFIX_OPTION
     if first(update, HandoffIndicator) is None:
@@ -123,6 +130,8 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
         return Decision(None, None, (), (), "pbu-ignored")
     if node is not None and _is_late(registration, node, here, from_micros(draft.now + window)):
         return refused(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, clock)
+    if registration.lacks is not None:
+        return refused(registration.lacks)
     if registration.lifetime == 0 and node is not None:
         return _deregister(draft, registration, node)
     conflict = arrive(draft, claim, finding, salt)
@@ -166,7 +175,7 @@ def _is_late(registration: Registration, node: Node, here: Maar, latest: int) ->
     a clock that has been set back since, and nothing on its way is older. One that only wants to go on with a visit
     that is over by now is late, whatever its clock says.
     """
-    is_by_pbu = node.heard is not None and node.heard[0] == REGISTRATION
+    is_by_pbu = node.heard is not None and node.heard[0] in (REGISTRATION, DEREGISTRATION)
     known = [node.registered or 0] if is_by_pbu else [node.registered or 0, node.generation]
     last = max((each for each in known if each <= latest), default=0)
     if registration.timestamp <= last:
@@ -180,11 +189,13 @@ def _deregister(draft: Draft, registration: Registration, node: Node) -> Decisio
     until then nobody is told, because what the P-MAARs hold must not end before that is sure."""
     draft.adopt(node, draft.inquiry.claim.key)
     settle(draft)
+    # What has ended by itself meanwhile is sure.
+    signals = difference(draft.snapshot.signals.get(node.id, {}), draft.signals())
     condemn(draft, draft.now + draft.settings.delete_delay * 1000)
     _accept(draft, registration)
-    changes: list[Change] = [c for c in draft.changes() if not isinstance(c, PutSignal)]
-    accepted = Registered(Status.ACCEPTED)
-    return Decision(None, 0, (), tuple(changes), "pbu-deregistered", None, accepted)
+    others = [c for c in draft.changes() if not isinstance(c, PutSignal | DropSignal)]
+    changes: tuple[Change, ...] = (*signals, *others)
+    return Decision(None, 0, (), changes, "pbu-deregistered", None, Registered(Status.ACCEPTED))
 
 
 def _accept(draft: Draft, registration: Registration) -> None:

@@ -89,8 +89,10 @@ def refused(
     settings: Settings,
 ) -> tuple[Change, ...]:
     """The changes when the anchor says that it does not serve these prefixes (status 155): as an ANCHOR_FAILED of the
-    S-MAAR, they end. Where the node has moved back to that MAAR meanwhile, nothing does."""
+    S-MAAR, they end. Where the node has moved back to that MAAR meanwhile, nothing does. Of what is left there the
+    anchor has still to hear: it has refused the PBU as a whole."""
     changes: list[Change] = []
+    gone: set[bytes] = set()
     for prefix in dict.fromkeys(prefixes):
         binding = bindings.get(prefix.address)
         if binding is None or binding.prefix != prefix or binding.kind is Kind.ADDRESS:
@@ -102,7 +104,11 @@ def refused(
             ends = [b for b in bindings.values() if _is_address_in(b, prefix)] + ends
         for each in ends:
             ended = ended_binding(each, now, settings)
+            gone.add(each.prefix.address)
             changes += [PutBinding(ended, False), Record(_released(ended, node, now))]
+    left = [b for b in bindings.values() if b.prefix.address not in gone]
+    if gone and anchor in _ends(left):
+        changes.append(PutSignal(Signal(node.id, anchor, True, now)))
     return tuple(changes)
 
 

@@ -37,7 +37,10 @@ class Daemon:
         self._path = path
         configuration, pmip, security = _read(path)
         self._configuration = configuration
-        self._socket = MobilitySocket(pmip.endpoint)
+        try:
+            self._socket = MobilitySocket(pmip.endpoint)
+        except OSError as error:
+            raise OSError(f"endpoint {pmip.owner}: {error.strerror or error}") from error
         try:
             self._store = open_store(configuration.database, serving=True)
         except BaseException:
@@ -76,6 +79,7 @@ class Daemon:
             authenticated,
             outcomes,
             refused=cmd.anchor_refused,
+            enterprise=cmd.settings.enterprise,
             clock=_now,
             monotonic=time.monotonic,
             sequence=secrets.randbelow(1 << 16),
@@ -118,6 +122,7 @@ class Daemon:
             self._configuration = after
             cmd = Cmd(self._store, after.settings)
             self._signaller.refused = cmd.anchor_refused
+            self._signaller.enterprise = cmd.settings.enterprise
             self._signaller.change(security)
             self._front.cmd = cmd
             _log.info("the configuration was read again")

@@ -17,7 +17,7 @@ from dhcp_cmd.pmip.outbox import Key, Outbox, Outcome, Sent
 from dhcp_cmd.pmip.settings import PmipSettings
 from dhcp_cmd.store.outbox import Owed
 from dmm_wire.address import Prefix, format_address
-from dmm_wire.dmm import SignallingMode
+from dmm_wire.dmm import DEFAULT_ENTERPRISE, SignallingMode
 from dmm_wire.errors import WireError
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
@@ -34,7 +34,7 @@ from dmm_wire.mobility import (
 )
 from dmm_wire.mobility.guard import Message
 from dmm_wire.mobility.security import Security
-from dmm_wire.mobility.serving import prefix_options
+from dmm_wire.mobility.serving import prefix_options, refused_prefixes
 from dmm_wire.timers import Timers
 
 LOOK_INTERVAL: Final = 1.0
@@ -98,11 +98,12 @@ class Refused(Protocol):
 class Signaller:
     """Sends what is owed, until it is acknowledged.
 
+    `enterprise` is whose number MAARs say in their refusals which prefixes these are about.
     All that is sent and heard goes through `authenticated`, whose `outcomes` are the same.
     `heard` is told of each acknowledgement of where a node is, and says whether an answer to the S-MAAR waited for it;
-    if not, in mode RELAY, the S-MAAR is told by a PBA. `registers` takes the PBUs that have come. `clock` is in
-    microseconds since the epoch, `monotonic` in seconds. `outcomes` counts what became of messages; whoever reads it
-    may clear it.
+    if not, in mode RELAY, the S-MAAR is told by a PBA. `ended` is told of each refusal that ended something.
+    `registers` takes the PBUs that have come. `clock` is in microseconds since the epoch, `monotonic` in seconds.
+    `outcomes` counts what became of messages; whoever reads it may clear it.
     """
 
     def __init__(
@@ -117,13 +118,17 @@ class Signaller:
         refused: Refused,
         clock: Callable[[], Micros],
         monotonic: Callable[[], float],
+        enterprise: int = DEFAULT_ENTERPRISE,
         sequence: int = 0,
         heard: Callable[[Key], bool] = lambda key: False,
+        ended: Callable[[Key], None] = lambda key: None,
         registers: Callable[[Sequence[Asked]], None] = lambda asked: None,
     ) -> None:
         self.signals = signals
         self.refused = refused
+        self.enterprise = enterprise
         self.heard = heard
+        self.ended = ended
         self.registers = registers
         self.outcomes = outcomes
         self.failure: StoreError | None = None
@@ -293,12 +298,12 @@ class Signaller:
             if outcome is None:
                 self.outcomes["pba-unmatched"] += 1
             else:
-                self._answered(outcome)
+                self._answered(outcome, message)
         for batch in range(0, len(asked), MOST_ASKED):
             self.registers(asked[batch : batch + MOST_ASKED])
         self.work()
 
-    def _answered(self, outcome: Outcome) -> None:
+    def _answered(self, outcome: Outcome, answer: BindingAcknowledgement) -> None:
         sent = outcome.sent
         if outcome.accepted:
             self.outcomes["pba-accepted"] += 1
@@ -311,20 +316,22 @@ class Signaller:
             if outcome.status != Status.MIPV6_ID_MISMATCH:  # it was told the time, no more
                 self._log_refusal(sent, outcome.status)
             # What it says of an older set was perhaps mended by the one on its way.
-            if outcome.status == _REFUSED and outcome.is_latest and not self._end(sent):
+            is_end = outcome.status == _REFUSED and outcome.is_latest
+            if is_end and not self._end(sent, answer):
                 return  # nothing is finished: it will be sent, and refused, again
         if outcome.is_over:
             self._over(sent.key, sent.serial)
 
-    def _end(self, sent: Sent) -> bool:
-        """The anchor does not know these prefixes: they end, and the S-MAAR hears of it."""
-        prefixes = [prefix for prefix, _ in sent.notice.named]
+    def _end(self, sent: Sent, answer: BindingAcknowledgement) -> bool:
+        """The anchor does not know some of these prefixes: they end, and the S-MAAR hears of it."""
+        prefixes = refused_prefixes(answer, sent.notice.named, self.enterprise)
         try:
             self.refused(sent.notice.identity, sent.key[1], prefixes, self._clock())
         except StoreError as error:
             self._fails(error)
             self._outbox.put(sent.key, self._time() + PATIENCE)
             return False
+        self.ended(sent.key)
         self._tell(sent, _REFUSED, 0)
         return True
 

@@ -8,10 +8,12 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TypeAlias
 
 from dhcp_cmd.core.model import Hold, Micros
+from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.pmip.authenticated import Authenticated
 from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.holding import Holding, Released
@@ -59,18 +61,21 @@ class Signalling:
             clock=_now,
             monotonic=time.monotonic,
         )
+        self._outbox = SqlOutbox(store, self._owner)
         self._signaller = Signaller(
-            SqlOutbox(store, self._owner),
+            self._outbox,
             socket,
             settings,
             mode,
             self._authenticated,
             outcomes,
             refused=cmd.anchor_refused,
+            enterprise=cmd.settings.enterprise,
             clock=_now,
             monotonic=time.monotonic,
             sequence=secrets.randbelow(1 << 16),
             heard=self._heard,
+            ended=self._ended,
             registers=self._register,
         )
         self._front = Front(cmd, self._authenticated.outgoing, outcomes)
@@ -82,8 +87,9 @@ class Signalling:
     def take_over(self, cmd: Cmd, store: SqlStore, security: Security) -> None:
         """Go on with these, after the configuration was read again."""
         store.sender = self._owner
-        self._signaller.signals = SqlOutbox(store, self._owner)
+        self._signaller.signals = self._outbox = SqlOutbox(store, self._owner)
         self._signaller.refused = cmd.anchor_refused
+        self._signaller.enterprise = cmd.settings.enterprise
         self._signaller.change(security)
         self._front.cmd = cmd
 
@@ -129,11 +135,21 @@ class Signalling:
             self._signaller.put(signalled)
             signalled.clear()
         self._signaller.work()
-        over = self._holding.due(time.monotonic())
+        over = self._overdue(time.monotonic())
         self._signaller.outcomes["relay-timeout"] += len(over)
         self._send(over)
         responder.outcomes.update(+self._signaller.outcomes)
         self._signaller.outcomes.clear()
+
+    def _overdue(self, now: float) -> list[Released[Answering]]:
+        """The answers that have waited long enough. To another CMD on this database, which the same message may have
+        reached first, a P-MAAR may have acknowledged meanwhile: the rows say so."""
+        keys = self._holding.overdue(now)
+        if keys:
+            with suppress(StoreError):  # else it has not
+                for key in self._outbox.heard(keys):
+                    self._send(self._holding.acknowledged(*key))
+        return self._holding.due(now)
 
     def receive(self) -> None:
         """Take in acknowledgements, and what MAARs register."""
@@ -148,6 +164,9 @@ class Signalling:
             return False
         self._send(self._holding.acknowledged(*key))
         return True
+
+    def _ended(self, key: Key) -> None:
+        self._send(self._holding.refused(*key))
 
     def _send(self, released: list[Released[Answering]]) -> None:
         for answer, unheard in released:

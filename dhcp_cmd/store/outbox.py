@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import and_, bindparam, delete, or_, select, tuple_, update
 
-from dhcp_cmd.core.model import Binding, Domain, MaarId, Micros, Node, NodeId
+from dhcp_cmd.core.model import Binding, Domain, MaarId, Micros, Node, NodeId, State
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.engine import Mode, reading
@@ -94,6 +94,20 @@ class SqlOutbox:
             for node, maar, serial, visit, _ in signals
             if node in found
         }
+
+    def heard(self, keys: Sequence[Key]) -> set[Key]:
+        """Of `keys`, the MAARs that have acknowledged where the node is, to whatever sender, and anchor something."""
+        nodes = list({node for node, _ in keys})
+        with self._store.transaction(Mode.READ) as transaction:
+            waiting = {(row[0], row[1]) for row in transaction.rows(q.SIGNALS, nodes) if row[2]}
+            held = transaction.nodes(nodes)
+        anchored = {
+            (node, binding.anchor)
+            for node, (_, bindings) in held.items()
+            for binding in bindings
+            if binding.state is not State.ENDED
+        }
+        return {key for key in keys if key in anchored and key not in waiting}
 
     def finish(self, done: Iterable[tuple[Key, int]]) -> None:
         """These signals, each with the serial it had when it was sent, have been acknowledged, or cannot be. One that

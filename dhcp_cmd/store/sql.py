@@ -14,6 +14,7 @@ from dhcp_cmd.core.model import (
     Change,
     Domain,
     Lookup,
+    MaarId,
     Micros,
     Need,
     Node,
@@ -238,6 +239,12 @@ class SqlTransaction:
         """At most `limit` nodes that hold nothing and moved last at `before` or earlier."""
         with self._errors():
             rows = self.connection.execute(q.IDLE, {"before": before, "most": limit})
+            return [row[0] for row in rows]
+
+    def anchored_away(self, maar: MaarId) -> list[NodeId]:
+        """The nodes elsewhere that this MAAR anchors something for, locked in the order of their ids."""
+        with self._errors():
+            rows = self.connection.execute(q.ANCHORED_AWAY, {"maar": maar})
             return [row[0] for row in rows]
 
     # --- writing ---

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Update,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal_column,
@@ -136,6 +137,20 @@ IDLE = (
     )
     .order_by(t.mobile_node.c.visit_since, t.mobile_node.c.id)
     .limit(bindparam("most"))
+)
+ANCHORED_AWAY = (
+    select(t.mobile_node.c.id)
+    .where(
+        t.mobile_node.c.serving_id != bindparam("maar"),
+        exists().where(
+            t.binding.c.node_id == t.mobile_node.c.id,
+            t.binding.c.anchor_id == bindparam("maar"),
+            t.binding.c.state != _ENDED,
+            t.binding.c.kind != "address",
+        ),
+    )
+    .order_by(t.mobile_node.c.id)
+    .with_for_update(of=t.mobile_node)
 )
 EXPIRED = (
     _binding.where(t.binding.c.state != _ENDED, t.binding.c.valid_until <= bindparam("now"))

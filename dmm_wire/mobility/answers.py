@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeVar
 
-from dmm_wire.address import UNSPECIFIED, Prefix
+from dmm_wire.address import UNSPECIFIED, Prefix, parse_address
 from dmm_wire.mobility.message import BindingAcknowledgement, BindingUpdate
 from dmm_wire.mobility.options import (
     AccessTechnology,
@@ -23,6 +23,12 @@ from dmm_wire.mobility.options import (
 
 ALL_ZERO: Final = HomeNetworkPrefix(Prefix(UNSPECIFIED, 0))
 """Asks for any prefix; in a rejection: none was named."""
+
+ROUTER_LINK_LOCAL: Final = parse_address("fe80::200:5eff:fe00:5213")
+"""What every router of the domain has on its access links (RFC 6543 section 4)."""
+
+_REJECTED: Final = 128
+"""The least status of a rejection (RFC 5213 section 8.9)."""
 
 _NO_IDENTIFIER: Final = UnknownOption(MobileNodeIdentifier.TYPE, b"\x01")
 """A Mobile Node Identifier option with a zero-length identifier."""
@@ -45,9 +51,10 @@ def acknowledge(
     generation: int | None = None,
     *,
     told: Iterable[MobilityOption] | None = None,
+    beside: Iterable[MobilityOption] = (),
 ) -> BindingAcknowledgement:
     """The PBA for `update`, its options echoed. `generation` takes the place of its timestamp; `told`
-    that of its prefixes."""
+    that of its prefixes; `beside` is what the answer says besides."""
     identifier = first(update, MobileNodeIdentifier)
     options: list[MobilityOption] = [identifier or _NO_IDENTIFIER]
     prefixes = [o for o in update.options if isinstance(o, HomeNetworkPrefix | DelegatedPrefix)]
@@ -57,7 +64,11 @@ def acknowledge(
     timestamp = first(update, Timestamp)
     if timestamp is not None:
         options.append(timestamp if generation is None else Timestamp(generation))
+    options += beside
+    link_local = first(update, LinkLocalAddress)
+    if link_local is not None and not any(link_local.address) and status < _REJECTED:
+        link_local = LinkLocalAddress(ROUTER_LINK_LOCAL)  # it asks for one, the same ever after
     # The last is what a PBU is known again by (RFC 4285 section 6).
-    for kind in (LinkLayerIdentifier, LinkLocalAddress, ReplayProtection):
-        options += [option for option in (first(update, kind),) if option is not None]
+    found = (first(update, LinkLayerIdentifier), link_local, first(update, ReplayProtection))
+    options += [option for option in found if option is not None]
     return BindingAcknowledgement(status, update.sequence, lifetime, tuple(options))

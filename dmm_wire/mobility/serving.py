@@ -8,9 +8,12 @@ of the node is withdrawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
+from dmm_wire import dmm
 from dmm_wire.address import Prefix
+from dmm_wire.errors import WireError
 from dmm_wire.identity import Identity
 from dmm_wire.mobility.codes import (
     LIFETIME_INFINITY,
@@ -30,7 +33,11 @@ from dmm_wire.mobility.options import (
     PreviousMaarOption,
     ServingMaar,
     Timestamp,
+    VendorSpecific,
 )
+
+MOST_REFUSED: Final = 16
+"""Prefixes that a refusal says it is about: with all that has to be echoed they fit a Mobility Header."""
 
 FINAL: Final = frozenset(
     {
@@ -116,3 +123,37 @@ def echoes(answer: BindingAcknowledgement, identity: Identity, generation: int) 
         if isinstance(option, Timestamp) and answer.accepted and option.value != generation:
             return False
     return True
+
+
+def refusal_options(
+    prefixes: Iterable[Prefix], endpoint: bytes, enterprise: int
+) -> list[MobilityOption]:
+    """What the P-MAAR at `endpoint` says beside status 155: these are the prefixes that it does not
+    anchor for the node. A refusal has to echo all that were named (RFC 5213 section 5.3.6), so it
+    cannot say so by leaving the others out; an ANCHOR_FAILED for each, in a Vendor Specific option
+    (RFC 5094), is passed over by who does not know it."""
+    failed = [dmm.AnchorFailed(prefix, endpoint) for prefix in prefixes]
+    return [
+        VendorSpecific(enterprise, dmm.code_of(each), each.body()) for each in failed[:MOST_REFUSED]
+    ]
+
+
+def refused_prefixes(
+    answer: BindingAcknowledgement, named: Iterable[Delegable], enterprise: int
+) -> list[Prefix]:
+    """Which of the prefixes that a PBU `named` its refusal (status 155) is about: those that it
+    says, or all, where it does not say."""
+    failed = set(_failed(answer.options, enterprise))
+    prefixes = [prefix for prefix, _ in named]
+    return [prefix for prefix in prefixes if prefix in failed] or prefixes
+
+
+def _failed(options: Collection[MobilityOption], enterprise: int) -> Iterable[Prefix]:
+    for option in options:
+        if not isinstance(option, VendorSpecific) or option.enterprise != enterprise:
+            continue
+        if dmm.REGISTRY.get(option.subtype) is dmm.AnchorFailed:
+            try:
+                yield dmm.AnchorFailed.decode(option.data).prefix
+            except WireError:
+                continue

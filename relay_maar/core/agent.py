@@ -26,6 +26,7 @@ from dmm_wire.mobility import (
     Guard,
     Status,
 )
+from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
     Log,
@@ -90,7 +91,7 @@ class Agent:
         self._domain = Domain(
             settings.endpoint,
             settings.domain_refresh,
-            self._relay.query,
+            self._question,
             jitter,
             self._cache.awaits_anchors,
         )
@@ -138,6 +139,7 @@ class Agent:
                 prefixes=self._prefixes,
             )
         self._error_sent = -math.inf
+        self._knows_nobody = False
         self._stopped = False
 
     # --- start, stop, time ---
@@ -157,6 +159,8 @@ class Agent:
             except ValueError as error:
                 self._counters["record.damaged"] += 1
                 actions.append(Log("warning", f"a session record is left out: {error}"))
+        # The CMD tells those that lost what they anchor, where it is the one that tells.
+        self._knows_nobody = not len(cache) or self._counters["record.damaged"] > 0
         cache.expect(_DOMAIN, map(AcceptFrom, sorted(self._domain.peers)))
         actions += cache.reconcile(found)
         if self._registrar is None:
@@ -292,6 +296,10 @@ class Agent:
         actions += self._cache.after(items, confirmed, now)
         return actions + self._flush(now)
 
+    def _question(self, transaction_id: bytes, suboptions: tuple[dmm.SubOption, ...]) -> bytes:
+        flags = dmm.NO_SESSIONS if self._knows_nobody else 0
+        return self._relay.query(transaction_id, suboptions, flags)
+
     def _own_reply(self, reply: OwnReply, now: float) -> list[Action]:
         if self._arrivals is not None:
             status = _first(reply.suboptions or (), dmm.Status)
@@ -307,6 +315,8 @@ class Agent:
         if refused := self._refused(suboptions):
             return refused
         actions = self._learn_domain(suboptions)
+        if _first(suboptions, dmm.Domain) is not None:
+            self._knows_nobody = False  # the CMD has heard that it did
         # What the CMD says of a node that we asked about concerns it where it is.
         node, visit = _first(suboptions, dmm.MobileNode), _first(suboptions, dmm.Visit)
         session = self._cache.get(node.identity) if node is not None else None
@@ -446,7 +456,8 @@ class Agent:
             return self._drop("pba.accepted") + actions
         self._counters[f"pba.refused-{outcome.status}"] += 1
         if outcome.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX:
-            for prefix, _ in outcome.binding.named:
+            named, enterprise = outcome.binding.named, self._settings.enterprise
+            for prefix in refused_prefixes(answer, named, enterprise):
                 self._domain.report(Report(outcome.identity, prefix, source), now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]

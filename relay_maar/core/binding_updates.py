@@ -46,10 +46,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A PBU that is not accepted. `generation` is ours, where the sender's is behind."""
+    """A PBU that is not accepted. `generation` is ours, where the sender's is behind; `prefixes` are
+    those that are not anchored here, of all that it names."""
 
     status: int
     generation: int | None = None
+    prefixes: tuple[Prefix, ...] = ()
 
 
 def judge(
@@ -77,8 +79,6 @@ def judge(
     identifier = first(update, MobileNodeIdentifier)
     if identifier is None:
         return Refusal(Status.MISSING_MN_IDENTIFIER_OPTION)
-    if (refusal := _mandatory(update)) is not None:
-        return refusal
     timestamp = first(update, Timestamp)
     serving = first(update, ServingMaar)
     if timestamp is None:
@@ -100,10 +100,13 @@ def judge(
     named = _named(update)
     if session is not None and source in cmds and _is_overtaken(session, timestamp.value, named):
         return Refusal(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED, session.generation)
+    if (refusal := _mandatory(update)) is not None:
+        return refusal
     if len(named) > MAX_PREFIXES:
         return Refusal(Status.INSUFFICIENT_RESOURCES)
-    if not all(anchored_here(identifier.identity, prefix) for prefix, _ in named):
-        return Refusal(Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX)
+    strange = tuple(each for each, _ in named if not anchored_here(identifier.identity, each))
+    if strange:
+        return Refusal(Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX, prefixes=strange)
     served = frozenset(
         option.prefix for option in update.options if isinstance(option, PreviousMaarOption)
     )
@@ -127,8 +130,9 @@ def _lasting(update: BindingUpdate) -> tuple[MobilityOption, ...]:
 
 
 def _mandatory(update: BindingUpdate) -> Refusal | None:
-    """RFC 5213 section 5.3.1, 11 and 12. Home Network Prefix (10) may be absent: under the D flag
-    Delegated Prefix does as well, and the MAAR just left is told although it anchors nothing."""
+    """RFC 5213 section 5.3.1, 11 and 12, which come after what the timestamp says (9). Home
+    Network Prefix (10) may be absent: under the D flag Delegated Prefix does as well, and the MAAR
+    just left is told although it anchors nothing."""
     if first(update, HandoffIndicator) is None:
         return Refusal(Status.MISSING_HANDOFF_INDICATOR_OPTION)
     if first(update, AccessTechnology) is None:

@@ -10,7 +10,7 @@ is at another MAAR, that one speaks for it.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -106,6 +106,8 @@ class Refused(NamedTuple):
     status: int | None
     offset: float | None
     """Seconds by which its clock is ahead of ours, where it says so."""
+    denied: Identity | None = None
+    """For good: what its session is called, which is over (RFC 5213 section 6.9.1.2, 11)."""
 
 
 class Left(NamedTuple):
@@ -172,6 +174,9 @@ class Registering:
         self._session_of = session_of
         self._clock = clock
         self._entries: dict[Identity, _Entry] = {}
+        self._on_link: Counter[str] = Counter()
+        """How many are on each link."""
+        self._most = {link.interface: link.max_nodes for link in settings.access}
         self._names: dict[Identity, Identity] = {}
         """Of those that were registered, by what their sessions are called."""
         self._timers: Timers[Identity] = Timers()
@@ -193,14 +198,22 @@ class Registering:
         if identity is None:
             return False
         entry = self._entries.get(identity)
+        comes = entry is None or entry.place.interface != place.interface
+        if comes and self._on_link[place.interface] >= self._most.get(
+            place.interface, MAX_SESSIONS
+        ):
+            return False
+        if entry is not None and self._is_taken(entry, place):
+            return False
         if entry is None:
             if len(self._entries) >= MAX_SESSIONS:
                 return False
             entry = self._entries[identity] = _Entry(place, identity)
-        elif self._is_taken(entry, place):
-            return False
+            self._on_link[place.interface] += 1
         entry.seen = now
         moved = entry.place != place
+        self._on_link[entry.place.interface] -= 1
+        self._on_link[place.interface] += 1
         entry.place = place
         if entry.doing is _Doing.ATTACH and not moved and entry.attempts:
             return True
@@ -224,6 +237,7 @@ class Registering:
         if identity is not None and session.having(Role.LOCAL, Role.SERVED):
             place = Place(at.interface, at.link_local, at.link_layer)
             entry = self._entries[identity] = _Entry(place, session.identity, attached=True)
+            self._on_link[place.interface] += 1
             self._names[session.identity] = identity
             entry.seen = now
             self._begin(identity, entry, _Doing.KEEP, now)
@@ -362,7 +376,7 @@ class Registering:
                 return None
             return self._accepted(identity, entry, update, answer, now)
         self._unmatch(entry)
-        doing = entry.doing
+        doing, denied = entry.doing, None
         if not answer.dmm:
             # A plain LMA, which did what section 4.1 says it must not. No MAAR has a use for what it says.
             self._pause(identity, entry, now)
@@ -384,8 +398,9 @@ class Registering:
         elif answer.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED or doing is _Doing.LEAVE:
             self._forget(identity, entry)  # it is elsewhere, unless its next frame says otherwise
         elif answer.status not in _AGAIN:
+            denied = entry.name
             self._pause(identity, entry, now)
-        return Refused(identity, answer.status, self._offset(answer, timestamp))
+        return Refused(identity, answer.status, self._offset(answer, timestamp), denied)
 
     def _accepted(
         self,
@@ -453,6 +468,7 @@ class Registering:
         self._timers.cancel(identity)
         if self._names.get(entry.name) == identity:
             del self._names[entry.name]
+        self._on_link[entry.place.interface] -= 1
         del self._entries[identity]
 
     @staticmethod

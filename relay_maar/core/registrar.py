@@ -18,7 +18,7 @@ from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
 from relay_maar.core.registering import Accepted, Left, Place, Probe, Refused, Registering
-from relay_maar.core.router import PrefixesOf, Router
+from relay_maar.core.router import PrefixesOf, PrefixInformation, Router, on_link
 from relay_maar.core.session import Attachment, Role, Session, arrive
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import was_lost
@@ -114,7 +114,7 @@ class Registrar:
             self._counters["registration.accepted"] += 1
             return self._accepted(outcome, now)
         if isinstance(outcome, Refused):
-            return self._refused(outcome)
+            return self._refused(outcome, now)
         return None if outcome is None else self._left(outcome.name, now)
 
     def _accepted(self, accepted: Accepted, now: float) -> list[Action]:
@@ -170,7 +170,7 @@ class Registrar:
     def _told(self, place: Place, now: float) -> list[Action]:
         return [*self._router.renewed(place.interface, place.link_local, now, self._prefixes)]
 
-    def _refused(self, refused: Refused) -> list[Action]:
+    def _refused(self, refused: Refused, now: float) -> list[Action]:
         if refused.status is None:
             self._counters["registration.no-dmm"] += 1
             return [Log("warning", f"{refused.identity}: the CMD answers without the D flag")]
@@ -180,7 +180,19 @@ class Registrar:
         line = f"{refused.identity}: the CMD refused the registration with status {refused.status}"
         if refused.offset is not None:
             line += f"; its clock is {refused.offset:+.3f} s ahead"
-        return [Log("warning", line)]
+        denied = [] if refused.denied is None else self._denied(refused.denied, now)
+        return [Log("warning", line), *denied]
+
+    def _denied(self, name: Identity, now: float) -> list[Action]:
+        """A node that is here is not to be served any more, and learns that its prefixes lead nowhere."""
+        session = self._cache.get(name)
+        if session is None or not session.here or session.attachment is None:
+            return []
+        self._counters["registration.denied"] += 1
+        before = [PrefixInformation(each.prefix, 0, 0) for each in on_link(session, now)]
+        interface, node = session.attachment.place
+        ended = self._end(session, session.attachment, now)
+        return [*ended, *self._router.renewed(interface, node, now, lambda *_: before)]
 
     def _left(self, name: Identity, now: float) -> list[Action]:
         """Nothing of a node that is gone is served any more."""
@@ -188,15 +200,19 @@ class Registrar:
         if session is None or not session.here or session.attachment is None:
             return []
         self._counters["registration.left"] += 1
+        served = session.having(Role.LOCAL, Role.SERVED)
+        line = Log("info", was_lost(session, len(served)))
+        return [line, *self._end(session, session.attachment, now)]
+
+    def _end(self, session: Session, attachment: Attachment, now: float) -> list[Action]:
         after = arrive(
             session,
-            name,
+            session.identity,
             session.generation,
             UNSPECIFIED,
-            session.attachment,
+            attachment,
             (),
             self._endpoint,
             now,
         )
-        served = session.having(Role.LOCAL, Role.SERVED)
-        return [Log("info", was_lost(session, len(served))), *self._cache.change(after, now)]
+        return self._cache.change(after, now)

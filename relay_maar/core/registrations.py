@@ -29,6 +29,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import acknowledge, first
+from dmm_wire.mobility.serving import refusal_options
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
@@ -103,8 +104,8 @@ class Registrations:
     def _judged(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         # Where nodes are registered, the CMD alone says where they are.
         peers = frozenset() if self._settings.registers else self._domain.peers
-        timestamp = first(update, Timestamp) if source in self._settings.cmds else None
-        decided = 0 if timestamp is None else timestamp.value
+        timestamp = first(update, Timestamp)
+        told = 0 if timestamp is None else timestamp.value
         verdict = judge(
             update,
             source,
@@ -112,7 +113,7 @@ class Registrations:
             peers=peers,
             cmds=self._settings.cmds,
             session_of=self._cache.get,
-            anchored_here=partial(self._anchors, decided),
+            anchored_here=partial(self._anchors, source in self._settings.cmds, told),
         )
         if isinstance(verdict, Request) and not self._cache.has_room(verdict.identity):
             verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
@@ -121,7 +122,11 @@ class Registrations:
             known = source in self._domain.peers or source in self._settings.cmds
             if not known and not self._settings.registers:
                 self._domain.suspect(now)
-            refusal = acknowledge(update, verdict.status, generation=verdict.generation)
+            settings = self._settings
+            said = refusal_options(verdict.prefixes, settings.endpoint, settings.enterprise)
+            refusal = acknowledge(
+                update, verdict.status, generation=verdict.generation, beside=said
+            )
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
         if self._is_overtaken(place, verdict.generation, update.sequence, now):
@@ -200,14 +205,17 @@ class Registrations:
         left = tuple(each for each in other.entries if session.find(each.prefix) is None)
         return self._cache.change(replace(other, entries=left), now)
 
-    def _anchors(self, decided: int, identity: Identity, prefix: Prefix) -> bool:
-        """Whether we anchor this prefix for this node: its session says so. Where nothing is known
-        of the node's prefixes, because the session was lost, a part of our pools that nobody has is
-        believed to be its: a MAAR of the domain says that the CMD decided so. So it is where the CMD
-        says it itself, of a later visit (`decided`, a generation): the answer with which it gave the
-        node one more may never have come here; and if it is another node's here, the two are one."""
+    def _anchors(self, by_cmd: bool, told: int, identity: Identity, prefix: Prefix) -> bool:
+        """Whether we anchor this prefix for this node: its session says so. Of a later visit
+        (`told`, a generation) than it knows, a part of our pools that nobody has is believed to be
+        the node's, too: the answer with which the CMD gave it one more may never have come here. So
+        it is where nothing is known of the node's prefixes, because the session was lost. Where the
+        CMD says it itself (`by_cmd`) of what is another node's here, the two are one.
+
+        A MAAR of the domain is believed as much as the CMD about what is free: it could name a node
+        that nobody knows. What is anybody's, only the CMD may give to another."""
         session = self._cache.get(identity)
-        holder = self._cache.holder(prefix) if decided else session
+        holder = self._cache.holder(prefix) if by_cmd and told else session
         entry = None if holder is None else holder.find(prefix)
         if entry is not None:
             return entry.anchor == self._settings.endpoint
@@ -215,7 +223,7 @@ class Registrations:
         if session is not None and self._settings.registers:
             # What we anchored ended here when the node was given up; at the CMD it goes on if it is seen elsewhere.
             known = any(each.anchor == self._settings.endpoint for each in session.entries)
-        if session is not None and known and decided <= session.generation:
+        if session is not None and known and told <= session.generation:
             return False
         pools = self._settings.pools
         inside = any(pool != prefix and pool.contains(prefix) for pool in pools)

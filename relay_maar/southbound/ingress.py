@@ -34,8 +34,10 @@ REASONS: Final = (
 _REMOVAL: Final = f"add table {TABLE}\ndelete table {TABLE}\n"
 _UNQUOTABLE: Final = frozenset('"\\*')
 
-# `rt type 4` is the segment routing header (RFC 8754). Bits 384 and up of a tunnelled packet are the inner source, for
-# which nft has no name. ICMPv6 errors to T are the core's business, never a host's.
+# `rt type 4` is the segment routing header (RFC 8754). ICMPv6 errors to T are the core's business, never a host's.
+# Of a tunnelled packet, bits 384 and up are the inner source, the eight before them its hop limit: nft has no name for
+# them. The hop limit is one less after a tunnel (RFC 2473 section 3.1), which the kernel's segment routing leaves out:
+# what it encapsulates again and again, between two MAARs that point at each other, would go round for ever.
 _RULESET = """\
 table {table} {{
 {counters}
@@ -61,6 +63,7 @@ table {table} {{
 
 	chain from-maar {{
 		@nh,384,128 {endpoint_number} counter name decapsulated drop
+		@nh,376,8 set @nh,376,8 map {one_less}
 		meta mark set meta mark | {mark:#x}
 	}}
 
@@ -93,6 +96,7 @@ def ruleset(settings: SouthboundSettings, devices: Iterable[AccessDevice]) -> st
         devices=_names(outputs),
         endpoint=format_address(settings.endpoint),
         endpoint_number=f"0x{settings.endpoint.hex()}",
+        one_less=_set(f"{count} : {max(0, count - 1)}" for count in range(256)),
         ours=_set([format_address(settings.endpoint), *map(str, settings.pools)]),
         mark=MARK,
         unmark=0xFFFFFFFF ^ MARK,

@@ -20,6 +20,7 @@ from dhcp_cmd.core.model import (
     DropSignal,
     Event,
     EventType,
+    Kind,
     Lookup,
     MaarId,
     Micros,
@@ -146,6 +147,12 @@ class MemoryTransaction:
         busy = {binding.node for binding in self._tables.bindings.values()}
         nodes = sorted(self._tables.nodes.values(), key=lambda node: (node.visit_since, node.id))
         return [n.id for n in nodes if n.id not in busy and n.visit_since <= before][:limit]
+
+    def anchored_away(self, maar: MaarId) -> list[NodeId]:
+        mine = [b for b in self._tables.bindings.values() if b.anchor == maar]
+        held = {b.node for b in mine if b.state is not State.ENDED and b.kind is not Kind.ADDRESS}
+        nodes = self._tables.nodes
+        return sorted(n for n in held if nodes[n].serving not in (None, maar))
 
     def write(self, changes: Sequence[Change]) -> None:
         if self._store.before_write is not None:

@@ -63,6 +63,8 @@ def _content(suboption: dmm.SubOption) -> Fields:
                 ("dmm.capabilities", f"0x{capabilities:04x}"),
                 ("dmm.capabilities.ipv6_in_ipv6", str(capabilities >> 15)),
                 ("dmm.capabilities.pmipv6", str(capabilities >> 14 & 1)),
+                ("dmm.capabilities.slaac", str(capabilities >> 13 & 1)),
+                ("dmm.capabilities.no_sessions", str(capabilities >> 12 & 1)),
             ]
         case dmm.Attachment(age, handoff, access, hardware, octets):
             return [

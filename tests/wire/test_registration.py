@@ -153,3 +153,23 @@ def test_the_vendor_specific_option() -> None:
         VendorSpecific.decode(b"\0\0\0\1")
     with pytest.raises(WireError, match="range"):
         VendorSpecific(1 << 32, 0, b"").body()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "answered"),
+    [
+        ("::", 0, "fe80::200:5eff:fe00:5213"),
+        ("::", 1, "fe80::200:5eff:fe00:5213"),  # accepted but prefix discovery necessary
+        ("::", 130, "::"),
+        ("fe80::1", 0, "fe80::1"),
+        ("fe80::1", 130, "fe80::1"),
+    ],
+)
+def test_who_asks_for_a_link_local_address_gets_the_domains(
+    asked: str, status: int, answered: str
+) -> None:
+    """RFC 5213 section 5.3.6: all-zero in what is accepted is answered with an address."""
+    update = BindingUpdate(3, 60, (LinkLocalAddress(parse_address(asked)),))
+    answer = acknowledge(update, status)
+    (said,) = [o for o in answer.options if isinstance(o, LinkLocalAddress)]
+    assert said.address == parse_address(answered)

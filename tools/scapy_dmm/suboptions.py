@@ -84,7 +84,7 @@ class DMMOptMAAR(_SubOption):
             "capabilities",
             0xC000,
             16,
-            [*(f"r{bit}" for bit in range(14)), "pmipv6", "ipv6_in_ipv6"],
+            [*(f"r{bit}" for bit in range(12)), "no_sessions", "slaac", "pmipv6", "ipv6_in_ipv6"],
         ),
     ]
 

@@ -48,6 +48,8 @@ local field = {
     capabilities = ProtoField.uint16("dmm.capabilities", "Capabilities", base.HEX),
     ipv6_in_ipv6 = ProtoField.bool("dmm.capabilities.ipv6_in_ipv6", "IPv6-in-IPv6", 16, nil, 0x8000),
     pmipv6 = ProtoField.bool("dmm.capabilities.pmipv6", "PMIPv6", 16, nil, 0x4000),
+    slaac = ProtoField.bool("dmm.capabilities.slaac", "SLAAC", 16, nil, 0x2000),
+    no_sessions = ProtoField.bool("dmm.capabilities.no_sessions", "No sessions", 16, nil, 0x1000),
     age = ProtoField.uint32("dmm.attachment.age", "Age of the attach (ms)"),
     handoff = ProtoField.uint8("dmm.attachment.handoff", "Handoff indicator", base.DEC, HANDOFF),
     access = ProtoField.uint8("dmm.attachment.access", "Access technology", base.DEC, ACCESS),
@@ -157,6 +159,8 @@ local SUBOPTIONS = {
         local flags = tree:add(field.capabilities, data(at + 16, 2))
         flags:add(field.ipv6_in_ipv6, data(at + 16, 2))
         flags:add(field.pmipv6, data(at + 16, 2))
+        flags:add(field.slaac, data(at + 16, 2))
+        flags:add(field.no_sessions, data(at + 16, 2))
         return text
     end },
     [2] = { 8, 65535, function(tree, data, at, size)

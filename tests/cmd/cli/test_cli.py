@@ -17,7 +17,9 @@ from dhcp_cmd import cli
 from dhcp_cmd.audit import Answer
 from dhcp_cmd.commands import context
 from dhcp_cmd.commands.output import Format, table, write
+from dhcp_cmd.pmip.sockets import Claim
 from dhcp_cmd.store import SCHEMA_VERSION, open_store
+from dmm_wire.address import parse_address
 from tests.cmd.cli.commuter import MINUTE, commuter
 from tests.cmd.store.domain import T0, opened
 
@@ -455,3 +457,20 @@ def test_signal_says_why_it_does_not_start(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dhcp-cmd: {path}")
     assert complaint in line
+
+
+def test_signal_does_not_start_beside_another_sender(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = (Path(__file__).parents[3] / "configs" / "cmd.conf").read_text()
+    path = tmp_path / "cmd.conf"
+    path.write_text(
+        example.replace("# mode direct", "mode proxy\n    endpoint 2001:db8:ffff::c1a3")
+    )
+    serving = Claim(parse_address("2001:db8:ffff::c1a3"))
+    try:
+        assert cli.run(["signal", str(path)]) == context.FAILURE
+    finally:
+        serving.close()
+    told = "dhcp-cmd: endpoint 2001:db8:ffff::c1a3: dhcp-cmd serve or signal speaks PMIPv6 there\n"
+    assert capsys.readouterr().err == told

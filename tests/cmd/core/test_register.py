@@ -174,6 +174,23 @@ def test_each_mandatory_option(
     assert (27 in kinds) == (missing is not Timestamp)
 
 
+@pytest.mark.parametrize("missing", [HomeNetworkPrefix, HandoffIndicator, AccessTechnology])
+def test_a_timestamp_is_looked_at_before_what_is_missing(
+    world: World, maars: Maars, missing: type[MobilityOption]
+) -> None:
+    """RFC 5213 section 5.3.1, 9 and then 10 to 12."""
+    wrong = maars.asked(1, maars.update(without(maars.options(skew=10.0), missing)))
+    assert wrong is not None
+    assert wrong.status == Status.TIMESTAMP_MISMATCH
+    maars.register(1, skew=0.1)
+    late = maars.asked(2, maars.update(without(maars.options(), missing)))
+    assert late is not None
+    assert late.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+    before = world.store.tables.copy()
+    assert maars.asked(2, maars.update(without(maars.options(skew=0.2), missing))) is not None
+    assert world.store.tables == before
+
+
 def test_who_may_not_register(world: World, maars: Maars) -> None:
     update = maars.update(maars.options())
     answer = maars.send(STRANGER, update)
@@ -383,6 +400,22 @@ def test_a_session_ends_a_moment_after_its_deregistration(world: World, maars: M
     assert ("expired", "deregistered") in world.events()
 
 
+def test_what_had_ended_by_itself_is_told_at_the_deregistration(world: World, maars: Maars) -> None:
+    world.attached(Host(1, mac=MAC), 1, na(), pd())
+    world.later(1800)
+    maars.register(2)
+    world.later(60)
+    maars.register(3)
+    world.store.tables.signals.clear()
+    world.later(1800)  # what MAAR 1 anchors is over, and nobody has reaped
+    assert maars.leave(3) is not None
+    assert owed(world) == {1}
+    world.store.tables.signals.clear()
+    world.later(5)
+    assert maars.leave(3) is not None
+    assert owed(world) == set()
+
+
 @pytest.mark.parametrize("maar", [1, 2, 3])
 def test_a_node_that_comes_back_in_time_keeps_everything(
     world: World, maars: Maars, maar: int
@@ -401,6 +434,31 @@ def test_a_node_that_comes_back_in_time_keeps_everything(
     assert all(
         (b.hold_until is None) == (b.state is State.ACTIVE) for b in world.store.bindings.values()
     )
+
+
+@pytest.mark.parametrize("maar", [1, 2, 3])
+def test_so_does_one_that_had_nothing_where_it_was(world: World, maars: Maars, maar: int) -> None:
+    """MAAR 2 drains: the node has what MAAR 1 anchors, and nothing that is active."""
+    first = maars.register(1)
+    world.drain(2)
+    maars.register(2, skew=0.1)
+    assert set(live(world)) == set(first.local)
+    world.later(10)
+    maars.leave(2)
+    world.later(5)
+    back = maars.register(maar)
+    held = {*first.local, *back.local}
+    assert {*(p for p in back.local if any(p.address)), *(p for _, p in back.previous)} == {
+        p for p in held if any(p.address)
+    }
+    world.later(60)
+    world.cmd.reap(world.now, 100)
+    assert set(first.local) <= set(live(world))
+    # It is no older for it, and what it does next is no return.
+    held_until = {b.hold_until for b in world.store.bindings.values()}
+    world.later(60)
+    maars.register(maar, handoff=5)
+    assert {b.hold_until for b in world.store.bindings.values()} == held_until
 
 
 def test_a_late_deregistration_ends_nothing(world: World, maars: Maars) -> None:

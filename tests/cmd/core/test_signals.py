@@ -263,6 +263,37 @@ def test_a_refusal_of_the_anchor_ends_what_it_names() -> None:
     assert [b.prefix for b in world.live(host) if b.anchor == 1] == mine
 
 
+def test_a_maar_that_forgot_is_told_again_what_it_anchors() -> None:
+    world = World(mode=LOCATOR)
+    away, back, never = Host(1), Host(2), Host(3)
+    for host in (away, back):
+        world.attached(host, 1)
+        world.later(60).attached(host, 2)
+    world.later(60).attached(back, 1)
+    world.attached(never, 2)
+    acknowledged(world)
+    world.later(60).query(1)
+    assert world.store.tables.signals == {}, "it remembers"
+    world.query(3, flags=dmm.NO_SESSIONS)
+    assert world.store.tables.signals == {}, "it anchors nothing"
+    world.cmd.signalled.clear()
+    decision = world.query(1, flags=dmm.NO_SESSIONS)
+    assert decision.outcome == "refresh"
+    assert (owed(world, away), owed(world, back), owed(world, never)) == ({1: False}, {}, {})
+    assert list(world.cmd.signalled) == [(world.node(away).id, 1)]
+    # It is no news of where the node is: the S-MAAR goes on with what it was told.
+    answer = world.ask(away, 2, M.REBIND, na(), pd())
+    assert anchors(answer) == {a_maar(1).endpoint}
+
+
+def test_in_mode_direct_it_is_for_the_s_maars_to_tell() -> None:
+    world, host = World(), Host(1)
+    world.attached(host, 1)
+    world.later(60).attached(host, 2)
+    world.query(1, flags=dmm.NO_SESSIONS)
+    assert world.store.tables.signals == {}
+
+
 def test_a_removed_maar_is_owed_nothing() -> None:
     world, host = World(mode=PROXY), Host(1)
     world.attached(host, 1)

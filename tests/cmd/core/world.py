@@ -121,6 +121,9 @@ def pd(iaid: int = 1, *prefixes: Prefix) -> tuple[int, bytes]:
     return IaPd(iaid, 0, 0, tuple(IaPrefix(each, 0, 0).encode() for each in prefixes)).encode()
 
 
+CAPABILITIES = dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6
+
+
 def relayed(
     inner: bytes,
     maar: Maar,
@@ -130,6 +133,7 @@ def relayed(
     link: bytes | None = None,
     endpoint: bytes | None = None,
     mobile: bool = True,
+    flags: int = 0,
     slaac: bool = False,
 ) -> bytes:
     options: list[tuple[int, bytes]] = [
@@ -139,8 +143,9 @@ def relayed(
     if mac is not None:
         options.append(ClientLinkLayerAddress(1, mac).encode())
     if mobile:
-        capabilities = dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6 | (dmm.CAP_SLAAC if slaac else 0)
-        claim = dmm.Maar(endpoint or maar.endpoint, capabilities)
+        claim = dmm.Maar(
+            endpoint or maar.endpoint, CAPABILITIES | flags | (dmm.CAP_SLAAC if slaac else 0)
+        )
         options.append(dmm.to_option(ENTERPRISE, (claim, *extra)))
     options.append((OptionCode.RELAY_MSG, inner))
     where = link_address(maar.id) if link is None else link
@@ -291,6 +296,7 @@ class World:
         maar: int,
         *extra: dmm.SubOption,
         link: bytes | None = None,
+        flags: int = 0,
         slaac: bool = False,
         **forged: bytes,
     ) -> Decision:
@@ -308,6 +314,7 @@ class World:
             peer=via.endpoint,
             link=link,
             endpoint=forged.get("endpoint"),
+            flags=flags,
             slaac=slaac,
         )
         return self.handle(self.request(data, forged.get("source", via.relay_address)))

@@ -253,9 +253,10 @@ def test_a_maar_asks_for_itself(server: Server, maars: dict[str, Maar]) -> None:
     (domain,) = suboptions(maar.exchange(ask, link_layer=None), dmm.Domain)
     assert isinstance(domain, dmm.Domain)
     assert set(domain.endpoints) == {each.endpoint for each in MAARS.values()}
-    # The same about a node whose first frame it saw.
+    # The same about a node whose first frame it saw: nobody knows it before it has a lease.
     seen = maar.wrap(ask, seen=[dmm.Attachment(0, 4, 4, 1, m.CLIENT_MAC)])
-    assert suboptions(unwrap(maar.ask(seen)), dmm.Visit)
+    (status,) = suboptions(unwrap(maar.ask(seen)), dmm.Status)
+    assert status == dmm.Status(int(dmm.DmmStatus.UNKNOWN_NODE))
 
 
 @pytest.mark.root

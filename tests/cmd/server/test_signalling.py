@@ -219,6 +219,31 @@ def test_the_answer_does_not_wait_longer_than_it_may(bench: Bench) -> None:
     assert isinstance(told, BindingAcknowledgement)
 
 
+@pytest.mark.parametrize("bench", [(RELAY, 100)], indirect=True)
+def test_what_another_cmd_was_told_meanwhile_is_named_all_the_same(bench: Bench) -> None:
+    """Two CMDs get each message; the P-MAAR acknowledges to the one whose PBU it got."""
+    bench.moved()
+    with bench.store.administration() as connection:
+        connection.exec_driver_sql("DELETE FROM signal")
+    bench.until(lambda: bench.line.sent)
+    (answer,) = bench.line.sent
+    assert (anchors(answer), expected(answer)) == ({endpoint(1)}, 0)
+    assert bench.counted["relay-timeout"] == 0
+
+
+@pytest.mark.parametrize("bench", [(RELAY, 100)], indirect=True)
+def test_what_an_anchor_refused_to_another_cmd_is_not_named(bench: Bench) -> None:
+    bench.moved()
+    with bench.store.administration() as connection:
+        connection.exec_driver_sql("DELETE FROM signal")
+        connection.exec_driver_sql(
+            "UPDATE binding SET state = 'ended', ended_at = 1, reusable_at = 1, hold_until = NULL WHERE anchor_id = 1"
+        )
+    bench.until(lambda: bench.line.sent)
+    (answer,) = bench.line.sent
+    assert (anchors(answer), expected(answer)) == (set(), 1)
+
+
 @pytest.mark.parametrize("bench", [(RELAY,)], indirect=True)
 def test_a_message_that_comes_again_meanwhile_is_answered_once(bench: Bench) -> None:
     bench.moved()

@@ -17,6 +17,7 @@ from dhcp_cmd.core.model import (
     PutNode,
     PutSignal,
     Signal,
+    State,
 )
 from dhcp_cmd.core.ports import Store
 from dhcp_cmd.store import SqlStore, maintenance
@@ -97,6 +98,27 @@ def test_only_the_signals_of_the_nodes_read_are_read(any_store: Store) -> None:
     assert set(signals(any_store, 8)) == {(8, 1)}
 
 
+def test_the_nodes_elsewhere_that_a_maar_anchors_something_for(any_store: Store) -> None:
+    pool, other = the_pool(domain_of(any_store)), the_pool(domain_of(any_store), 2)
+    over = a_binding(pool, 4, 10)._replace(state=State.ENDED, ended_at=T0, reusable_at=T0)
+    written(
+        any_store,
+        *(PutNode(a_node(n, serving=3), True) for n in (8, 7, 9, 10)),
+        PutNode(a_node(11, serving=1), True),
+        PutNode(a_node(12)._replace(serving=None), True),
+        PutBinding(a_binding(pool, 1, 8), True),
+        PutBinding(a_binding(pool, 2, 7), True),
+        PutBinding(a_binding(other, 1, 9), True),
+        PutBinding(over, True),
+        PutBinding(a_binding(pool, 5, 11), True),
+        PutBinding(a_binding(pool, 6, 12), True),
+    )
+    with any_store.transaction() as transaction:
+        assert transaction.anchored_away(1) == [7, 8]
+    with any_store.transaction() as transaction:
+        assert transaction.anchored_away(3) == []
+
+
 # --- the sender's side ---
 
 
@@ -150,6 +172,28 @@ def test_only_what_was_sent_is_finished(store: SqlStore) -> None:
     assert set(signals(store, 7)) == {(7, 1)}, "a serial does not come again"
 
 
+def test_who_has_acknowledged_to_whatever_sender(store: SqlStore) -> None:
+    store.sender = "there"
+    pool = the_pool(domain_of(store))
+    ended = a_binding(the_pool(domain_of(store), 2), 2, 7)._replace(
+        state=State.ENDED, ended_at=T0, reusable_at=T0
+    )
+    written(
+        store,
+        PutNode(a_node(7, serving=3), True),
+        PutNode(a_node(8, serving=3), True),
+        PutBinding(a_binding(pool, 1, 7), True),
+        PutBinding(a_binding(pool, 2, 8), True),
+        PutBinding(ended, True),
+        put(8, 1),
+    )
+    here = SqlOutbox(store, "here")
+    asked = [(7, 1), (7, 2), (8, 1), (9, 1)]
+    assert here.heard(asked) == {(7, 1)}
+    written(store, DropSignal(8, 1), put(7, 1, visit=False))
+    assert here.heard(asked) == {(7, 1), (8, 1)}, "a longer lifetime is no news of where it is"
+
+
 def test_what_a_pbu_is_made_of(store: SqlStore) -> None:
     store.sender = "here"
     pool = the_pool(domain_of(store))
@@ -173,6 +217,14 @@ def test_check_finds_what_is_owed_to_the_maar_where_the_node_is(store: SqlStore)
     assert "signals: MAAR 3 is owed a signal about node 7, which is there" in maintenance.check(
         store
     )
+
+
+def test_check_does_not_mind_what_is_left_of_another_mode(store: SqlStore) -> None:
+    """Back in mode direct nobody reads what was owed, and the node may come to a MAAR that was owed something."""
+    written(store, PutNode(a_node(7, serving=3), True), put(7, 1))
+    moved = a_node(7, serving=1)._replace(previous=3, visit_since=T0 + MICROS)
+    written(store, PutNode(moved, False))
+    assert not [line for line in maintenance.check(store) if "signal" in line]
 
 
 def test_prune_takes_signals_along(store: SqlStore) -> None:

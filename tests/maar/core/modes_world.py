@@ -176,6 +176,7 @@ class ModesWorld(World):
             clock=self.clock,
             monotonic=lambda: self.now,
             heard=self._heard,
+            ended=lambda key: self._answer(self.holding.refused(*key)),
         )
         self._arrived: list[tuple[bytes, bytes]] = []
 

@@ -12,7 +12,7 @@ from dhcp_cmd.pmip.holding import Holding, Released
 from dmm_wire import dmm
 from dmm_wire.identity import Identity, IdentitySubtype
 from dmm_wire.mobility import BindingUpdate, HandoffIndicator, ServingMaar, decode
-from dmm_wire.mobility.answers import first
+from dmm_wire.mobility.answers import acknowledge, first
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from tests.maar.core.modes_world import CMD, EPOCH, Loses, ModesWorld
@@ -42,6 +42,8 @@ class PmipWorld(ModesWorld):
         self.awake = True
         self.skews = skews or {}
         self.late: Holding[_Answering] = Holding()
+        self.refuses_registrations: int | None = None
+        """The status of all PBAs to those that register."""
         super().__init__(mode, count, loses, **changes)
 
     def _agent(self, number: int) -> Agent:
@@ -72,6 +74,11 @@ class PmipWorld(ModesWorld):
         self.signaller.registers = self._registers
 
     def _registers(self, asked: Sequence[Asked]) -> None:
+        if self.refuses_registrations is not None:
+            for source, update in asked:
+                refusal = acknowledge(update, self.refuses_registrations)
+                self.send(source, self.authenticated.outgoing(source, refusal))
+            return
         for source, reply in self.front.replies(asked, self.clock(), self.clock):
             if isinstance(reply, Late):
                 until = self.now + (reply.hold.until - self.clock()) / 1e6

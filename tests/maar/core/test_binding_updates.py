@@ -146,6 +146,16 @@ REFUSED: dict[str, tuple[dict[str, Any], bytes, Status]] = {
         endpoint(2),
         Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED,
     ),
+    "an old generation, and no handoff indicator": (
+        {"generation": 0, "without": HandoffIndicator},
+        endpoint(2),
+        Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED,
+    ),
+    "a prefix of another MAAR, and no access technology": (
+        {"without": AccessTechnology, "extra": [HomeNetworkPrefix(link_prefix(3))]},
+        endpoint(2),
+        Status.MISSING_ACCESS_TECH_TYPE_OPTION,
+    ),
     "a prefix of another MAAR": (
         {"extra": [HomeNetworkPrefix(link_prefix(3))]},
         endpoint(2),
@@ -181,8 +191,8 @@ REFUSED: dict[str, tuple[dict[str, Any], bytes, Status]] = {
         endpoint(2),
         Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
     ),
-    "a prefix of our pool that is not the node's": (
-        {"extra": [HomeNetworkPrefix(Prefix.parse("2001:db8:1:177::/64"))]},
+    "one more, that is another's place": (
+        {"extra": [HomeNetworkPrefix(Prefix.parse("2001:db8:1:100::/60"))]},
         endpoint(2),
         Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX,
     ),
@@ -308,9 +318,36 @@ def test_a_node_nobody_knows_is_believed_to_have_what_nobody_has(world: World) -
     free = Prefix.parse("2001:db8:1:177::/64")
     assert answer(world, update(**of_other_node(str(free)))).status == Status.ACCEPTED
     assert Route(free, ToPeer(endpoint(2))) in world.maars[1].kernel.items.values()
-    # From now on it is known, and has this one only.
-    more = update(**of_other_node("2001:db8:1:178::/64"), generation=8)
+    # From now on it is known, and has this one only, as long as it is on this visit.
+    more = update(**of_other_node("2001:db8:1:178::/64"))
     assert answer(world, more).status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+
+
+def test_a_later_visit_may_bring_one_more_that_nobody_has(world: World) -> None:
+    """The Relay-reply that gave it was lost; the CMD named it to the next S-MAAR, which names it here."""
+    assert answer(world, update()).status == Status.ACCEPTED
+    free = HomeNetworkPrefix(Prefix.parse("2001:db8:1:177::/64"))
+    same_visit = update(sequence=10, extra=[free])
+    assert answer(world, same_visit).status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+    later = update(sequence=11, extra=[free], generation=8)
+    assert answer(world, later).status == Status.ACCEPTED
+    assert Route(free.prefix, ToPeer(endpoint(2))) in world.maars[1].kernel.items.values()
+    # What is another node's by now, no MAAR takes from it.
+    taken = update(**of_other_node("2001:db8:1:177::/64"), generation=9)
+    assert answer(world, taken).status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+
+
+def test_a_lost_reply_before_a_move_cuts_nothing_off() -> None:
+    world = World()
+    world.attach(1)
+    more = Prefix.parse("2001:db8:1:220::/60")
+    world.cmd.prefixes[more] = (1, True, world.now + world.cmd.valid)  # in a reply that never came
+    world.attach(2)
+    assert world.cmd.reports == []
+    assert more in world.roles(1)
+    for start in (None, 1, 2, 3):
+        assert world.trace(more, start)[-1] == "node"
+    world.check_reached()
 
 
 def test_nobody_has_a_whole_pool() -> None:

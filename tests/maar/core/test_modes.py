@@ -290,6 +290,27 @@ def test_an_answer_that_was_lost_before_a_move_ends_nothing(mode: SignallingMode
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_an_anchor_that_lost_its_disk_serves_on(mode: SignallingMode) -> None:
+    """Nothing of the node changes, and nobody asks anything but the MAAR that has forgotten."""
+    world = ModesWorld(mode, 3)
+    for number in (1, 2, 3):
+        world.attach(number)
+        world.go_on(5.0)
+    world.maars[1].file.clear()
+    world.maars[1].kernel.items.clear()
+    world.restart(1)
+    world.go_on(2.0)
+    assert "anchored" in world.roles(1).values()
+    world.check()
+    # It has said so once.
+    before = world.store.commits
+    world.restart(1)
+    world.go_on(2.0)
+    assert world.store.commits == before
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_two_nodes_of_one_anchor_that_are_linked(mode: SignallingMode) -> None:
     """MAAR 1 knows two, of which the CMD says that they are one, at MAAR 2."""
     world = ModesWorld(mode, 2)

@@ -240,6 +240,33 @@ def test_a_node_that_left_the_domain_ends_everywhere() -> None:
         assert len(routes) == 2  # those that close the pools
 
 
+@pytest.mark.parametrize(
+    ("status", "is_final"), [(129, True), (154, True), (130, False), (156, False)]
+)
+def test_a_refresh_that_is_refused_for_good_ends_service(status: int, is_final: bool) -> None:
+    """RFC 5213 section 6.9.1.2, 11: neither routes nor advertisements are left of what the CMD denies."""
+    world = walked(PmipWorld(PROXY, 3, lifetime=600), 1, 2)
+    mine, other = sorted(world.roles(2), key=lambda prefix: world.roles(2)[prefix])
+    world.refuses_registrations = status
+    world.go_on(450)
+    maar = world.maars[2]
+    counters = maar.agent.status(world.now)["counters"]
+    assert counters[f"registration.refused-{status}"]
+    ways = {world.trace(prefix, 2)[-1] for prefix in (mine, other)}
+    assert ways == ({"unreachable"} if is_final else {"node"})
+    assert ("local" in world.roles(2).values()) is not is_final
+    advertisement = world.advertised(2)
+    for prefix in (mine, other):
+        option = advertisement[advertisement.index(prefix.address) - 16 :]
+        assert (option[4:12] == bytes(8)) is is_final
+    # Once it is accepted again, all is as it was.
+    world.refuses_registrations = None
+    world.go_on(40)
+    world.show()
+    world.go_on(40)
+    world.check()
+
+
 def test_a_node_that_is_back_before_its_end_goes_on() -> None:
     world = walked(PmipWorld(PROXY, 3, lifetime=600), 1, 2)
     before = set(world.roles(2))

@@ -45,10 +45,13 @@ LOCAL = Prefix.parse("2001:db8:1:101::/64")
 class Bench:
     """A Registering, its sessions, a clock."""
 
-    def __init__(self, lifetime: int = 1000, cmds: tuple[bytes, ...] = (CMD,)) -> None:
+    def __init__(
+        self, lifetime: int = 1000, cmds: tuple[bytes, ...] = (CMD,), *, max_nodes: int = 65536
+    ) -> None:
         self.now = 100.0
         self.sessions: dict[Identity, Session] = {}
         mine = replace(settings(1), cmds=cmds, registers=True, registration_lifetime=lifetime)
+        mine = replace(mine, access=(replace(mine.access[0], max_nodes=max_nodes),))
         self.offset = 0.0
         """Of its clock, in seconds."""
         self.registering = Registering(
@@ -459,7 +462,7 @@ def test_a_prefix_that_is_refused_is_not_named_again(status: int) -> None:
 def test_what_is_refused_for_good_is_left_alone_for_a_while(status: int) -> None:
     bench = Bench()
     bench.seen()
-    assert bench.answer(bench.sent(), status) == Refused(NAME, status, None)
+    assert bench.answer(bench.sent(), status) == Refused(NAME, status, None, denied=NAME)
     bench.now += 1
     bench.seen()
     assert bench.due() == []
@@ -519,6 +522,33 @@ def test_another_address_on_the_link_of_a_node_is_not_where_it_is() -> None:
     bench = Bench().registered()
     assert not bench.seen(Place(ACCESS, parse_address("fe80::bad"), MAC))
     assert bench.due() == []
+
+
+def other(number: int, interface: str = ACCESS) -> Place:
+    """The place of another node."""
+    return Place(interface, NODE[:-1] + bytes((number,)), MAC[:-1] + bytes((number,)))
+
+
+def test_a_link_has_room_for_so_many_nodes_and_no_more() -> None:
+    """Any host can show itself by any number of link-layer addresses; each registered one takes a /64."""
+    bench = Bench(max_nodes=2)
+    assert bench.seen()
+    assert bench.seen(other(1))
+    assert not bench.seen(other(2))
+    assert bench.seen(), "who is there already is none more"
+    assert bench.seen(other(2, "access1")), "each link has a limit of its own"
+    # Not by way of another link either; and one that left makes room.
+    assert not bench.seen(other(2))
+    assert bench.seen(other(1, "access1"))
+    assert bench.seen(other(2))
+    for _ in range(30):
+        bench.go_on()
+        bench.due()
+        if not len(bench.registering):
+            break
+    assert bench.seen(other(7))
+    assert bench.seen(other(8))
+    assert not bench.seen(other(9))
 
 
 def test_a_link_layer_address_that_names_nobody() -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from dmm_wire import dmm
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dhcpv6.message import unwrap
 from dmm_wire.mobility import BindingUpdate
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
@@ -210,4 +212,56 @@ def test_an_acknowledgement_from_before_the_restart_is_not_taken_for_another() -
     assert world.maars[2].agent.status(world.now)["counters"]["pba.unmatched"] == 1
     world.pass_time(5.0)
     world.settle()
+    world.check_reached()
+
+
+def asked(actions: list[act.Action]) -> list[int]:
+    """The capabilities in the questions to the CMD."""
+    found = []
+    for action in actions:
+        if isinstance(action, act.SendToServers):
+            level = unwrap(action.data).relays[0]
+            ours = dmm.from_options(dmm.DEFAULT_ENTERPRISE, level.options) or ()
+            found += [each.capabilities for each in ours if isinstance(each, dmm.Maar)]
+    return found
+
+
+def test_a_maar_without_records_says_so_until_the_cmd_has_heard_it() -> None:
+    agent = Agent(settings(1), jitter=lambda: 0.5)
+    first = agent.start(frozenset(), [], 0.0)
+    assert asked(first) == [0xC000 | dmm.NO_SESSIONS]
+    assert asked(agent.tick(2.0)) == [0xC000 | dmm.NO_SESSIONS]
+    world = World()  # whose MAARs have asked, and were answered
+    world.attach(1)
+    world.pass_time(120.0)
+    questions = [p for p in world.sent if p.kind == "up" and p.source == endpoint(1)]
+    said = [asked([act.SendToServers(each.data)])[0] for each in questions]
+    assert said[0] == 0xC000 | dmm.NO_SESSIONS
+    assert set(said[1:]) == {0xC000}
+    assert len(said) > 3
+
+
+def test_one_with_records_does_not_unless_one_is_damaged() -> None:
+    world = World()
+    world.attach(1)
+    records = [{**json.loads(text), "age": 0.0} for text, _ in world.maars[1].file.values()]
+    assert asked(started(frozenset(), records)) == [0xC000]
+    assert asked(started(frozenset(), [*records, {"kind": "session"}])) == [
+        0xC000 | dmm.NO_SESSIONS
+    ]
+
+
+def test_in_mode_direct_the_next_renew_tells_a_maar_that_lost_its_disk() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    world.maars[1].file.clear()
+    world.maars[1].kernel.items.clear()
+    world.restart(1)
+    world.settle()
+    assert world.roles(1) == {}
+    world.now += 1800
+    world.talk(MessageType.RENEW)
+    world.settle()
+    assert set(world.roles(1).values()) == {"anchored"}
     world.check_reached()

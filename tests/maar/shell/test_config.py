@@ -35,7 +35,7 @@ def faults(text: str) -> list[str]:
 
 
 def test_a_good_file_gives_the_core_and_the_driver_what_they_need() -> None:
-    config = parse(GOOD, "maar.toml")
+    config = parse(GOOD + "max-nodes = 100\n", "maar.toml")
     agent = config.agent(
         {"access0": b"\x02" * 6, "access1": b"\x04" * 6}, {"access0": 1460, "access1": 1400}
     )
@@ -45,6 +45,7 @@ def test_a_good_file_gives_the_core_and_the_driver_what_they_need() -> None:
     assert [link.relays_below for link in agent.access] == [False, True]
     assert agent.access[1].link_layer == b"\x04" * 6
     assert [link.mtu for link in agent.access] == [1460, 1400]
+    assert [link.max_nodes for link in agent.access] == [65536, 100]
     southbound = config.southbound()
     assert southbound.access_interfaces == ("access0", "access1")
     assert southbound.pools == (

@@ -20,7 +20,7 @@ from relay_maar.southbound.ingress import REASONS, ruleset
 from relay_maar.southbound.layout import MARK
 from relay_maar.southbound.nft import NftError
 from relay_maar.southbound.seg6 import Seg6Southbound
-from tests.maar.southbound.namespaces import Capture, Namespace, nft
+from tests.maar.southbound.namespaces import Capture, Namespace, nft, wait
 from tests.maar.southbound.test_contract import ALL, put
 from tests.maar.southbound.test_packets import (
     CN,
@@ -322,6 +322,25 @@ def test_what_peers_do_send(host: Host) -> None:
             check=True,
         ).stdout
     assert "packets 0" in listed, "the mark is ours alone"
+
+
+def test_maars_that_point_at_each_other_are_no_loop_for_ever(host: Host) -> None:
+    """Whatever led to that: the hop limit ends it, as it does everywhere else."""
+    put(host.driver, Route(OLD, ToPeer(T1)))
+    host.topology.inject(udp(CN, MN_OLD, b"round and round"), host.topology.cn)
+    with Capture(host.topology.mn, "eth0") as at_mn:
+        rounds = [0]
+
+        def has_ended() -> bool:
+            host.topology.inject(udp(CN, MN_NEW, b"marker"), host.topology.cn)
+            at_mn.until(lambda seen: seen.endswith(b"marker"))
+            at_mn.packets.clear()
+            seen = host.topology.near2.read()
+            rounds.append(sum(each.endswith(b"round and round") for each in seen))
+            return bool(rounds[-1]) and rounds[-1] == rounds[-2]
+
+        wait(has_ended)
+    assert 60 <= rounds[-1] <= 66
 
 
 # The table and its owner
