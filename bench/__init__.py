@@ -24,4 +24,14 @@ handover_lab      one domain in the lab, with a delay before its CMD, in which m
 distribution      median and percentiles
 modes, modes_run  what RFC 8885 lets expect, and what was found; the four of them side by side
 modes_report      tables, JSON, docs/performance.md
+
+`handover`, one node's handover by what it is noticed by, and all else that a handover has to reach:
+
+air                       the node's cable, put from link to link in microseconds
+attach_domain             two MAARs and the nodes that are known to them; `attach_lab`: moves by each trigger
+attach_clock              when each step was done, from packets and from what kernels say (`kernel_watch`)
+attaching                 the triggers, what was measured of each, their bars
+goodput                   TCP through the tunnel beside the same hops without one
+handover, handover_run    all of it with `crowd` and `relay`, in one run
+handover_report           tables, JSON, docs/performance.md; `handover_plot`: the picture
 """

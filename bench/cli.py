@@ -12,8 +12,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench import crowds, modes_report, plan, relays, workloads
+from bench import crowds, goodput, handover_report, modes_report, plan, relays, workloads
+from bench import handover as whole
 from bench import modes as four
+from bench.attaching import Trigger
+from bench.handover_run import HandoverRun
 from bench.images import kept
 from bench.modes_run import ModesRun
 from bench.network import Network
@@ -28,6 +31,7 @@ WIDTH = 120
 QUICK_SIZES = (10_000,)
 WIDE = 200
 QUICK_HANDOVERS, QUICK_DELAYS, QUICK_ANCHORS = 5, (0.0, 0.005), (1, 2)
+QUICK_MOVES, QUICK_CROWD = 8, 100
 QUICK_TRAFFIC = ("pd-relayed", "pd-relayed-rapid", "handover")
 
 app = typer.Typer(
@@ -204,6 +208,57 @@ def modes(
     for table in modes_report.tables(results):
         console.print(table)
     for line in modes_report.LEGEND:
+        console.print(line)
+
+
+@app.command()
+def handover(
+    only: Annotated[str, typer.Option("--triggers", help=_names([*Trigger]))] = "",
+    parts: Annotated[str, typer.Option(help=_names([*whole.PARTS]))] = "",
+    moves: Annotated[int, typer.Option(min=1, max=10_000, help="By each trigger.")] = 200,
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of nodes that move at once, with commas between them.")
+    ] = ",".join(map(str, crowds.SIZES)),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="About a minute: does it work? Coarse figures.")
+    ] = False,
+    output: Annotated[
+        Path, typer.Option(help="The directory for handover.json, handover.md and handover.png.")
+    ] = ROOT / "bench" / "results",
+    update_docs: Annotated[
+        bool, typer.Option("--update-docs", help="Put tables and picture into docs/.")
+    ] = False,
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-ho",
+) -> None:
+    """A handover by what it is noticed by: its steps. Also TCP through the tunnel, crowds, relaying."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    chosen, wanted = _split(only) or [*Trigger], _split(parts) or whole.PARTS
+    try:
+        triggers = [Trigger(each) for each in chosen]
+        if unknown := set(wanted) - set(whole.PARTS):
+            raise ValueError(f"{', '.join(sorted(unknown))}: none of {', '.join(whole.PARTS)}")
+        numbers = [int(size) for size in _split(sizes)]
+        if not all(1 <= number <= crowds.MOST for number in numbers):
+            raise ValueError(f"crowds have 1 to {crowds.MOST:,} nodes")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    console = Console(width=WIDE, highlight=False)
+    files = handover_report.Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
+    with tidy_on_signals():
+        run = HandoverRun(prefix, console, files)
+        if "moves" in wanted:
+            run.moves(triggers, min(moves, QUICK_MOVES) if quick else moves)
+        if "goodput" in wanted:
+            run.goodput(1.0 if quick else 2.0, 1 if quick else goodput.ROUNDS)
+        if "crowd" in wanted:
+            run.crowd([n for n in numbers if n <= QUICK_CROWD] if quick else numbers)
+        if "relay" in wanted:
+            run.relay(1.0 if quick else 3.0, 1 if quick else 3)
+    files.finish(run.findings)
+    for table in handover_report.tables(run.findings):
+        console.print(table)
+    for line in handover_report.notes(run.findings):
         console.print(line)
 
 

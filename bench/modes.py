@@ -19,11 +19,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from bench.distribution import Distribution
 from bench.handover_lab import Handover
 from bench.phase_clock import Phase
+
+_T = TypeVar("_T")
 
 MODES: Final = ("direct", "proxy", "locator", "relay")
 RFC_ORDER: Final = ("proxy", "locator", "relay")
@@ -172,8 +174,8 @@ def duel(faster: str, slower: str, one: Sequence[Handover], other: Sequence[Hand
     return Duel(faster, slower, sum(a < b for a, b in pairs), len(pairs))
 
 
-def turns(modes: Sequence[str], count: int) -> Iterable[list[str]]:
-    """The modes, `count` times, each time another one first: so that none always follows the same one."""
+def turns(modes: Sequence[_T], count: int) -> Iterable[list[_T]]:
+    """Modes, or whatever is compared, `count` times, each time another one first: so that none always follows one."""
     for number in range(count):
         begin = number % len(modes)
         yield [*modes[begin:], *modes[:begin]]

@@ -3,7 +3,8 @@
 `python -m bench.packet_stream INTERVAL`, microseconds, until standard input ends. A line `SOURCE>DESTINATION ...` on
 standard input begins as many flows, the line `stop` ends them. Each is answered with the same line, after a `ready`.
 `SOURCE` may be `::`, for whatever address the kernel takes. A datagram holds its number, so that each is another one.
-Nobody answers: the program at the other end never reads, and its kernel throws away what arrives.
+Nobody answers: the program at the other end never reads, and its kernel throws away what arrives. But after a line
+`answer` it sends back what comes from then on, each once, and nothing else, until the next line.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ INTERVAL: Final = 0.001
 """Seconds between two datagrams of a flow."""
 
 _STOP: Final = "stop"
+_ANSWER: Final = "answer"
 _NUMBER: Final = struct.Struct("!I12x")
 _SOURCE: Final = struct.Struct("@16sI")
 
@@ -71,6 +73,10 @@ class PacketStream:
         Raises LabError when the program has ended."""
         self._say(" ".join(f"{format_address(a)}>{format_address(b)}" for a, b in flows))
 
+    def answer(self) -> None:
+        """Send back what comes from now on, and nothing else. Raises LabError when the program has ended."""
+        self._say(_ANSWER)
+
     def end(self) -> None:
         """Send nothing any more. Raises LabError when the program has ended."""
         self._say(_STOP)
@@ -89,7 +95,7 @@ class PacketStream:
 def read_flows(line: str) -> list[Flow]:
     """The flows that a line names. Raises ValueError."""
     found: list[Flow] = []
-    for word in line.split() if line.strip() != _STOP else ():
+    for word in line.split() if line.strip() not in (_STOP, _ANSWER) else ():
         source, _, destination = word.partition(">")
         found.append(Flow(parse_address(source), parse_address(destination)))
     return found
@@ -99,6 +105,7 @@ class _Sender:
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         self._socket.bind(("::", PORT))
+        self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         self._number = 0
         self.flows: list[tuple[list[tuple[int, int, bytes]], str]] = []
 
@@ -120,6 +127,32 @@ class _Sender:
             except OSError:
                 pass  # no carrier, no route: this one is lost like any other on its way
 
+    def listens(self) -> list[socket.socket]:
+        """What there is to be read from, beginning with what comes from now on."""
+        self._read()
+        return [self._socket]
+
+    def send_back(self) -> None:
+        """What has come."""
+        for data, address, ancillary in self._read():
+            try:
+                self._socket.sendmsg([data], ancillary, 0, address)
+            except OSError:
+                pass
+
+    def _read(self) -> list[tuple[bytes, tuple[object, ...], list[tuple[int, int, bytes]]]]:
+        found: list[tuple[bytes, tuple[object, ...], list[tuple[int, int, bytes]]]] = []
+        while True:
+            try:
+                data, ancillary, _, address = self._socket.recvmsg(
+                    2048, socket.CMSG_SPACE(_SOURCE.size), socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                return found
+            # IPV6_PKTINFO of what came names our address: of what goes it is the source.
+            chosen = [(a, b, _SOURCE.pack(c[:16], 0)) for a, b, c in ancillary]
+            found.append((data, address, chosen))
+
 
 def main(interval: str) -> None:
     """The program."""
@@ -127,18 +160,22 @@ def main(interval: str) -> None:
     sender = _Sender()
     print("ready", flush=True)
     due = 0.0
+    heard: list[socket.socket] = []
     while True:
         left = max(0.0, due - time.monotonic()) if sender.flows else None
-        readable, _, _ = select.select([sys.stdin.fileno()], (), (), left)
-        if readable:
+        readable, _, _ = select.select([sys.stdin.fileno(), *heard], (), (), left)
+        if sys.stdin.fileno() in readable:
             data = os.read(sys.stdin.fileno(), 65536)
             if not data:
                 return
             line = data.decode()
+            heard = sender.listens() if line.strip() == _ANSWER else []
             sender.take(read_flows(line))
             sender.send()
             due = time.monotonic() + pause
             print(line, end="", flush=True)
+        elif readable:
+            sender.send_back()
         elif time.monotonic() >= due:
             sender.send()
             due = max(due + pause, time.monotonic())

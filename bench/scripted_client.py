@@ -31,6 +31,8 @@ _SILENT: Final = {
     f"net/ipv6/conf/{MN_INTERFACE}/accept_dad": "0",
     f"net/ipv6/conf/{MN_INTERFACE}/router_solicitations": "0",
     f"net/ipv6/conf/{MN_INTERFACE}/addr_gen_mode": "1",
+    # Its link-local address has a group: the reports of it follow at once, and none comes a second later.
+    f"net/ipv6/conf/{MN_INTERFACE}/mldv2_unsolicited_report_interval": "1",
 }
 
 
@@ -124,21 +126,33 @@ class ScriptedClient:
 
     def become(self, number: int) -> Node:
         """Be another node, that nobody knows, from now on; gives it. Numbers are not used again."""
+        node = Node(number)
+        self.be(node)
+        return node
+
+    def be(self, node: Node, *, talks: bool = False) -> None:
+        """Be this node, with the addresses that it has. `talks`: they are on its interface, as any host has them, and
+        its kernel says by itself what it has to say of them."""
         self._close()
-        node = self.node = Node(number)
+        self.node = node
+        where, state = (MN_INTERFACE, "reachable") if talks else ("lo", "permanent")
+        router = f"{ROUTER} lladdr {ROUTER_LINK_LAYER} dev {MN_INTERFACE}"
         netns.batch(
             (
                 f"addr flush dev {MN_INTERFACE}",
                 "addr flush dev lo scope global",
                 f"link set dev {MN_INTERFACE} address {format_mac(node.link_layer)}",
                 f"addr add {node.link_local}/64 dev {MN_INTERFACE} nodad",
-                f"neigh replace {ROUTER} lladdr {ROUTER_LINK_LAYER} dev {MN_INTERFACE} nud permanent",
+                f"neigh replace {router} nud {state}",
                 f"route replace default via {ROUTER} dev {MN_INTERFACE}",
+                *(
+                    f"addr replace {format_address(address)}/128 dev {where} nodad"
+                    for address in node.addresses.values()
+                ),
             ),
             namespace=self._namespace,
         )
         self._socket = netns.inside(self._namespace, self._open)
-        return node
 
     def go(self, plan: MaarPlan) -> None:
         """Be on the access link of this MAAR. The cable's far end is put from bridge to bridge: the carrier stays, the

@@ -42,11 +42,8 @@ _MODES = {
 }
 
 # By whether MAARs register the node: how the parts of an interruption are called.
-_SHARES = {False: ("dhcpcd", "network", "DAD"), True: ("unseen", "network", "then")}
-_SHARE_TEXTS = {
-    False: ("dhcpcd asks", "the node's DAD"),
-    True: ("it is seen", "until the next ping"),
-}
+_SHARES = {False: ("unseen", "network", "dhcpcd"), True: ("unseen", "network", "then")}
+_LAST_SHARE = {False: "the node's: dhcpcd's wait, and DAD", True: "until the next ping"}
 
 
 def _server(lab: Lab) -> str:
@@ -111,9 +108,9 @@ class Report(Listener):
                 f"{pause.lost} pings lost"
             )
         if (shares := step.shares) is not None:
-            asks, rest = _SHARE_TEXTS[self.job.lab.registers]
+            rest = _LAST_SHARE[self.job.lab.registers]
             self._console.print(
-                f"  {shares.carrier:.0f} ms without carrier, {shares.client:.0f} ms until {asks}, "
+                f"  {shares.carrier:.0f} ms without carrier, {shares.unseen:.0f} ms until it is seen, "
                 f"[bold]{shares.network:.0f} ms for the network[/], {shares.node:.0f} ms {rest}"
             )
         self._routes(step)
@@ -181,7 +178,7 @@ class Report(Listener):
         for step in moves:
             if step.left is None or step.interruption is None or (shares := step.shares) is None:
                 continue
-            parts = (shares.carrier, shares.client, shares.network, shares.node)
+            parts = (shares.carrier, shares.unseen, shares.network, shares.node)
             table.add_row(
                 f"{step.left.name.upper()} → {step.plan.name.upper()}",
                 f"{step.interruption.milliseconds:.0f}",
@@ -225,7 +222,7 @@ class Report(Listener):
             table.add_row(
                 f"{(message.at - seen[0].message.at) / 1e6:.1f}",
                 str(each.arrow or ("beside it" if each.beside else "not in it")),
-                f"{message.sender} → {message.receiver} {message.title}",
+                f"{message.sender} → {message.receiver} {message.name}",
                 ", ".join(figures.new_options(message)),
             )
         self._console.print(table)

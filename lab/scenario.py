@@ -8,10 +8,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Self
 
+from dmm_wire import dmm
 from dmm_wire.address import Prefix
 from lab import expect, kernel, messages, netns, paths
 from lab.checks import Checks
@@ -46,13 +47,12 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What an interruption was made of, in milliseconds: no carrier; the node's client waiting before it asks (or,
-    without one, before the MAAR sees a frame and registers it); the network, from that message to the last PBA (or the
-    reply); the node again, until its addresses are usable (DAD).
+    """What an interruption was made of, in milliseconds: no carrier; until the MAAR has seen the node and asks the CMD;
+    the network, from that to the last PBA (or the answer); the node itself, until its addresses are usable.
     """
 
     carrier: float
-    client: float
+    unseen: float
     network: float
     node: float
 
@@ -82,21 +82,29 @@ class Step:
     @property
     def shares(self) -> Shares | None:
         """The parts of the interruption, from the captured packets; None for the first step."""
-        asked = next((m.at for m in self.messages if _asks(m)), None)
+        serving = self.plan.name.upper()
+        asked = next((m.at for m in self.messages if _asks(m, serving)), None)
         if self.interruption is None or asked is None:
             return None
-        signalling = [
-            m.at
-            for m in self.messages
-            if m.at >= asked and (m.name == "PBA" or (m.receiver == MN and m.dhcpv6))
-        ]
-        done = max(signalling, default=asked)
-        times = (self.began, self.plugged, asked, done, max(done, self.interruption.ended))
+        answers = [m.at for m in self.messages if m.at > asked and _answers(m, serving)]
+        answered = min(answers, default=asked)
+        # What the node asks for later, when the network has done its part, is not the network's time.
+        later = (m.at for m in self.messages if m.at > answered and m.sender == MN and m.dhcpv6)
+        until = next(later, self.ready)
+        agreed = [m.at for m in self.messages if m.name == "PBA" and asked < m.at < until]
+        done = max([answered, *agreed])
+        times = accumulate((self.began, self.plugged, asked, done, self.interruption.ended), max)
         return Shares(*((b - a) / 1e6 for a, b in pairwise(times)))
 
 
-def _asks(message: Message) -> bool:
-    return message.name == "PBU" or (message.sender == MN and message.dhcpv6 is not None)
+def _asks(message: Message, serving: str) -> bool:
+    """Whether the S-MAAR tells the CMD that the node is there."""
+    attached = any(isinstance(each, dmm.Attachment) for each in message.suboptions)
+    return message.sender == serving and (message.name == "PBU" or attached)
+
+
+def _answers(message: Message, serving: str) -> bool:
+    return message.receiver == serving and message.name in ("Relay-reply", "PBA")
 
 
 class Listener:

@@ -64,5 +64,6 @@ def test_flows_are_read_from_a_line() -> None:
     line = "::>2001:db8:100::1 2001:db8:200::1>2001:db8:100::1\n"
     assert read_flows(line) == [Flow(UNSPECIFIED, ONE), Flow(TWO, ONE)]
     assert read_flows("stop\n") == []
+    assert read_flows("answer\n") == []
     with pytest.raises(ValueError, match="address"):
         read_flows("here>there")

@@ -187,7 +187,7 @@ def test_set_up_is_done_once_until_something_it_reads_changes(outline: Outline) 
     assert "set up: done" in first.stderr
     installs = [call for call in outline.called("python3") if " install " in call]
     names = [call.split(".txt ")[1].split(" [")[0].strip() for call in installs]
-    assert names == ["setuptools", "./.venv/netifaces", "--editable .[cmd,postgresql,dev]"]
+    assert names == ["setuptools", "./.venv/netifaces", "--editable .[cmd,postgresql,dev,bench]"]
 
     assert "set up" not in outline.dev("setup").stderr
 
