@@ -42,7 +42,7 @@ def test_at_start_it_asks_for_its_domain_until_the_cmd_answers(place: Site, own:
     assert (level.link_address, level.peer_address) == (UNSPECIFIED, ENDPOINT)
     assert [code for code, _ in level.options] == [53, 17, 9]
     assert first(level.options, OptionCode.RELAY_ID) == RELAY_ID
-    maar = dmm.Maar(ENDPOINT, dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6)
+    maar = dmm.Maar(ENDPOINT, dmm.CAP_IPV6_IN_IPV6 | dmm.CAP_PMIPV6 | dmm.NO_SESSIONS)
     assert dmm.from_options(32473, level.options) == (maar,)
     inner = unwrap(queries[0].data).client
     assert inner.type == MessageType.INFORMATION_REQUEST
