@@ -1,4 +1,4 @@
-"""The modes in which the CMD signals, message by message: recorded with 1, 2 and 8 P-MAARs, with losses and overtaking.
+"""The modes, message by message: recorded with 1, 2 and 8 P-MAARs, with losses and overtaking.
 
 What is recorded is in `recorded_modes.txt`. After a change that is meant:
 
@@ -74,7 +74,7 @@ def story(mode: SignallingMode, count: int, loses: Loses, reorders: bool) -> Mod
 
 
 def stories() -> Iterator[tuple[str, SignallingMode, int, Loses, bool]]:
-    for mode in MODES:
+    for mode in (SignallingMode.DIRECT, *MODES):
         for count in COUNTS:
             for name, (loses, reorders) in CASES.items():
                 title = f"{mode.name.lower()}, {count} P-MAARs, {name}"
