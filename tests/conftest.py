@@ -33,15 +33,26 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): tests of one name run on one worker")
 
 
+def root_group(item: pytest.Item) -> str:
+    """Which tests marked `root` run on the same worker, one after the other."""
+    parts = item.nodeid.partition("::")[0].split("/")
+    return "/".join(parts if parts[1:2] == ["lab"] else parts[:2])
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rooted = [item for item in items if item.get_closest_marker("root")]
     obstacle = why_no_namespaces() if rooted else None
     for item in rooted:
-        # One worker for all of them: they measure time, and two at once would disturb each other.
-        item.add_marker(pytest.mark.xdist_group("root"))
+        # They mostly wait, for clients and timers. Of the labs, whose daemons are many, each file is one worker's; of
+        # the others each folder, because they measure time and share names.
+        item.add_marker(pytest.mark.xdist_group(root_group(item)))
         if obstacle:
             item.add_marker(pytest.mark.skip(reason=NOT_RUN + obstacle))
+    # What takes longest begins first, and what is quick fills the gaps in the end.
+    items.sort(
+        key=lambda item: (not item.get_closest_marker("root"), "tests/lab" not in item.nodeid)
+    )
     for item in items:
         programs = [name for mark in item.iter_markers("needs") for name in mark.args]
         missing = [name for name in programs if shutil.which(name) is None]

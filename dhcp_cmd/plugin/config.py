@@ -358,6 +358,8 @@ def accept(main: Any, path: str, *, starting: bool, holds: bool = False) -> None
         )
     directory = configuration.status_directory
     was_root = os.geteuid() == 0
+    mask = os.umask(0o077)
+    groups = os.getgroups()
     try:
         if starting:
             _make_status_directory(directory, main)
@@ -373,6 +375,8 @@ def accept(main: Any, path: str, *, starting: bool, holds: bool = False) -> None
     finally:
         if was_root:
             restore_privileges()
+            os.setgroups(groups)  # dhcpkit restores neither
+        os.umask(mask)
     for factory in factories:
         factory.configuration = configuration
     mends.apply_in_main()
