@@ -43,7 +43,7 @@ _MODES = {
 
 # By whether MAARs register the node: how the parts of an interruption are called.
 _SHARES = {False: ("unseen", "network", "dhcpcd"), True: ("unseen", "network", "then")}
-_LAST_SHARE = {False: "the node's: dhcpcd's wait, and DAD", True: "until the next ping"}
+_LAST_SHARE = {False: "dhcpcd and DAD", True: "until the next ping"}
 
 
 def _server(lab: Lab) -> str:

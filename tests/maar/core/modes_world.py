@@ -259,6 +259,8 @@ class ModesWorld(World):
     # --- the wire ---
 
     def deliver(self, packet: Packet) -> None:
+        if packet.destination not in (CMD, SERVER) and self.by_endpoint(packet.destination) is None:
+            return  # an address that somebody made up, and that is told why it is not believed
         what = self.told(packet)
         before = self._said.get(what, 0)
         self._said[what] = before + 1
