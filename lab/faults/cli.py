@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lab.command import FAILED
+from lab.command import run as run_command
 from lab.faults.run import MODES, FaultRun, Result, Settings
 from lab.netns import LabError
-from lab.signals import Terminated, tidy_on_signals
+from lab.signals import tidy_on_signals
 
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 WIDTH = 120
 _SEEDS = 1 << 32
 
@@ -135,27 +136,7 @@ def rows(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run it; the exit status. An error is one line on standard error."""
-    try:
-        status = app(list(arguments), prog_name="./dev faults", standalone_mode=False)
-    except LabError as error:
-        return _say(str(error), FAILED)
-    except Terminated as end:
-        return _say(f"{end}; everything is removed", 128 + end.number)
-    except (KeyboardInterrupt, typer.Abort):
-        status = INTERRUPTED
-    except Exception as error:
-        # A wrong command line. (Its class has moved between versions of typer, what it offers has not.)
-        if not hasattr(error, "format_message"):
-            raise
-        return _say(error.format_message(), MISTAKE)
-    if status == INTERRUPTED:  # typer makes it of a Ctrl-C
-        return _say("interrupted; everything is removed", INTERRUPTED)
-    return status if isinstance(status, int) else 0
-
-
-def _say(text: str, status: int) -> int:
-    print(f"faults: {text}", file=sys.stderr)
-    return status
+    return run_command(app, "faults", arguments)
 
 
 def main() -> None:

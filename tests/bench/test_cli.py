@@ -11,6 +11,7 @@ import pytest
 
 from bench import cli
 from lab import netns
+from lab.command import FAILED, MISTAKE
 from tests.house.import_rules import ROOT
 
 PREFIX = f"benchc{os.getpid()}"
@@ -32,7 +33,7 @@ def test_a_mistake_is_one_line(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    assert cli.run(["cmd", *options]) == cli.MISTAKE
+    assert cli.run(["cmd", *options]) == MISTAKE
     one_line(capsys, text)
 
 
@@ -54,7 +55,7 @@ def test_a_mistake_about_modes_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert cli.run(["modes", *options]) == cli.MISTAKE
+    assert cli.run(["modes", *options]) == MISTAKE
     one_line(capsys, text)
 
 
@@ -70,7 +71,7 @@ def test_without_root_it_says_so(
     benchmark: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert cli.run([benchmark]) == cli.FAILED
+    assert cli.run([benchmark]) == FAILED
     assert capsys.readouterr().err == "bench: network namespaces need root\n"
 
 

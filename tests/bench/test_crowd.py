@@ -16,6 +16,7 @@ from bench.kernel_events import Monitor
 from bench.maars import Site
 from bench.nodes import prefix
 from lab import netns
+from lab.command import MISTAKE
 
 PREFIX = f"crowd{os.getpid()}"
 NODES = range(1, 1001)
@@ -106,7 +107,7 @@ def test_a_mistake_is_one_line(
     sizes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert cli.run(["crowd", "--sizes", sizes]) == cli.MISTAKE
+    assert cli.run(["crowd", "--sizes", sizes]) == MISTAKE
     assert capsys.readouterr().err.count("\n") == 1
 
 

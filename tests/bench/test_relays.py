@@ -13,6 +13,7 @@ from rich.console import Console
 from bench import cli, relays
 from bench.relays import Figures
 from lab import netns
+from lab.command import FAILED
 
 PREFIX = f"relay{os.getpid()}"
 
@@ -22,7 +23,7 @@ PREFIX = f"relay{os.getpid()}"
 @pytest.mark.needs("dhcrelay")
 def test_both_pass_packets_on(tmp_path: Path) -> None:
     arguments = ["--seconds", "0.3", "--rounds", "1", "--output", str(tmp_path)]
-    assert cli.run(["relay", *arguments, "--prefix", PREFIX]) in (0, cli.FAILED)
+    assert cli.run(["relay", *arguments, "--prefix", PREFIX]) in (0, FAILED)
     found = json.loads((tmp_path / "relay.json").read_text())
     assert [each["relay"] for each in found] == ["relay-maar", "dhcrelay"]
     for each in found:
@@ -45,5 +46,5 @@ def test_without_root_it_says_so(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     for command in ("relay", "crowd"):
-        assert cli.run([command]) == cli.FAILED
+        assert cli.run([command]) == FAILED
         assert capsys.readouterr().err == "bench: network namespaces need root\n"

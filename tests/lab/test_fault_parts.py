@@ -12,6 +12,7 @@ from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode, StatusCode
 from dmm_wire.dhcpv6.message import ClientMessage, first, parse
 from dmm_wire.dhcpv6.options import IaAddress, IaNa, IaPd, IaPrefix, StatusOption
+from lab.command import MISTAKE
 from lab.faults import cli, frames
 from lab.faults.client import Client
 from lab.faults.itinerary import Deed, itinerary
@@ -242,5 +243,5 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 0)
     monkeypatch.setattr("shutil.which", lambda name: name)
-    assert cli.run(arguments) == cli.MISTAKE
+    assert cli.run(arguments) == MISTAKE
     assert capsys.readouterr().err.startswith("faults: ")
