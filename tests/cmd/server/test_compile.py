@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,18 @@ def test_a_database_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = write_configuration(tmp_path, "")
     with pytest.raises(ConfigError, match="database: "):
         read_plan(str(path), starting=True)
+
+
+def test_reading_a_file_leaves_the_process_as_it_was(tmp_path: Path) -> None:
+    """For a moment it is read as the server's user, by dhcpkit's means, which restore less."""
+    before = os.umask(0o022)
+    try:
+        groups = os.getgroups()
+        plan_of(write_configuration(tmp_path, ""))
+        assert os.umask(0o022) == 0o022
+        assert os.getgroups() == groups
+    finally:
+        os.umask(before)
 
 
 def test_the_rest_of_the_plan(tmp_path: Path) -> None:
