@@ -37,11 +37,13 @@ from relay_maar.core.actions import (
     SendToServers,
 )
 from relay_maar.core.arrivals import Arrivals, place_of_frame
+from relay_maar.core.asking import Answer, Asking
 from relay_maar.core.attaching import Place
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.domain import Domain, Report
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
+from relay_maar.core.questions import Questions
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
 from relay_maar.core.registrar import Registrar
 from relay_maar.core.registrations import Registrations
@@ -114,21 +116,11 @@ class Agent:
         self._unsolicited = Unsolicited(
             settings, self._cache, self._domain, self._ask_for_anchors, self._counters
         )
+        self._questions = Questions(
+            settings, self._cache, self._relay, self._domain.transaction_id, self._counters
+        )
         self._registrar: Registrar | None = None
-        self._arrivals: Arrivals | None = None
-        if not settings.registers:
-            self._arrivals = Arrivals(
-                settings,
-                self._cache,
-                self._router,
-                self._relay,
-                self._transactions,
-                self._domain.transaction_id,
-                self._counters,
-                visit=self._visit,
-                prefixes=self._prefixes,
-            )
-        else:
+        if settings.registers:
             self._registrar = Registrar(
                 settings,
                 self._cache,
@@ -136,10 +128,20 @@ class Agent:
                 self._domain,
                 self._counters,
                 clock,
-                visit=self._visit,
                 learn=self._learn_domain,
-                prefixes=self._prefixes,
             )
+        asking: Asking = self._registrar or self._questions
+        self._arrivals = Arrivals(
+            settings,
+            self._cache,
+            self._router,
+            asking,
+            self._transactions,
+            self._domain.transaction_id,
+            self._counters,
+            visit=self._visit,
+            prefixes=self._prefixes,
+        )
         self._error_sent = -math.inf
         self._knows_nobody = False
         self._stopped = False
@@ -168,11 +170,10 @@ class Agent:
         if self._registrar is None:
             self._domain.start(now)
         else:
-            self._registrar.start(now)
+            self._registrar.start()
+        self._arrivals.start(self._links, now)
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)
-        if self._arrivals is not None:
-            self._arrivals.start(self._links, now)
         self._router.start(now)
         actions += self._authenticated.keyless({*self._domain.peers, *self._settings.cmds})
         if len(cache):
@@ -199,10 +200,9 @@ class Agent:
         if self._stopped:
             return None
         parts = [self._cache.deadline(), self._router.deadline(), self._domain.deadline()]
+        parts.append(self._arrivals.deadline())
         if self._registrar is not None:
             parts.append(self._registrar.deadline())
-        if self._arrivals is not None:
-            parts.append(self._arrivals.deadline())
         return min((each for each in parts if each is not None), default=None)
 
     def tick(self, now: float) -> list[Action]:
@@ -235,7 +235,7 @@ class Agent:
         if self._stopped:
             return []
         registrations = [] if self._registrar is None else self._registrar.due(now)
-        arrivals = [] if self._arrivals is None else self._arrivals.due(now)
+        arrivals = self._arrivals.due(now)
         questions = map(SendToServers, self._domain.due(now))
         return [*registrations, *self._cache.messages(now), *arrivals, *questions]
 
@@ -254,7 +254,7 @@ class Agent:
             return self._drop("client.interface")
         if self._registrar is not None:
             self._counters["client.not-relayed"] += 1
-            return self._shown(interface, source, link_layer, now)
+            return self.seen(interface, source, link_layer, "dhcpv6", now)
         known = self._cache.at(interface, source) is not None
         try:
             forward = self._relay.forward(link, source, link_layer, data, known)
@@ -266,7 +266,7 @@ class Agent:
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
         actions: list[Action] = [SendToServers(forward.data)]
-        if self._arrivals is not None and link_layer is not None and forward.node == source:
+        if link_layer is not None and forward.node == source:
             # It is the question itself: nothing more is asked.
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "dhcpv6", now)
@@ -303,14 +303,15 @@ class Agent:
         return self._relay.query(transaction_id, suboptions, flags)
 
     def _own_reply(self, reply: OwnReply, now: float) -> list[Action]:
-        if self._arrivals is not None:
-            status = _first(reply.suboptions or (), dmm.Status)
-            is_refused = status is not None and status.code != dmm.DmmStatus.SUCCESS
-            answered = self._arrivals.answered(reply, is_refused, now)
-            if answered is not None:
-                if status is not None and is_refused:
-                    self._counters[f"cmd.{_CMD_STATUS.get(status.code, 'other')}"] += 1
-                return answered
+        if (missed := self._questions.missed(reply, now)) is not None:
+            return missed
+        status = _first(reply.suboptions or (), dmm.Status)
+        is_refused = status is not None and status.code != dmm.DmmStatus.SUCCESS
+        answered = self._arrivals.answered(self._questions.read(reply, is_refused), now)
+        if answered is not None:
+            if status is not None and is_refused:
+                self._counters[f"cmd.{_CMD_STATUS.get(status.code, 'other')}"] += 1
+            return answered
         if not self._domain.answered(reply.transaction_id, now):
             return self._drop("server.transaction-id")
         suboptions = reply.suboptions or ()
@@ -342,7 +343,7 @@ class Agent:
         now: float,
     ) -> tuple[list[Action], Session | None]:
         actions, session = self._visits.accept(identity, attachment, visit, suboptions, now)
-        if session is not None and self._arrivals is not None:
+        if session is not None:
             self._arrivals.visited(session, now)
         if session is None or session.signalled is None:
             return actions, session
@@ -350,12 +351,11 @@ class Agent:
         return actions + more, session
 
     def _left(self, before: Session, now: float) -> None:
-        if self._arrivals is not None:
-            self._arrivals.left(before, now)
+        self._arrivals.left(before, now)
 
     def _ask_for_anchors(self, session: Session, now: float) -> None:
         if self._registrar is not None:
-            self._registrar.wait_for(session, now)
+            self._arrivals.wait_for_anchors(session, self._registrar.patience, now)
         else:
             self._domain.wait_for(session.identity, session.generation, now)
 
@@ -450,9 +450,9 @@ class Agent:
         self, source: bytes, answer: BindingAcknowledgement, now: float
     ) -> list[Action]:
         if self._registrar is not None:
-            registered = self._registrar.answered(source, answer, now)
-            if registered is not None:
-                return registered
+            taken = self._registrar.answered(source, answer, now)
+            if taken is not None:
+                return taken.actions + self._answered(taken.answer, now)
         matched = self._cache.acknowledged(source, answer, now) if answer.proxy else None
         if matched is None:
             return self._unsolicited_acknowledgement(source, answer, now)
@@ -466,6 +466,9 @@ class Agent:
                 self._domain.report(Report(outcome.identity, prefix, source), now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]
+
+    def _answered(self, answer: Answer | None, now: float) -> list[Action]:
+        return [] if answer is None else self._arrivals.answered(answer, now) or []
 
     def _unsolicited_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
@@ -497,11 +500,9 @@ class Agent:
             return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
         actions = self._refresh_neighbour(interface, source, link_layer, now)
-        if self._registrar is not None and any(source):
-            self._registrar.seen(interface, source, link_layer, now)
         solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
         actions += solicited
-        if self._arrivals is not None and link_layer is not None and any(source):
+        if link_layer is not None and any(source):
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "rs", now)
         return actions + self._flush(now)
@@ -523,11 +524,6 @@ class Agent:
         if trigger == "ns" and not any(source):
             trigger = "dad"
         kind = trigger if trigger in _TRIGGERS else "other"
-        if self._arrivals is None:
-            if not is_link_local(source):
-                return self._drop("seen.source")
-            self._counters[f"seen.{kind}"] += 1
-            return self._shown(interface, source, link_layer, now)
         place = None
         if link_layer is not None:
             place = place_of_frame(interface, link_layer, source, target)
@@ -550,20 +546,10 @@ class Agent:
         """An access point says that a node has left. The node is asked; its prefixes stay."""
         if interface not in self._links:
             return self._drop("seen.interface")
-        if self._arrivals is None or not self._arrivals.detached(interface, link_layer, now):
+        if not self._arrivals.detached(interface, link_layer, now):
             return self._drop("attach.detached-unknown")
         self._counters["attach.detached"] += 1
         return self._flush(now)
-
-    def _shown(
-        self, interface: str, link_local: bytes, link_layer: bytes | None, now: float
-    ) -> list[Action]:
-        if self._registrar is not None:
-            self._registrar.seen(interface, link_local, link_layer, now)
-        actions = self._refresh_neighbour(interface, link_local, link_layer, now)
-        if is_link_local(link_local):
-            actions += self._advertise(interface, link_local, link_layer, now)
-        return [*actions, *self._flush(now)]
 
     def _advertise(
         self,
@@ -620,7 +606,7 @@ class Agent:
         }
 
     def _is_present(self, session: Session) -> bool:
-        return session.here and (self._arrivals is None or self._arrivals.is_present(session))
+        return session.here and self._arrivals.is_present(session)
 
 
 def _first(suboptions: Iterable[dmm.SubOption], kind: type[_Sub]) -> _Sub | None:
