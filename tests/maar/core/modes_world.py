@@ -106,6 +106,7 @@ class ModesWorld(World):
         own: Mapping[int, dict[str, Any]] | None = None,
         epochs: Mapping[int, float] | None = None,
         security: Security | None = None,
+        flap_interval: int = 2,
     ) -> None:
         self.own = dict(own or {})
         self.epochs = dict(epochs or {})
@@ -124,7 +125,10 @@ class ModesWorld(World):
         self.interface = ACCESS
         self.mode = mode
         self.store = MemoryStore(domain(count))
-        self.server = Cmd(self.store, Settings(server_duid=SERVER_DUID, mode=mode, max_anchors=16))
+        mine = Settings(
+            server_duid=SERVER_DUID, mode=mode, max_anchors=16, flap_interval=flap_interval
+        )
+        self.server = Cmd(self.store, mine)
         self.record: list[str] = []
         self._loses = loses or (lambda what, before: False)
         self.reorders = reorders

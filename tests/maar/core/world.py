@@ -351,6 +351,12 @@ class World:
             after_each()
         self.now = end
 
+    def go_on(self, seconds: float) -> None:
+        """Time passes; what is sent arrives at once."""
+        self.settle()
+        self.pass_time(seconds, self.settle)
+        self.settle()
+
     def say(self, kind: int) -> None:
         """The node sends a DHCPv6 message where it is: at MAAR `place`, on `interface`."""
         if self.place is not None:
