@@ -1,5 +1,6 @@
-"""Nodes that come, from the first frame, with the real CMD's core: what is asked, set up, and not believed. Where it does
-not say otherwise, with either way to ask."""
+"""Nodes that come, from the first frame, with the real CMD's core: what is asked, set up, and not believed.
+
+Where nothing else is said, with either way to ask."""
 
 from __future__ import annotations
 
