@@ -20,7 +20,7 @@ from dmm_wire.address import format_address
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
 from lab.topology import CMD, MaarPlan, Topology
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.io.client import NotRunning, ask
 
 _BIN = Path(sys.executable).parent
 _ROOT = Path(__file__).resolve().parent.parent

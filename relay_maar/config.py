@@ -35,6 +35,7 @@ from relay_maar.core.settings import (
     AttachSettings,
     RouterSettings,
 )
+from relay_maar.io.client import RUNTIME_DIRECTORY
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
 
@@ -167,7 +168,7 @@ class Config(Table):
     relay_id: Duid | None = None
     access_technology: Annotated[int, Field(ge=0, le=255)] = 4
     state_directory: str = "/var/lib/relay-maar"
-    runtime_directory: str = "/run/relay-maar"
+    runtime_directory: str = RUNTIME_DIRECTORY
     route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
     table_base: Annotated[int, Field(ge=256, le=32_761)] = 21300
     registration_lifetime: Annotated[int, Field(ge=60, le=LIFETIME_INFINITY - LIFETIME_UNIT)] = 3600
