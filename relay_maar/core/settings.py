@@ -25,7 +25,7 @@ class AccessLink:
     slaac: bool = False
     """Hosts may make their own addresses out of their prefix here, beside DHCPv6."""
     max_nodes: int = 65536
-    """How many nodes are registered by PMIPv6 on this link at a time: any host can show any link-layer address."""
+    """How many nodes are noticed on this link at a time: any host can show any link-layer address."""
 
 
 @dataclass(frozen=True, slots=True)
