@@ -340,6 +340,8 @@ class Attaching:
     def again(self, transaction_id: bytes, now: float) -> None:
         """The CMD says what was wrong with the question: it is asked otherwise at once."""
         if (entry := self._waiting(transaction_id)) is not None:
+            if entry.goes_on:
+                entry.doing, entry.goes_on, entry.times = _Doing.ASK, False, entry.asked
             entry.sent = float("-inf")  # it was seen for this one
             self._timers.set(entry.place.link_layer, now)
 
@@ -351,7 +353,7 @@ class Attaching:
     def _waiting(self, transaction_id: bytes) -> _Entry | None:
         """The node that waits for the answer to this question."""
         entry = self._entries.get(self._asked[transaction_id].link_layer)
-        is_open = entry is not None and entry.doing is _Doing.ASK
+        is_open = entry is not None and (entry.doing is _Doing.ASK or entry.goes_on)
         return entry if is_open and entry and entry.transaction_id == transaction_id else None
 
     # --- time ---
@@ -392,8 +394,9 @@ class Attaching:
             self._timers.set(mac, sent[0] + 1.0)
             return []
         if not self._pace.dated and entry.times and entry.seen <= entry.sent:
-            entry.goes_on, entry.asked = True, entry.times
+            entry.asked = entry.times
             self._probe(entry, now)
+            entry.goes_on = True
             return self.due(now)
         return [self._transmit(entry, now)]
 
@@ -457,11 +460,11 @@ class Attaching:
         return Ask(entry.place, entry.transaction_id, now - entry.seen, known, entry.times)
 
     def _probe(self, entry: _Entry, now: float) -> None:
-        entry.doing, entry.times = _Doing.PROBE, 0
+        entry.doing, entry.goes_on, entry.times = _Doing.PROBE, False, 0
         self._timers.set(entry.place.link_layer, now)
 
     def _wait(self, entry: _Entry, pause: float, now: float, *, tries_again: bool = False) -> None:
-        entry.doing, entry.tries_again = _Doing.PAUSE, tries_again
+        entry.doing, entry.goes_on, entry.tries_again = _Doing.PAUSE, False, tries_again
         self._timers.set(entry.place.link_layer, now + pause)
 
     def _drop(self, entry: _Entry) -> None:

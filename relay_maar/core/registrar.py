@@ -72,8 +72,10 @@ class Registrar:
         self._counters = counters
         self._learn = learn
         self._registering = Registering(settings, cache.get, clock)
-        self._leaving: Timers[Place] = Timers()
-        """Until when the CMD's word on those that are gone is waited for."""
+        self._leaving: Timers[bytes] = Timers()
+        """Until when the CMD's word on those that are gone is waited for, by link-layer address."""
+        self._from: dict[bytes, Place] = {}
+        """Where these were."""
         self._looked = -math.inf
 
     def start(self) -> None:
@@ -85,7 +87,7 @@ class Registrar:
 
     def ask(self, ask: Ask, now: float) -> list[Action]:
         """Register a node that came, or is still here."""
-        self._leaving.cancel(ask.place)
+        self._stop_leaving(ask.place.link_layer)
         return self._sent(self._registering.ask(ask, now))
 
     def silent(self, session: Session, place: Place, why: Why, now: float) -> list[Action]:
@@ -93,7 +95,8 @@ class Registrar:
         that one speaks for it, and the CMD tells us."""
         if why is not Why.END:
             return [Log("info", stays_away(session))]
-        self._leaving.set(place, now + INITIAL_BINDACK_TIMEOUT)
+        self._from[place.link_layer] = place
+        self._leaving.set(place.link_layer, now + INITIAL_BINDACK_TIMEOUT)
         return self._sent(self._registering.leave(place, now))
 
     def ends(self, session: Session) -> float:
@@ -124,7 +127,12 @@ class Registrar:
 
     def due(self, now: float) -> list[Action]:
         """Whatever becomes of the message: the CMD's own timer ends it, too (RFC 5213 section 6.9.1.4)."""
-        return [action for place in self._leaving.due(now) for action in self._left(place, now)]
+        gone = [self._from.pop(link_layer) for link_layer in self._leaving.due(now)]
+        return [action for place in gone for action in self._left(place, now)]
+
+    def _stop_leaving(self, link_layer: bytes) -> Place | None:
+        self._leaving.cancel(link_layer)
+        return self._from.pop(link_layer, None)
 
     # --- what the CMD says ---
 
@@ -141,10 +149,9 @@ class Registrar:
                 return self._accepted(outcome, now)
             case Refused():
                 return self._refused(outcome, now)
-        if self._leaving.when(outcome.place) is None:
-            return Taken([])  # it is back already
-        self._leaving.cancel(outcome.place)
-        return Taken(self._left(outcome.place, now))
+        place = self._stop_leaving(outcome.place.link_layer)
+        # If that is None it is back already.
+        return Taken([] if place is None else self._left(place, now))
 
     def _accepted(self, accepted: Accepted, now: float) -> Taken:
         suboptions, place = accepted.suboptions, accepted.place
@@ -194,7 +201,7 @@ class Registrar:
             actions.append(Log("warning", line))
         if not refused.transaction_id:
             # A de-registration: once more if it only had the wrong time.
-            if refused.verdict is Verdict.AGAIN and self._leaving.when(place) is not None:
+            if refused.verdict is Verdict.AGAIN and place.link_layer in self._from:
                 actions += self._sent(self._registering.leave(place, now))
             return Taken(actions)
         if refused.is_denied:

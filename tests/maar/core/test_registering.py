@@ -33,7 +33,7 @@ from tests.maar.core.registering_bench import (
     named,
     timestamp,
 )
-from tests.maar.core.world import ACCESS, MAC, endpoint
+from tests.maar.core.world import ACCESS, MAC, NODE, endpoint
 
 PROBE = Probe(ACCESS, MAC)
 STALE = Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
@@ -119,6 +119,20 @@ def test_it_is_sent_again_about_a_node_that_is_still_there() -> None:
     assert bench.out() == [PROBE]
     bench.rests(1000)
     assert bench.count("attach.silent-arrival") == 1
+
+
+def test_an_answer_that_comes_while_the_node_is_asked_itself_counts() -> None:
+    bench = Bench().registered()
+    bench.rests(740)
+    bench.seen()
+    bench.go_on()
+    update = bench.sent()
+    bench.go_on()
+    assert bench.out() == [PROBE]
+    bench.answer(update, lifetime=5000)
+    bench.rests(3000)
+    assert bench.serves()
+    assert bench.sessions[0]["present"]
 
 
 def test_another_cmd_is_asked_when_one_is_silent() -> None:
@@ -253,9 +267,11 @@ def test_a_cmd_that_does_not_answer_keeps_nobody() -> None:
     assert bench.count("registration.left") == 1
 
 
-def test_a_node_that_comes_back_meanwhile_is_attached() -> None:
+@pytest.mark.parametrize("trigger", ["ns", "mld", "data", "hook"])
+def test_a_node_that_comes_back_meanwhile_is_attached(trigger: str) -> None:
     bench, leaving = deregistering()
-    bench.seen()
+    source = {"data": LOCAL.address[:15] + b"\5", "hook": UNSPECIFIED}.get(trigger, NODE)
+    bench.seen(trigger=trigger, source=source)
     update = bench.sent()
     assert (handoff(update), update.lifetime) == (4, 1000)
     bench.answer(leaving, lifetime=0)  # overtaken
