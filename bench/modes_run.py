@@ -14,6 +14,7 @@ from bench import machine
 from bench.handover_lab import HandoverLab
 from bench.modes import Results, turns
 from lab.netns import LabError
+from lab.topology import RUNTIME
 
 
 class ModesRun:
@@ -32,7 +33,7 @@ class ModesRun:
 
     def run(self, count: int, console: Console) -> Results:
         """`count` nodes for each delay, in each mode; before them one that does not count. Raises LabError."""
-        results = Results(machine.host() | machine.versions())
+        results = Results(machine.host() | machine.disk(RUNTIME) | machine.versions())
         with ExitStack() as stack:
             status = stack.enter_context(console.status("begins"))
             labs = {}
