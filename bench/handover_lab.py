@@ -146,6 +146,12 @@ class HandoverLab:
         self._take(transaction)
         return handover
 
+    def held_back(self) -> int:
+        """PBUs that the CMD has held back for MAX_UPDATE_RATE: with the rests between the moves, none. Those of the
+        last second may be missing."""
+        assert self._daemons is not None
+        return self._daemons.cmd.counters().get("pbu-held-back", 0)
+
     def tails(self) -> str:
         """The ends of the daemons' logs."""
         return "" if self._daemons is None else self._daemons.tails()
