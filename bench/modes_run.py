@@ -46,6 +46,7 @@ class ModesRun:
                     what = f"node {number} of {count}" if number else "warms up"
                     self._tell(status, f"{what}, {delay * 1000:g} ms")
                     self._walk(labs, delay, number, results if number else Results())
+            results.held_back = {mode: lab.held_back() for mode, lab in labs.items()}
         return results
 
     def _walk(
