@@ -90,6 +90,8 @@ class Arrivals:
         self._attaching = Attaching(attach, asking.pace, self._is_here, transaction_id, counters)
         self._timers: Timers[tuple[str, bytes | str]] = Timers()
         """Of ("watch", interface), and ("keep", "end" or "anchors", link-layer address)."""
+        self._watched: dict[str, float] = {}
+        """When each link's packet filter was last changed."""
         self._kept: dict[bytes, tuple[str, float]] = {}
         """Of nodes that are here: on which link, and when the CMD said so last."""
         self._confirm = settings.attach.confirm
@@ -251,21 +253,28 @@ class Arrivals:
                     session = self._cache.speaker(place.interface, place.link_layer)
                     if session is not None:
                         actions += self._asking.silent(session, place, why, now)
-        self._note_changes(now)
-        return actions
+        return actions + self._note_changes(now)
 
-    def _note_changes(self, now: float) -> None:
-        """Links on which other nodes are quiet now have their filters changed, all at once."""
+    def _note_changes(self, now: float) -> list[Action]:
+        """Links on which other nodes are quiet now have their filters changed: a first one at once, so that the packets
+        of a node that has just come no longer disturb, more of them together."""
         stirred = self._attaching.stirred | self._cache.stirred
         self._attaching.stirred.clear()
         self._cache.stirred.clear()
+        actions: list[Action] = []
         for interface in stirred if self._watches else ():
             if self._timers.when(("watch", interface)) is None:
                 many = len(self._cache.speakers(interface))
                 pause = _WATCH_PAUSE + _WATCH_EACH * min(many, MOST_QUIET)
-                self._timers.set(("watch", interface), now + pause)
+                due = self._watched.get(interface, float("-inf")) + pause
+                if due <= now:
+                    actions += self._watch(interface, now)
+                else:
+                    self._timers.set(("watch", interface), due)
+        return actions
 
     def _watch(self, interface: str, now: float) -> list[Action]:
+        self._watched[interface] = now
         here = set(self._cache.speakers(interface)) - self._attaching.away()
         asked = self._attaching.quiet(interface)
         if len(here) > MOST_QUIET:
