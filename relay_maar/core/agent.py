@@ -36,13 +36,13 @@ from relay_maar.core.actions import (
     SendToClient,
     SendToServers,
 )
-from relay_maar.core.arrivals import Arrivals, place_of_frame
+from relay_maar.core.arrivals import Arrivals
 from relay_maar.core.asking import Answer, Asking
-from relay_maar.core.attaching import Place
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.domain import Domain, Report
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
+from relay_maar.core.noticed import Place, place_of_frame
 from relay_maar.core.questions import Questions
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
 from relay_maar.core.registrar import Registrar

@@ -11,21 +11,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from dmm_wire.address import is_link_local, is_unicast
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import Action, WatchPackets
 from relay_maar.core.asking import Answer, Asking, Served, Verdict, Visit
-from relay_maar.core.attaching import (
-    LONGEST_PAUSE,
-    Ask,
-    Attaching,
-    Gone,
-    Place,
-    Probe,
-    Why,
-    made_link_local,
-)
+from relay_maar.core.attaching import LONGEST_PAUSE, Attaching
 from relay_maar.core.cache import BindingCache
+from relay_maar.core.noticed import Ask, Gone, Place, Probe, Why, made_link_local
 from relay_maar.core.router import PrefixesOf, Router
 from relay_maar.core.session import Attachment, Role, Session, remaining
 from relay_maar.core.settings import AgentSettings
@@ -331,18 +322,3 @@ class Arrivals:
             self._attaching.look_after(place, Why.END, now)
         elif not self._attaching.is_away(link_layer):
             self._attaching.look_after(place, Why.KEEP, now)
-
-
-def place_of_frame(interface: str, link_layer: bytes, source: bytes, target: bytes) -> Place | None:
-    """Where a frame shows a node, from its source and, of a Neighbor Solicitation for an address
-    that is being tried out (RFC 4862 section 5.4.2), its target. None where it shows nobody."""
-    if len(link_layer) not in (6, 8) or link_layer[0] & 1 or not any(link_layer):
-        return None
-    if is_link_local(source):
-        return Place(interface, link_layer, source, source)
-    made = made_link_local(link_layer)
-    if any(source):
-        return Place(interface, link_layer, made, source) if is_unicast(source) else None
-    if any(target) and is_link_local(target):
-        return Place(interface, link_layer, target, target)
-    return Place(interface, link_layer, made, made)

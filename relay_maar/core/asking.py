@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from dmm_wire import dmm
 from dmm_wire.identity import Identity
 from relay_maar.core.actions import Action
-from relay_maar.core.attaching import Ask, Pace, Place, Why
+from relay_maar.core.noticed import Ask, Pace, Place, Why
 from relay_maar.core.session import Attachment, Session
 
 Visit = Callable[

@@ -8,13 +8,15 @@ it answers a neighbour probe. That a link went down ends nothing (RFC 8885 secti
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from dmm_wire.timers import Timers
+from relay_maar.core.noticed import Ask, Gone, Pace, Place, Probe, Why
+from relay_maar.core.rates import Rates
 from relay_maar.core.settings import AttachSettings
 
 MOST_OPEN: Final = 8192
@@ -22,9 +24,6 @@ MOST_OPEN: Final = 8192
 
 MOST_REMEMBERED: Final = MOST_OPEN
 """Nodes of which it is remembered that they were seen, or left, a moment ago."""
-
-MOST_OFTEN: Final = 3
-"""Questions about a node in a second (MAX_UPDATE_RATE, RFC 6275 section 12)."""
 
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 32.0
@@ -48,71 +47,6 @@ REACHABLE_TIME: Final = 30.0
 
 
 _T = TypeVar("_T")
-
-
-class Pace(NamedTuple):
-    """How questions are repeated: seconds until the first time, doubling to `longest`, `times` in all; then
-    the node's next frame begins anew. `dated`: they say how long ago the node was seen. One that
-    does not says that it is here now, and is repeated about a node that was seen since, or that
-    answers a probe (RFC 5213 section 6.9.4)."""
-
-    first: float
-    longest: float
-    times: int
-    dated: bool
-
-
-class Place(NamedTuple):
-    """Where a frame was seen, and whose it was. `address` is what the node answers to, `link_local`
-    what routes name as their next hop."""
-
-    interface: str
-    link_layer: bytes
-    link_local: bytes
-    address: bytes
-
-    @property
-    def is_guessed(self) -> bool:
-        """Whether the link-local address is only made of the link-layer address."""
-        return self.link_local == made_link_local(self.link_layer)
-
-
-class Ask(NamedTuple):
-    """Ask the CMD about the node, which was seen `age` seconds ago, the `times`th time. `known`: it has been
-    here, and the CMD has not said otherwise."""
-
-    place: Place
-    transaction_id: bytes
-    age: float
-    known: bool
-    times: int = 1
-
-
-class Probe(NamedTuple):
-    """Ask the node whether it is there."""
-
-    place: Place
-
-
-class Gone(NamedTuple):
-    """The node does not answer, and an access point said that it left, or it has been silent for
-    long. Its prefixes stay until their lifetimes end, if the CMD does not know it elsewhere."""
-
-    place: Place
-    why: Why
-
-
-class Why(Enum):
-    """What is being found out."""
-
-    ARRIVAL = "arrival"
-    """Whether it came here."""
-    KEEP = "keep"
-    """Whether it is still here, so that the CMD hears of it again."""
-    DETACH = "detach"
-    """Whether it left, as an access point says."""
-    END = "end"
-    """Whether it is still here, as what the CMD granted ends."""
 
 
 _STILL: Final = frozenset({Why.KEEP, Why.END})
@@ -173,12 +107,9 @@ class Attaching:
         """When a node left us for another MAAR or another link, and where it had been."""
         self._away: OrderedDict[bytes, None] = OrderedDict()
         """Nodes that left without a word: their next frame is a first one."""
-        self._sent: OrderedDict[bytes, deque[float]] = OrderedDict()
-        """When the last questions about a node were asked."""
         self._arriving: Counter[str] = Counter()
         """How many nodes come to each link."""
-        self._tokens = float(settings.burst)
-        self._filled = float("-inf")
+        self._rates = Rates(settings.rate, settings.burst)
         self.stirred: set[str] = set()
         """The links on which :meth:`quiet` is another than when somebody last looked."""
 
@@ -389,9 +320,8 @@ class Attaching:
 
     def _ask_now(self, entry: _Entry, now: float) -> list[Ask | Probe | Gone]:
         mac = entry.place.link_layer
-        sent = self._sent.get(mac)
-        if sent is not None and len(sent) == MOST_OFTEN and now < sent[0] + 1.0:
-            self._timers.set(mac, sent[0] + 1.0)
+        if (earliest := self._rates.earliest(mac)) > now:
+            self._timers.set(mac, earliest)
             return []
         if not self._pace.dated and entry.times and entry.seen <= entry.sent:
             entry.asked = entry.times
@@ -425,7 +355,7 @@ class Attaching:
         mac = entry.place.link_layer
         if self._entries.get(mac) is not entry:
             return
-        if not self._may_ask(now, spare=entry.why in _STILL):
+        if not self._rates.may_ask(now, spare=entry.why in _STILL):
             self._counters["attach.limited"] += 1
             self._drop(entry)
             return
@@ -433,26 +363,13 @@ class Attaching:
         entry.is_news = True
         self._timers.set(mac, now)
 
-    def _may_ask(self, now: float, *, spare: bool) -> bool:
-        """Whether the CMD may be asked about one more node now: a flood of made-up addresses costs
-        it no more than `rate` questions a second. `spare`: only if there is plenty."""
-        settings = self._settings
-        gained = (now - self._filled) * settings.rate if self._filled > float("-inf") else 0.0
-        self._tokens, self._filled = min(settings.burst, self._tokens + gained), now
-        if self._tokens < (settings.burst / 2 if spare else 1):
-            return False
-        self._tokens -= 1
-        return True
-
     def _transmit(self, entry: _Entry, now: float) -> Ask:
         if entry.is_news:
             entry.transaction_id = self._transaction_id()
             _remember(self._asked, entry.transaction_id, entry.place)
         entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
         mac = entry.place.link_layer
-        sent = self._sent.get(mac) or deque(maxlen=MOST_OFTEN)
-        sent.append(now)
-        _remember(self._sent, mac, sent)
+        self._rates.asked(mac, now)
         self._counters["attach.asked" if entry.times == 1 else "attach.asked-again"] += 1
         self._timers.set(mac, now + entry.wait)
         entry.wait = min(2 * entry.wait, self._pace.longest)
@@ -479,12 +396,3 @@ def _remember(where: OrderedDict[bytes, _T], mac: bytes, what: _T) -> None:
     where.move_to_end(mac)
     if len(where) > MOST_REMEMBERED:
         where.popitem(last=False)
-
-
-def made_link_local(link_layer: bytes) -> bytes:
-    """The link-local address that is made of a link-layer address (RFC 4291 appendix A). Where a
-    node's own is not known yet it serves as well: the neighbour entry leads to the node, whatever
-    address the node has."""
-    if len(link_layer) == 6:
-        link_layer = link_layer[:3] + b"\xff\xfe" + link_layer[3:]
-    return b"\xfe\x80" + bytes(6) + bytes((link_layer[0] ^ 2,)) + link_layer[1:]

@@ -14,8 +14,9 @@ from dmm_wire.address import UNSPECIFIED
 from dmm_wire.identity import Identity
 from relay_maar.core.actions import Action, Log, SendToServers
 from relay_maar.core.asking import Answer, Served, Verdict
-from relay_maar.core.attaching import MOST_REMEMBERED, Ask, Pace, Place, Why
+from relay_maar.core.attaching import MOST_REMEMBERED
 from relay_maar.core.cache import BindingCache
+from relay_maar.core.noticed import Ask, Pace, Place, Why
 from relay_maar.core.relay import OwnReply, Relay
 from relay_maar.core.session import Role, Session, arrive
 from relay_maar.core.settings import AgentSettings

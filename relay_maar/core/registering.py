@@ -36,7 +36,7 @@ from dmm_wire.mobility import (
 from dmm_wire.mobility.answers import ALL_ZERO, first
 from dmm_wire.mobility.registration import told
 from relay_maar.core.asking import Verdict
-from relay_maar.core.attaching import Ask, Place
+from relay_maar.core.noticed import Ask, Place
 from relay_maar.core.session import MAX_SESSIONS, Role, Session
 from relay_maar.core.settings import AgentSettings
 

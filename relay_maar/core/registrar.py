@@ -21,9 +21,9 @@ from dmm_wire.mobility import (
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.asking import Answer, Served, Verdict
-from relay_maar.core.attaching import Ask, Pace, Place, Why
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
+from relay_maar.core.noticed import Ask, Pace, Place, Why
 from relay_maar.core.registering import Accepted, Refused, Registering, Sent
 from relay_maar.core.router import PrefixInformation, Router, on_link
 from relay_maar.core.session import Attachment, Role, Session, arrive

@@ -13,8 +13,8 @@ from dmm_wire.address import UNSPECIFIED, Prefix, is_routable
 from dmm_wire.dhcpv6.codes import INFINITY
 from dmm_wire.identity import Identity, is_link_layer, of_link_layer
 from relay_maar.core.actions import Action, Log
-from relay_maar.core.attaching import made_link_local
 from relay_maar.core.cache import BindingCache
+from relay_maar.core.noticed import made_link_local
 from relay_maar.core.session import (
     MAX_PREFIXES,
     Attachment,

@@ -28,7 +28,7 @@ from lab.lab import Lab
 from lab.messages import Message
 from lab.names import Names
 from lab.topology import CN1, MAAR_PLANS, MaarPlan
-from relay_maar.core.attaching import made_link_local
+from relay_maar.core.noticed import made_link_local
 
 pytestmark = [
     pytest.mark.root,

@@ -14,8 +14,8 @@ from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core import actions as act
-from relay_maar.core.attaching import made_link_local
 from relay_maar.core.items import Neighbour, Route, ToNode
+from relay_maar.core.noticed import made_link_local
 from relay_maar.core.settings import AttachSettings
 from tests.maar.core.attach_world import CLIENT, QUERY, AttachWorld
 from tests.maar.core.both_worlds import KINDS, noticing
@@ -351,6 +351,19 @@ def test_a_flood_of_made_up_addresses_costs_a_bounded_number_of_questions(kind: 
         world.frame("ns")
     world.settle()
     world.check_place(("node", "unreachable"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_node_is_asked_about_more_than_three_times_in_a_second(kind: str) -> None:
+    world = noticing(kind, flap_interval=0).settled_at(1)
+    before = {number: world.counters(number).get("attach.asked", 0) for number in (1, 2)}
+    for number in (2, 1) * 6:
+        world.move(number, "hook")
+        world.go_on(0.08)
+    for number, asked in before.items():
+        assert world.counters(number)["attach.asked"] - asked <= 3
+    world.go_on(10)
+    world.check_place()
 
 
 @pytest.mark.parametrize("kind", KINDS)
