@@ -20,6 +20,7 @@ from relay_maar.core.settings import AttachSettings
 from tests.maar.core.attach_world import CLIENT, QUERY, AttachWorld
 from tests.maar.core.both_worlds import KINDS, noticing
 from tests.maar.core.noticing import Noticing, Question
+from tests.maar.core.pmip_world import PmipWorld
 from tests.maar.core.world import ACCESS, MAC, NODE, NODE_ID, endpoint, link_prefix, pools
 
 M = MessageType
@@ -323,6 +324,15 @@ def test_ping_pong_ends_in_the_true_place(seed: int, slaac: bool) -> None:
 def test_ping_pong_between_maars_that_register(seed: int, mode: SignallingMode) -> None:
     """Where the CMD signals, packets may go round for as long as its messages are under way."""
     ping_pong(noticing("pmip", mode=mode).settled_at(1), random.Random(seed), lambda: None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "mode", [SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY]
+)
+def test_ping_pong_between_maars_of_both_kinds(seed: int, mode: SignallingMode) -> None:
+    world = PmipWorld(mode, 3, fed=(2,)).settled_at(1)
+    ping_pong(world, random.Random(seed), lambda: None)
 
 
 # --- limits ---
