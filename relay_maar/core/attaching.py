@@ -42,6 +42,9 @@ AGAIN: Final = 1.0
 PROBE_PAUSE: Final = 0.02
 """Seconds between two probes of a node, however many frames there are of it."""
 
+RETRANS_TIMER: Final = 1.0
+"""Seconds between the last probes of a node before it is given up (RFC 4861 section 10)."""
+
 REACHABLE_TIME: Final = 30.0
 """Seconds for which a node that was seen is taken to be there (RFC 4861 section 10)."""
 
@@ -307,7 +310,7 @@ class Attaching:
                 case _Doing.PROBE if entry.times < self._settings.probes:
                     entry.times, entry.probed = entry.times + 1, now
                     self._counters["attach.probed"] += 1
-                    self._timers.set(mac, now + self._settings.probe_interval)
+                    self._timers.set(mac, now + self._probe_interval(entry))
                     found.append(Probe(entry.place))
                 case _Doing.PROBE:
                     found += self._silent(entry)
@@ -329,6 +332,11 @@ class Attaching:
             entry.goes_on = True
             return self.due(now)
         return [self._transmit(entry, now)]
+
+    def _probe_interval(self, entry: _Entry) -> float:
+        """Where silence ends what the node has, one that sleeps has the time to wake up."""
+        interval = self._settings.probe_interval
+        return max(interval, RETRANS_TIMER) if entry.why is Why.END else interval
 
     def _silent(self, entry: _Entry) -> list[Ask | Probe | Gone]:
         self._drop(entry)
