@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import mobile_node
-from dhcp_cmd.core.model import Decision, Domain, Hold, Kind, MaarId
+from dhcp_cmd.core.model import Decision, Domain, Hold, Kind, Maar, MaarId, RouterChoice
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED
 from dmm_wire.dmm import DmmStatus, SignallingMode, SubOption
 from dmm_wire.errors import WireError
+from dmm_wire.router_identity import ETHERNET
 
 # Looking a member up in its class costs as much as a call.
 _SUCCESS: Final = DmmStatus.SUCCESS
 _ADDRESS: Final = Kind.ADDRESS
 _DELEGATED: Final = Kind.DELEGATED
+_DLIF: Final = RouterChoice.DLIF
 _DIRECT: Final = SignallingMode.DIRECT
 _PROXY: Final = SignallingMode.PROXY
 _RELAY: Final = SignallingMode.RELAY
@@ -70,6 +73,7 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     if identity is not None:
         options.append(dmm.MobileNode(identity))
     maars = draft.domain.maars
+    tells_routers = draft.settings.router_identity is _DLIF
     previous = maars.get(node.previous) if node.previous is not None else None
     options.append(
         dmm.Visit(node.generation, previous.endpoint if previous is not None else UNSPECIFIED)
@@ -86,10 +90,9 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
         if binding.anchor == here.id:
             anchored.append(dmm.AnchoredPrefix(binding.prefix, preferred, valid, delegated))
         elif binding.anchor in maars:
-            endpoint = maars[binding.anchor].endpoint
-            elsewhere.append(
-                dmm.PreviousMaar(binding.prefix, preferred, valid, delegated, endpoint)
-            )
+            maar, prefix = maars[binding.anchor], binding.prefix
+            named = dmm.PreviousMaar(prefix, preferred, valid, delegated, maar.endpoint)
+            elsewhere.append(_with_router(named, maar) if tells_routers else named)
     if not draft.signals_itself:
         return (*options, *anchored, *elsewhere)
     told: tuple[SubOption, ...] = (*options, *anchored, *elsewhere)
@@ -97,6 +100,12 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     if draft.settings.mode is _RELAY and hold(draft) is not None:
         return told  # what has not been acknowledged is taken out when the answer goes
     return acknowledged(told, [maars[maar].endpoint for maar in unheard(draft)])
+
+
+def _with_router(named: dmm.PreviousMaar, maar: Maar) -> dmm.PreviousMaar:
+    """As which router the S-MAAR is to show the anchor, too (RFC 8885 section 3.7)."""
+    link_local, link_layer = maar.router
+    return replace(named, dlif_link_local=link_local, dlif_link_layer=(ETHERNET, link_layer))
 
 
 def signalling(mode: SignallingMode, expected: int = 0) -> SubOption:

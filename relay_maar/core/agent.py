@@ -26,6 +26,7 @@ from dmm_wire.mobility import (
     Guard,
     Status,
 )
+from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
@@ -41,13 +42,14 @@ from relay_maar.core.attaching import Place
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.domain import Domain, Report
+from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
 from relay_maar.core.registrar import Registrar
 from relay_maar.core.registrations import Registrations
 from relay_maar.core.relay import Discard, OwnReply, Relay, Reply
 from relay_maar.core.router import PrefixInformation, Router, on_link, solicitation_fault
-from relay_maar.core.session import Attachment, Session
+from relay_maar.core.session import Attachment, Session, shown_as
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import session_status
 from relay_maar.core.transactions import Transactions
@@ -85,8 +87,12 @@ class Agent:
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
         self._counters: Counter[str] = Counter()
+        self._identities = Identities(settings.identity, self._counters)
         self._cache = BindingCache(
-            settings.endpoint, settings.access_technology, self._counters, dlif=settings.dlif
+            settings.endpoint,
+            settings.access_technology,
+            self._counters,
+            self._identities.restore,
         )
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
@@ -98,7 +104,7 @@ class Agent:
             self._cache.awaits_anchors,
         )
         self._transactions = Transactions()
-        self._visits = Visits(settings.endpoint, self._cache, self._counters)
+        self._visits = Visits(settings.endpoint, self._cache, self._identities, self._counters)
         security = settings.security
         self._guard = Guard(
             settings.endpoint,
@@ -112,7 +118,12 @@ class Agent:
             settings, self._cache, self._domain, self._guard, self._counters, self._left
         )
         self._unsolicited = Unsolicited(
-            settings, self._cache, self._domain, self._ask_for_anchors, self._counters
+            settings,
+            self._cache,
+            self._domain,
+            self._identities,
+            self._ask_for_anchors,
+            self._counters,
         )
         self._registrar: Registrar | None = None
         self._arrivals: Arrivals | None = None
@@ -237,7 +248,21 @@ class Agent:
         registrations = [] if self._registrar is None else self._registrar.due(now)
         arrivals = [] if self._arrivals is None else self._arrivals.due(now)
         questions = map(SendToServers, self._domain.due(now))
-        return [*registrations, *self._cache.messages(now), *arrivals, *questions]
+        routers = self._routers_changed(now)
+        return [*registrations, *routers, *self._cache.messages(now), *arrivals, *questions]
+
+    def _routers_changed(self, now: float) -> list[Action]:
+        """As which router an anchor is shown concerns all its nodes here, whatever message it came with."""
+        actions: list[Action] = [*self._identities.remarks()]
+        for anchor in self._identities.changed():
+            router = self._identities.of(anchor)
+            for session in list(self._cache):
+                shown = shown_as(session, anchor, router)
+                if shown is not session:
+                    actions += self._cache.change(shown, now)
+                    wanted = self._cache.wanted(shown)
+                    actions += self._cache.after(wanted, partial(self._advertised, shown), now)
+        return actions
 
     def _drop(self, reason: str) -> list[Action]:
         self._counters[reason] += 1
@@ -365,7 +390,7 @@ class Agent:
         if at is None:
             return []
         # Only the router that the kernel knows can wait for an address resolution.
-        link_layer = at.link_layer if self._settings.dlif else None
+        link_layer = None if self._settings.identity is None else at.link_layer
         place = (at.interface, at.link_local)
         return [*self._router.changed(*place, now, self._prefixes, link_layer)]
 
@@ -458,6 +483,8 @@ class Agent:
             return self._unsolicited_acknowledgement(source, answer, now)
         outcome, actions = matched
         if outcome.accepted:
+            for anchor, said in routers_in(answer.options, source).items():
+                self._identities.told(anchor, said, by_itself=True)
             return self._drop("pba.accepted") + actions
         self._counters[f"pba.refused-{outcome.status}"] += 1
         if outcome.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX:
@@ -578,7 +605,7 @@ class Agent:
         )
 
     def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
-        return on_link(self._cache.at(interface, node), now, dlif=self._settings.dlif)
+        return on_link(self._cache.at(interface, node), now)
 
     def _refresh_neighbour(
         self, interface: str, node: bytes, link_layer: bytes | None, now: float

@@ -64,7 +64,7 @@ class Registrar:
         self._visit = visit
         self._learn = learn
         self._prefixes = prefixes
-        self._dlif = settings.dlif
+        self._dlif = settings.identity is not None
         self._registering = Registering(settings, cache.get, clock)
         self._heard = 0
         self._looked = -math.inf

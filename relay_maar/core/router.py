@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY
-from dmm_wire.router_identity import RouterIdentity, of_anchor
+from dmm_wire.router_identity import RouterIdentity
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import SendNeighborSolicitation, SendRouterAdvertisement
 from relay_maar.core.session import Role, Session, remaining
@@ -150,16 +150,16 @@ class _Told(NamedTuple):
         return {router: None for _, _, router in self.what if router is not None}
 
 
-def on_link(session: Session | None, now: float, *, dlif: bool = False) -> list[PrefixInformation]:
+def on_link(session: Session | None, now: float) -> list[PrefixInformation]:
     """The node's own on-link prefixes: preferred the one from here, deprecated those from
-    elsewhere. `dlif`: these are advertised by their anchors."""
+    elsewhere."""
     found = []
     for entry in session.having(Role.LOCAL, Role.SERVED) if session is not None else ():
         if not entry.delegated:
             left = remaining(entry.expires, now)
             valid = INFINITY if math.isinf(left) else int(left)
             preferred = valid if entry.role is Role.LOCAL else 0
-            router = of_anchor(entry.anchor) if dlif and entry.role is Role.SERVED else None
+            router = entry.router if entry.role is Role.SERVED else None
             found.append(PrefixInformation(entry.prefix, valid, preferred, router))
     return found
 
