@@ -11,7 +11,6 @@ from functools import partial
 import pytest
 
 from dmm_wire.address import Prefix, format_address, format_mac, parse_address
-from dmm_wire.router_identity import of_anchor
 from lab import kernel, netns
 from lab.flows import PingStream, Stream
 from lab.lab import Lab
@@ -77,7 +76,7 @@ def move(lab: Lab, plan: MaarPlan, *, carrier: bool) -> None:
 
 def routers(plans: Sequence[MaarPlan]) -> list[str]:
     """The default routers of a host that knows those of these MAARs."""
-    return sorted(format_address(of_anchor(plan.endpoint).link_local) for plan in plans)
+    return sorted(format_address(plan.router.link_local) for plan in plans)
 
 
 def shown(lab: Lab, plan: MaarPlan) -> list[str]:
@@ -102,7 +101,7 @@ def ways(lab: Lab) -> dict[MaarPlan, bytes]:
 
 
 def macs(plans: Sequence[MaarPlan]) -> list[str]:
-    return sorted(format_mac(of_anchor(plan.endpoint).link_layer) for plan in plans)
+    return sorted(format_mac(plan.router.link_layer) for plan in plans)
 
 
 def neighbours(lab: Lab) -> dict[str, str]:
@@ -120,7 +119,7 @@ def stands(lab: Lab, at: Sequence[MaarPlan]) -> bool:
     return (
         lab.node.is_at(here)
         and all(each is not None and each.preferred == 0 for each in old)
-        and ways(lab) == {each: of_anchor(each.endpoint).link_local for each in at}
+        and ways(lab) == {each: each.router.link_local for each in at}
         and shown(lab, here) == macs(at)
         and all(shown(lab, each) == macs([each]) for each in others)
     )
@@ -214,6 +213,6 @@ def test_a_host_without_a_client_is_not_cut_off_for_longer(slaac: Lab, carrier: 
             # An address resolution that is lost takes a second.
             assert pause.milliseconds < (900 if carrier else 600), pause
             known = neighbours(lab)
-            for router in map(of_anchor, [each.endpoint for each in at]):
+            for router in [each.router for each in at]:
                 mac = known.get(format_address(router.link_local))
                 assert mac in (None, format_mac(router.link_layer))
