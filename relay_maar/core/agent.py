@@ -51,7 +51,7 @@ from relay_maar.core.relay import Discard, OwnReply, Relay, Reply
 from relay_maar.core.router import PrefixInformation, Router, on_link, solicitation_fault
 from relay_maar.core.session import Attachment, Session, shown_as
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import session_status
+from relay_maar.core.telling import routers_status, session_status
 from relay_maar.core.transactions import Transactions
 from relay_maar.core.unsolicited import Unsolicited
 from relay_maar.core.visits import Visits
@@ -203,7 +203,10 @@ class Agent:
         """End. With `keep` the kernel is left to the next process, otherwise everything is
         withdrawn; the records stay."""
         self._stopped = True
-        return [] if keep else [*self._router.stop(), *self._cache.empty_kernel()]
+        if keep:
+            return []
+        shown = [(each.interface, each.identity) for each in self._cache.routers()]
+        return [*self._router.stop(shown), *self._cache.empty_kernel()]
 
     def deadline(self) -> float | None:
         """When :meth:`tick` is wanted next."""
@@ -290,13 +293,15 @@ class Agent:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
-        actions: list[Action] = [SendToServers(forward.data)]
+        # The node's router comes first: what it hears of it waits for nobody.
+        actions: list[Action] = []
+        if not known and is_link_local(source):
+            actions += self._advertise(interface, source, link_layer, now)
+        actions.append(SendToServers(forward.data))
         if self._arrivals is not None and link_layer is not None and forward.node == source:
             # It is the question itself: nothing more is asked.
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "dhcpv6", now)
-        if not known and is_link_local(source):
-            actions += self._advertise(interface, source, link_layer, now)
         return actions + self._flush(now)
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
@@ -625,7 +630,7 @@ class Agent:
     # --- what people read ---
 
     def status(self, now: float) -> dict[str, Any]:
-        """Sessions, peers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
+        """Sessions, peers, routers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
         for infinity."""
         settings = self._settings
         return {
@@ -642,6 +647,7 @@ class Agent:
                 session_status(self._cache.record(e, now), e, self._is_present(e))
                 for e in self._cache
             ],
+            "routers": routers_status(settings, self._cache),
             "tunnels": [format_address(peer) for peer in self._cache.tunnels()],
             "counters": dict(sorted((+self._counters).items())),
         }

@@ -27,7 +27,17 @@ from relay_maar.core.actions import (
     SendMobility,
 )
 from relay_maar.core.desired import Wanted, desired, through
-from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
+from relay_maar.core.items import (
+    Change,
+    Dlif,
+    Item,
+    Key,
+    Put,
+    Route,
+    SourceRule,
+    Tunnel,
+    Unreachable,
+)
 from relay_maar.core.session import (
     HOLD,
     MAX_SESSIONS,
@@ -140,6 +150,10 @@ class BindingCache:
     def tunnels(self) -> list[bytes]:
         """The peers to which there is to be a tunnel."""
         return sorted(item.peer for item in self._wanted.effective() if isinstance(item, Tunnel))
+
+    def routers(self) -> list[Dlif]:
+        """The other anchors that are shown, each on each link."""
+        return [item for item in self._wanted.effective() if isinstance(item, Dlif)]
 
     def record(self, session: Session, now: float) -> dict[str, Any]:
         """The session with its exchanges, JSON-ready."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dmm_wire import dmm
-from dmm_wire.address import parse_address
+from dmm_wire.address import format_address, format_mac, parse_address
 from dmm_wire.dhcpv6.codes import INFINITY, MessageType
 from dmm_wire.mobility import BindingAcknowledgement, DlifLinkLayer, DlifLinkLocal
 from dmm_wire.mobility.answers import first
@@ -319,6 +319,76 @@ def test_of_two_words_the_latest_news_counts() -> None:
     world.cmd.routers = {1: new}
     world.talk(MessageType.RENEW)
     assert shown(world, 2) == {new}
+
+
+# Order, the end, and what people read
+
+
+def test_a_node_hears_of_its_routers_before_all_that_can_wait() -> None:
+    """At its first frame before the CMD is asked; when the kernel is ready before its Reply and the PBUs."""
+    agent = Agent(settings(1, dlif=True), jitter=lambda: 0.5)
+    agent.start(frozenset(), [], 0.0)
+    first = agent.seen(ACCESS, NODE, MAC, "mld", 10.0)
+    kinds = [type(each) for each in first]
+    assert kinds.index(act.SendRouterAdvertisement) < kinds.index(act.SendToServers)
+    other = Agent(settings(1, dlif=True), jitter=lambda: 0.5)
+    other.start(frozenset(), [], 0.0)
+    asked = other.client_datagram(ACCESS, NODE, MAC, client_message(1), 10.0)
+    assert [type(each) for each in asked[:2]] == [act.SendRouterAdvertisement, act.SendToServers]
+
+    agent = started()
+    actions = agent.server_datagram(SERVER, visit_reply(5, LOCAL, away(2), away(3)), 1.0)
+    (apply,) = [each for each in actions if isinstance(each, act.Apply)]
+    assert not advertised(actions)
+    said = [type(each) for each in agent.applied(apply.token, {}, 1.0)]
+    order = [*[act.SendRouterAdvertisement] * 3, act.SendToClient, *[act.SendMobility] * 2]
+    assert [kind for kind in said if kind in order] == order
+
+
+def test_who_stops_is_no_router_any_more() -> None:
+    """RFC 4861 section 6.2.5: as none of those that were shown."""
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2), away(3))
+    last = advertised(agent.stop(10.0, keep=False))
+    assert {each.sender: each.data for each in last} == {
+        None: advertisement(LINK, 0),
+        TWO: advertisement(LINK, 0, router=TWO),
+        THREE: advertisement(LINK, 0, router=THREE),
+    }
+    assert {each.destination for each in last} == {ALL_NODES}
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2))
+    assert advertised(agent.stop(10.0, keep=True)) == [], "who comes next goes on"
+
+
+def test_a_node_that_goes_takes_its_routers_along() -> None:
+    """They are there for it elsewhere: nobody says that they are not."""
+    world = World(dlif=True)
+    for number in (1, 2):
+        world.attach(number)
+    heard = len(world.maars[2].advertisements)
+    world.attach(3)
+    assert shown(world, 2) == set()
+    assert len(world.maars[2].advertisements) == heard
+
+
+def test_what_is_shown_can_be_read() -> None:
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2), away_as(3, OTHER))
+
+    def row(router: RouterIdentity, anchor: int, nodes: int) -> dict[str, object]:
+        return {
+            "interface": ACCESS,
+            "link_local": format_address(router.link_local),
+            "link_layer": format_mac(router.link_layer),
+            "anchor": format_address(endpoint(anchor)),
+            "nodes": nodes,
+        }
+
+    own = ONE._replace(link_layer=LINK.link_layer)
+    assert agent.status(1.0)["routers"] == [row(own, 1, 1), row(TWO, 2, 1), row(OTHER, 3, 1)]
+    agent = Agent(settings(1), jitter=lambda: 0.5)
+    assert agent.status(0.0)["routers"] == [row(FIXED, 1, 0)]
 
 
 # What the MAARs tell each other (sections 4.7 and 4.8)
