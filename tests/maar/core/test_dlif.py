@@ -13,7 +13,7 @@ from dmm_wire.dhcpv6.codes import INFINITY, MessageType
 from dmm_wire.mobility import BindingAcknowledgement, DlifLinkLayer, DlifLinkLocal
 from dmm_wire.mobility.answers import first
 from dmm_wire.mobility.security import Security
-from dmm_wire.router_identity import ETHERNET, FIXED, RouterIdentity, of_anchor
+from dmm_wire.router_identity import ETHERNET, FIXED, RouterIdentity, chosen, fault, of_anchor
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Dlif
@@ -48,6 +48,17 @@ def test_an_identity_is_stable_and_of_its_own() -> None:
             bytes((link_layer[0] ^ 2,)) + link_layer[1:3] + b"\xff\xfe" + link_layer[3:]
         )
     assert FIXED not in many
+
+
+def test_an_operator_may_choose_it() -> None:
+    """Both addresses, one or none; what is not chosen follows from the other, or from the endpoint."""
+    t, link_local, mac = endpoint(1), parse_address("fe80::1"), bytes.fromhex("02005e005301")
+    assert chosen(t) == of_anchor(t)
+    assert chosen(t, link_local) == (link_local, of_anchor(t).link_layer)
+    assert chosen(t, None, mac) == (parse_address("fe80::5eff:fe00:5301"), mac)
+    assert chosen(t, link_local, mac) == (link_local, mac)
+    assert fault(chosen(t)) is None
+    assert fault(chosen(t, None, bytes(8))) == "link-layer"
 
 
 def shown(world: World, number: int) -> set[RouterIdentity]:
