@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Final
 
 from dhcp_cmd.core.draft import Draft
@@ -23,6 +22,8 @@ _DLIF: Final = RouterChoice.DLIF
 _DIRECT: Final = SignallingMode.DIRECT
 _PROXY: Final = SignallingMode.PROXY
 _RELAY: Final = SignallingMode.RELAY
+
+_NO_ROUTER: Final = (None, None)
 
 MOST_EXPECTED = 255
 """What SIGNALLING can say."""
@@ -90,9 +91,13 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
         if binding.anchor == here.id:
             anchored.append(dmm.AnchoredPrefix(binding.prefix, preferred, valid, delegated))
         elif binding.anchor in maars:
-            maar, prefix = maars[binding.anchor], binding.prefix
-            named = dmm.PreviousMaar(prefix, preferred, valid, delegated, maar.endpoint)
-            elsewhere.append(_with_router(named, maar) if tells_routers else named)
+            maar = maars[binding.anchor]
+            local, layer = _router(maar) if tells_routers else _NO_ROUTER
+            elsewhere.append(
+                dmm.PreviousMaar(
+                    binding.prefix, preferred, valid, delegated, maar.endpoint, local, layer
+                )
+            )
     if not draft.signals_itself:
         return (*options, *anchored, *elsewhere)
     told: tuple[SubOption, ...] = (*options, *anchored, *elsewhere)
@@ -102,10 +107,10 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     return acknowledged(told, [maars[maar].endpoint for maar in unheard(draft)])
 
 
-def _with_router(named: dmm.PreviousMaar, maar: Maar) -> dmm.PreviousMaar:
-    """As which router the S-MAAR is to show the anchor, too (RFC 8885 section 3.7)."""
+def _router(maar: Maar) -> tuple[bytes, tuple[int, bytes]]:
+    """As which router the S-MAAR is to show the anchor (RFC 8885 section 3.7)."""
     link_local, link_layer = maar.router
-    return replace(named, dlif_link_local=link_local, dlif_link_layer=(ETHERNET, link_layer))
+    return link_local, (ETHERNET, link_layer)
 
 
 def signalling(mode: SignallingMode, expected: int = 0) -> SubOption:

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from dmm_wire.address import format_address
+from dmm_wire.address import format_address, format_mac
 from lab import kernel, netns, routers
 from lab.flows import PingStream, Stream
 from lab.lab import Lab
@@ -136,6 +136,21 @@ def test_a_killed_maar_and_its_heir(lab: Lab) -> None:
         counters = maar.status()["counters"]
         assert counters["kernel.restored"] >= 1
         assert not [each for each in counters if each.startswith("filter.")]
+
+
+def test_a_maar_that_stops_takes_leave_as_each_router(slaac: Lab) -> None:
+    """RFC 4861 section 6.2.5: a host does not wait for the end of a lifetime."""
+    lab = slaac
+    arrive(lab, ONE)
+    lab.topology.move(TWO)
+    wait(lab, "all of it at MAAR2", partial(at_once, lab, [TWO, ONE]))
+    shown = [each for each in lab.daemons.maars[TWO].status()["routers"] if each["nodes"]]
+    assert [(each["anchor"], each["link_local"], each["link_layer"]) for each in shown] == [
+        (format_address(each.endpoint), format_address(local), format_mac(mac))
+        for each, (local, mac) in ((plan, plan.router) for plan in (TWO, ONE))
+    ]
+    assert lab.daemons.maars[TWO].stop() == 0
+    wait(lab, "the host to have no router", lambda: not lab.node.default_routers())
 
 
 @pytest.mark.parametrize(
