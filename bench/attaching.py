@@ -59,6 +59,14 @@ class Attach:
             return None
         return self.seconds[Step.SET] - self.seconds[Step.FRAME]
 
+    @property
+    def alone(self) -> float | None:
+        """The same without the time from the S-MAAR's question to the CMD's answer."""
+        share, seconds = self.share, self.seconds
+        if share is None or Step.QUERY not in seconds or Step.ANSWER not in seconds:
+            return None
+        return share - (seconds[Step.ANSWER] - seconds[Step.QUERY])
+
 
 class Attaches:
     """All moves of a run."""
@@ -93,6 +101,11 @@ class Attaches:
     def share(self, trigger: Trigger) -> Distribution | None:
         """See `Attach.share`."""
         found = (each.share for each in self.of(trigger))
+        return Distribution.of(each for each in found if each is not None)
+
+    def alone(self, trigger: Trigger) -> Distribution | None:
+        """See `Attach.alone`."""
+        found = (each.alone for each in self.of(trigger))
         return Distribution.of(each for each in found if each is not None)
 
 

@@ -41,7 +41,8 @@ LEGEND: Final = (
     "first frame: on the new link (hook: the access point's word); asked: the question, or the Relay-forward, leaves "
     "the S-MAAR; answer: it is there; PBU: at the anchor; PBA: at the S-MAAR.\n"
     "S-MAAR's kernel: has the route to the node and the rule from it; anchor's kernel: has the route into the tunnel; "
-    "tunnel set: both; MAARs' share: from the first frame to that, the CMD's part in it too.\n"
+    "tunnel set: both; MAARs' share: from the first frame to that, the CMD's part in it too; without the CMD: "
+    "less the time from the question to the answer.\n"
     "down: a packet to the node is on its new link; up: one from it is at the CN by way of its anchor; open: both. But "
     "for the data packet the node sends nothing until it gets something, and answers that: up comes after down.\n"
     "A host that neither sends, nor is asked, nor loses its carrier is seen by nobody but its access point."
@@ -60,6 +61,7 @@ def sections(findings: Findings) -> list[Section]:
         heads = (
             *(f"open {name}" for name in four),
             *(f"MAARs' share {name}" for name in four[:3]),
+            *(f"without the CMD {name}" for name in four[:2]),
             *(f"first frame {name}" for name in four[:3]),
         )
         found += [
@@ -83,6 +85,7 @@ def _distributions(findings: Findings) -> Rows:
         wanted = (
             (attaches.step(trigger, Step.OPEN), 4),
             (attaches.share(trigger), 3),
+            (attaches.alone(trigger), 2),
             (attaches.step(trigger, Step.FRAME), 3),
         )
         cells = [cell for found, count in wanted for cell in _cells(found, count)]
@@ -169,6 +172,7 @@ def as_json(findings: Findings) -> str:
                 "moves": len(attaches.of(trigger)),
                 "incomplete": attaches.incomplete(trigger),
                 "share": _asdict(attaches.share(trigger)),
+                "alone": _asdict(attaches.alone(trigger)),
                 "steps": {step: _asdict(attaches.step(trigger, step)) for step in Step},
             }
             for trigger in findings.triggers()

@@ -15,6 +15,7 @@ from bench.handover import Findings
 from bench.handover_report import Files
 from bench.modes import turns
 from lab.netns import LabError
+from lab.topology import RUNTIME
 
 PROGRAMS = 5
 """How often `relay-maar attach` is run as a program."""
@@ -30,7 +31,7 @@ class HandoverRun:
         self._console = console
         self._files = files
         self._began = time.monotonic()
-        self.findings = Findings(machine.host() | machine.versions())
+        self.findings = Findings(machine.host() | machine.disk(RUNTIME) | machine.versions())
 
     def moves(self, triggers: Sequence[Trigger], count: int) -> None:
         """So many by each trigger, in turn; before them one that does not count. Raises LabError."""

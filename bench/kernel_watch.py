@@ -1,40 +1,47 @@
-"""A thread that hears what the kernels of several MAARs say of nodes' routes and rules, as soon as they say it."""
+"""What the kernels of several MAARs say of nodes' routes and rules, heard as they say it by a process of its own.
+
+`python -m bench.kernel_watch NAMESPACE ...` keeps it until the line `forget` on standard input, and answers the line
+`said` with one line of JSON: for each change the number of the namespace, what it is, the prefix in hex and the time.
+It ends with its standard input. It has a process of its own, and goes first on its processor, for a kernel gives no
+times with what it says: it was said when it was heard.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import selectors
-import threading
+import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from bench.attach_clock import Said
-from bench.kernel_events import Monitor
-from lab import netns
+from bench.kernel_events import Monitor, What
+from lab.program import Program
 from lab.topology import Topology
+
+_SAID: Final = "said"
+_FORGET: Final = "forget"
 
 
 class KernelWatch:
-    """Hears between `with` and its end."""
+    """The process, between `with` and its end. Raises LabError when it has ended: a kernel may have said more than it
+    could keep."""
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
-        self._said: list[Said] = []
-        self._lock = threading.Lock()
-        self._monitors: list[Monitor] = []
-        self._wake_reader, self._wake_writer = os.pipe()
-        self._thread = threading.Thread(target=self._work, name="kernel-watch", daemon=True)
-        self._selector = selectors.DefaultSelector()
-        self._problem: OSError | None = None
+        self._program: Program | None = None
 
     def __enter__(self) -> Self:
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
-        for plan in self._topology.plans:
-            monitor = Monitor(self._topology.namespace(plan.node))
-            self._monitors.append(monitor)
-            self._selector.register(monitor.socket, selectors.EVENT_READ, (plan, monitor))
-        self._thread.start()
+        namespaces = [self._topology.namespace(plan.node) for plan in self._topology.plans]
+        self._program = Program(namespaces[0], "bench.kernel_watch", *namespaces)
+        try:
+            self.said()  # it listens
+        except BaseException:
+            self._program.close()
+            raise
         return self
 
     def __exit__(
@@ -43,40 +50,54 @@ class KernelWatch:
         problem: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.write(self._wake_writer, b"!")
-        self._thread.join()
-        self._selector.close()
-        for monitor in self._monitors:
-            monitor.close()
-        os.close(self._wake_reader)
-        os.close(self._wake_writer)
-        if kind is None and self._problem is not None:
-            raise netns.LabError(f"what a kernel said was lost: {self._problem}") from self._problem
+        if self._program is not None:
+            self._program.close()
 
     def forget(self) -> None:
         """What was said up to now."""
-        with self._lock:
-            self._said = []
+        assert self._program is not None
+        self._program.ask(_FORGET)
 
     def said(self) -> list[Said]:
-        """What was said since."""
-        with self._lock:
-            return list(self._said)
+        """What was said since. Raises LabError."""
+        assert self._program is not None
+        self._program.ask(_SAID)
+        plans = self._topology.plans
+        return [
+            Said(plans[number], What(what), bytes.fromhex(address), at)
+            for number, what, address, at in self._program.line(_SAID)[_SAID]
+        ]
 
-    def _work(self) -> None:
-        try:
-            while True:
-                for key, _ in self._selector.select():
-                    if key.data is None:
-                        return
-                    plan, monitor = key.data
-                    found = list(monitor.read())
+
+def main(namespaces: list[str]) -> None:
+    """The program. Raises OSError where something was lost (ENOBUFS)."""
+    monitors = [Monitor(namespace) for namespace in namespaces]
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    said: list[tuple[int, What, str, int]] = []
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(sys.stdin, selectors.EVENT_READ)
+        for number, monitor in enumerate(monitors):
+            waiting.register(monitor.socket, selectors.EVENT_READ, number)
+        while True:
+            # What a kernel says comes before what is asked.
+            for key, _ in sorted(waiting.select(), key=lambda ready: ready[0].data is None):
+                if key.data is not None:
                     offset = time.time_ns() - time.monotonic_ns()
-                    with self._lock:
-                        self._said += [
-                            Said(plan, e.what, e.address, round(e.at * 1e9) + offset) for e in found
-                        ]
-        except (
-            OSError
-        ) as problem:  # something was lost: the moves that follow lack it, and the end tells
-            self._problem = problem
+                    said += [
+                        (key.data, e.what, e.address.hex(), round(e.at * 1e9) + offset)
+                        for e in monitors[key.data].read()
+                    ]
+                    continue
+                asked = os.read(sys.stdin.fileno(), 4096).split()
+                if not asked:
+                    return
+                for word in asked:
+                    if word == _FORGET.encode():
+                        said.clear()
+                    else:
+                        print(json.dumps({_SAID: said}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

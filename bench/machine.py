@@ -32,12 +32,19 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version(), "SQLite": sqlite3.sqlite_version}
 
 
-def describe(directory: Path) -> dict[str, str]:
-    """All to know of it; `directory` is on the disk that the databases are on."""
+def disk(directory: Path) -> dict[str, str]:
+    """How fast the disk is that the databases are on, in `directory`."""
     half, most = sync_times(directory)
     return {
+        "disk": f"{_BLOCK >> 10} KiB and fdatasync in {half * 1000:.2f} ms (median), {most * 1000:.2f} ms (p99)"
+    }
+
+
+def describe(directory: Path) -> dict[str, str]:
+    """All to know of it; `directory` is on the disk that the databases are on."""
+    return {
         **host(),
-        "disk": f"{_BLOCK >> 10} KiB and fdatasync in {half * 1000:.2f} ms (median), {most * 1000:.2f} ms (p99)",
+        **disk(directory),
         "Kea": _version(["kea-dhcp6", "-v"]),
         "PostgreSQL": _version(["postgres", "--version"]),
         **versions(),

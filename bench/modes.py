@@ -107,6 +107,8 @@ class Results:
 
     def __init__(self, machine: Mapping[str, str] | None = None) -> None:
         self.machine = dict(machine or {})
+        self.held_back: dict[str, int] = {}
+        """PBUs that a CMD held back for MAX_UPDATE_RATE, by mode."""
         self.handovers: list[Handover] = []
         self._at: defaultdict[tuple[Point, str], list[Handover]] = defaultdict(list)
 

@@ -178,6 +178,11 @@ def as_markdown(results: Results) -> str:
         notes.append(
             f"Not all phases were seen in {missing} of {len(results.handovers)} handovers."
         )
+    notes += [
+        f"The CMD held {count} PBUs back (MAX_UPDATE_RATE): what mode {mode} took here is not the handover alone."
+        for mode, count in results.held_back.items()
+        if count
+    ]
     parts.append("".join(f"- {note}\n" for note in notes))
     return "\n".join(parts)
 
@@ -201,6 +206,7 @@ def as_json(results: Results) -> str:
             for delay in sorted({point.delay for point in results.points()})
             if (held := results.held(delay)) is not None
         ],
+        "held_back": results.held_back,
         "handovers": [
             {
                 "mode": each.mode,

@@ -14,6 +14,7 @@ from bench import machine
 from bench.handover_lab import HandoverLab
 from bench.modes import Results, turns
 from lab.netns import LabError
+from lab.topology import RUNTIME
 
 
 class ModesRun:
@@ -32,7 +33,7 @@ class ModesRun:
 
     def run(self, count: int, console: Console) -> Results:
         """`count` nodes for each delay, in each mode; before them one that does not count. Raises LabError."""
-        results = Results(machine.host() | machine.versions())
+        results = Results(machine.host() | machine.disk(RUNTIME) | machine.versions())
         with ExitStack() as stack:
             status = stack.enter_context(console.status("begins"))
             labs = {}
@@ -45,6 +46,7 @@ class ModesRun:
                     what = f"node {number} of {count}" if number else "warms up"
                     self._tell(status, f"{what}, {delay * 1000:g} ms")
                     self._walk(labs, delay, number, results if number else Results())
+            results.held_back = {mode: lab.held_back() for mode, lab in labs.items()}
         return results
 
     def _walk(

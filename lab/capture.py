@@ -10,7 +10,9 @@ before it is `BEFORE_DELAY`.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import selectors
 import socket
 import struct
@@ -38,6 +40,8 @@ _TIMESPEC = struct.Struct("@ll")
 _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _BUFFER = 32 << 20
 _MAX_FRAME = 65536
+_GATHER = 0.01
+"""Seconds between two looks at what has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class Capture:
         self._selector = selectors.DefaultSelector()
         self._sockets: list[socket.socket] = []
         self._wake_reader, self._wake_writer = os.pipe()
+        os.set_blocking(self._wake_reader, False)
         self._rounds = 0
         self._stopping = False
         self._problem: Exception | None = None
@@ -163,9 +168,11 @@ class Capture:
     def _work(self) -> None:
         try:
             while not self._stopping:
-                for key, _ in self._selector.select():
-                    if key.data is None:
-                        os.read(self._wake_reader, 4096)
+                if not any(key.data is None for key, _ in self._selector.select()):
+                    # Packets gather: whoever reads each as it comes takes the processor from what it looks at.
+                    select.select([self._wake_reader], (), (), _GATHER)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake_reader, 4096)
                 for listener in self._sockets:
                     self._read(listener, self._selector.get_key(listener).data)
                 self._rounds += 1

@@ -51,6 +51,10 @@ DELAY = "delay"
 _MTU = 1500
 
 
+RUNTIME = Path("/run")
+"""Where a lab has its directory, and with it the CMD its database."""
+
+
 @dataclass(frozen=True, slots=True)
 class MaarPlan:
     """One MAAR's place in the network."""
@@ -171,7 +175,7 @@ class Topology:
         self.prefix = prefix
         self.plans = PLANS[:maars]
         self.delayed = delayed
-        self.directory = Path("/run", f"{prefix}-lab")
+        self.directory = RUNTIME / f"{prefix}-lab"
         """For configurations, sockets and logs; only while the lab lives."""
         self.attached: MaarPlan | None = None
         self._lock: socket.socket | None = None

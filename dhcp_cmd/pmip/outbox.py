@@ -90,17 +90,19 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._exchanges)
 
-    def put(self, key: Key, now: float, *, news: bool = True) -> None:
+    def put(self, key: Key, now: float, *, news: bool = True) -> bool:
         """A MAAR is owed a PBU: it is due, no more than MAX_UPDATE_RATE in a second. Where an exchange goes on about
-        it, `news` begins its waits anew; else nothing changes."""
+        it, `news` begins its waits anew; else nothing changes. Gives whether that rate holds it back."""
         exchange = self._exchanges.get(key)
         if exchange is not None and not news:
-            return
+            return False
         if exchange is None:
             exchange = self._exchanges[key] = _Exchange(self._sent_by(key, now))
         exchange.wait, exchange.adjusted = float(INITIAL_BINDACK_TIMEOUT), False
         exchange.is_news = True
-        self._timers.set(key, _allowed(exchange, now))
+        when = _allowed(exchange, now)
+        self._timers.set(key, when)
+        return when > now
 
     def drop(self, key: Key) -> None:
         """Nothing is owed any more. No error where nothing was."""

@@ -169,10 +169,14 @@ class Signaller:
         return min((each for each in parts if each is not None), default=None)
 
     def put(self, keys: Iterable[Key]) -> None:
-        """Signals of this sender were committed: they are due at once."""
+        """Signals of this sender were committed: they are due at once, or when MAX_UPDATE_RATE lets them go."""
         now = self._time()
         for key in keys:
-            self._outbox.put(key, now)
+            self._put(key, now)
+
+    def _put(self, key: Key, now: float, *, news: bool = True) -> None:
+        if self._outbox.put(key, now, news=news):
+            self.outcomes["pbu-held-back"] += 1
 
     def look_now(self) -> None:
         """Somebody else may have committed signals."""
@@ -194,7 +198,7 @@ class Signaller:
     def _look(self, now: float) -> None:
         claimed = self.signals.claim(self._clock(), left_before=self._left_before)
         for key in claimed:
-            self._outbox.put(key, now, news=False)
+            self._put(key, now, news=False)
         if not claimed:
             self._left_before = None
         # Where there is more than is taken at a time, the rest comes at once.

@@ -27,7 +27,7 @@ from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.changes import Grouped, group
-from dhcp_cmd.store.engine import Mode, errors_of, store_error, transaction, writing
+from dhcp_cmd.store.engine import Mode, errors_of, leave_all, store_error, transaction, writing
 from dhcp_cmd.store.rows import (
     Values,
     binding_of,
@@ -425,6 +425,7 @@ class SqlStore:
         self.cached_domain: Domain | None = None
         self.full_pools: dict[PoolId, int] = {}
         """Pools seen full, with what their counter `reclaimed` was then."""
+        self._kept: list[Connection] = []
         self._driver_texts: dict[q.Many, str] = {}
         self._lists: dict[tuple[q.Listed, int], str] = {}
 
@@ -448,7 +449,8 @@ class SqlStore:
     @contextmanager
     def transaction(self, mode: Mode = Mode.WRITE) -> Iterator[SqlTransaction]:
         """Begin a transaction that may write; on SQLite it holds the one write lock. Raises StoreError."""
-        with transaction(self.engine, mode) as connection:
+        kept = self._kept if mode is Mode.WRITE else None
+        with transaction(self.engine, mode, kept) as connection:
             yield self._transaction(self, connection)
 
     @contextmanager
@@ -461,6 +463,7 @@ class SqlStore:
         """Close the connections that are not in use, and what goes on beside."""
         if self._beside is not None:
             self._beside.close()
+        leave_all(self._kept, self.errors)
         self.engine.dispose()
 
 

@@ -66,6 +66,8 @@ def make_engine(url: URL, busy_timeout: float, _patience: float | None = None) -
         "sqlite://",
         creator=connect,
         poolclass=QueuePool,
+        # The one used last: it has the pages in its cache that another would have to read again.
+        pool_use_lifo=True,
         pool_reset_on_return="rollback",
         # Location data does not belong in a log.
         hide_parameters=True,

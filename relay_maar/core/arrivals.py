@@ -93,6 +93,8 @@ class Arrivals:
         self._attaching = Attaching(settings.attach, self._is_here, transaction_id, counters)
         self._timers: Timers[tuple[str, bytes | str]] = Timers()
         """Of ("watch", interface) and ("keep", link-layer address)."""
+        self._watched: dict[str, float] = {}
+        """When each link's packet filter was last changed."""
         self._kept: dict[bytes, tuple[str, float]] = {}
         """Of nodes that are here: on which link, and when the CMD said so last."""
         self._confirm = settings.attach.confirm
@@ -264,8 +266,7 @@ class Arrivals:
                     )
                 case Gone(place):
                     actions += self._gone(place)
-        self._note_changes(now)
-        return actions
+        return actions + self._note_changes(now)
 
     def _gone(self, place: Place) -> list[Action]:
         """A node is silent. It may have gone by way of a MAAR that never learned of it, and so told nobody."""
@@ -302,18 +303,26 @@ class Arrivals:
         )
         return [Log("info", was_lost(session, len(served))), *self._cache.leave(None, after, now)]
 
-    def _note_changes(self, now: float) -> None:
-        """Links on which other nodes are quiet now have their filters changed, all at once."""
+    def _note_changes(self, now: float) -> list[Action]:
+        """Links on which other nodes are quiet now have their filters changed: a first one at once, so that the packets
+        of a node that has just come no longer disturb, more of them together."""
         stirred = self._attaching.stirred | self._cache.stirred
         self._attaching.stirred.clear()
         self._cache.stirred.clear()
+        actions: list[Action] = []
         for interface in stirred if self._watches else ():
             if self._timers.when(("watch", interface)) is None:
                 many = len(self._cache.speakers(interface))
                 pause = _WATCH_PAUSE + _WATCH_EACH * min(many, MOST_QUIET)
-                self._timers.set(("watch", interface), now + pause)
+                due = self._watched.get(interface, float("-inf")) + pause
+                if due <= now:
+                    actions += self._watch(interface, now)
+                else:
+                    self._timers.set(("watch", interface), due)
+        return actions
 
     def _watch(self, interface: str, now: float) -> list[Action]:
+        self._watched[interface] = now
         here = set(self._cache.speakers(interface)) - self._attaching.away()
         asked = self._attaching.quiet(interface)
         if len(here) > MOST_QUIET:

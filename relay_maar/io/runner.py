@@ -12,7 +12,7 @@ import errno
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
@@ -31,6 +31,10 @@ _Message: TypeAlias = (
     | act.SendNeighborSolicitation
     | act.WatchPackets
 )
+
+_FIRST: Final = (act.SendMobility, act.SendToServers)
+"""Messages of which another machine does its part of a handover meanwhile: they go out before those that a link, or a
+host's IPv6 stack, may take its time for."""
 
 _WHAT: dict[type[_Message], str] = {
     act.SendToServers: "server",
@@ -67,9 +71,10 @@ class Runner:
         self._records: dict[str, dict[str, Any] | None] = {}
         self._applies: list[act.Apply] = []
         self._messages: list[_Message] = []
+        self._lines: list[act.Log] = []
 
     def add(self, actions: Iterable[act.Action]) -> None:
-        """These are to be run, after those that wait already. What is for the log is told at once."""
+        """These are to be run, after those that wait already."""
         for action in actions:
             match action:
                 case act.SendToServers() | act.SendToClient():
@@ -80,25 +85,28 @@ class Runner:
                     self._records[str(identity)] = record
                 case act.ForgetSession(identity):
                     self._records[str(identity)] = None
-                case act.Log(level, line):
-                    with self.survive():
-                        log.log(logging.getLevelNamesMapping()[level.upper()], "%s", line)
+                case act.Log():
+                    self._lines.append(action)
                 case _:
                     self._messages.append(action)
 
     def run(self) -> None:
-        """Run what waits, and what comes of it."""
+        """Run what waits, and what comes of it. Nobody waits for the log: it is told last."""
         while self._records or self._applies:
             with self.survive():
                 self._save()
             with self.survive():
                 self._apply()
         messages, self._messages = self._messages, []
-        for message in messages:
+        for message in sorted(messages, key=lambda each: not isinstance(each, _FIRST)):
             try:
                 self._send(message)
             except Exception as error:
                 self.fault(error)
+        lines, self._lines = self._lines, []
+        for each in lines:
+            with self.survive():
+                log.log(logging.getLevelNamesMapping()[each.level.upper()], "%s", each.line)
 
     @contextlib.contextmanager
     def survive(self) -> Iterator[None]:

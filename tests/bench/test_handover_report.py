@@ -95,3 +95,18 @@ def test_what_iperf3_says() -> None:
         delivered('{"error": "unable to connect: refused", "end": {}}')
     with pytest.raises(LabError, match="no such thing"):
         delivered("no such thing")
+
+
+def test_the_maars_own_share_is_without_the_cmds() -> None:
+    whole = {
+        Step.FRAME: 0.001,
+        Step.QUERY: 0.002,
+        Step.ANSWER: 0.0045,
+        Step.SET: 0.007,
+        Step.OPEN: 0.008,
+    }
+    move = Attach(Trigger.HOOK, 1, whole)
+    assert move.share == pytest.approx(0.006)
+    assert move.alone == pytest.approx(0.0035)
+    del whole[Step.ANSWER]
+    assert Attach(Trigger.HOOK, 1, whole).alone is None

@@ -20,7 +20,7 @@ from bench.modes import (
     expected_messages,
     turns,
 )
-from bench.modes_report import LEGEND, as_markdown, sections, tables, write
+from bench.modes_report import LEGEND, as_json, as_markdown, sections, tables, write
 from bench.output import marker
 from bench.phase_clock import Phase
 
@@ -129,6 +129,14 @@ def test_what_was_never_seen_is_said(results: Results) -> None:
     assert "| never |" in text
     assert "Not all phases were seen in 1 of 13 handovers." in text
     assert all(line in text for line in LEGEND)
+
+
+def test_what_the_cmd_held_back_is_said(results: Results) -> None:
+    results.held_back = {"proxy": 0, "locator": 12}
+    text = as_markdown(results)
+    assert "The CMD held 12 PBUs back (MAX_UPDATE_RATE): what mode locator took" in text
+    assert text.count("held") == 1
+    assert json.loads(as_json(results))["held_back"] == {"proxy": 0, "locator": 12}
 
 
 def test_files_and_the_section_of_the_document(results: Results, tmp_path: Path) -> None:

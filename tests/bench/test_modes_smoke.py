@@ -22,17 +22,20 @@ pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.needs("setpriv")]
 PREFIX = f"benchm{os.getpid()}"
 D = 0.01
 COUNT = 2
+ANCHORS = "1,5"
+"""Moves between the two that are measured: with no rest before each, the CMD holds back what MAAR1 is owed."""
 
 
 def test_a_quick_run_of_one_mode(tmp_path: Path) -> None:
-    options = ["--quick", "--modes", "relay", "--delays", str(D * 1000), "--p-maars", "2,3"]
+    options = ["--quick", "--modes", "relay", "--delays", str(D * 1000), "--p-maars", ANCHORS]
     options += ["--handovers", str(COUNT), "--output", str(tmp_path), "--prefix", PREFIX]
     assert cli.run(["modes", *options]) == 0
     found = json.loads((tmp_path / "modes.json").read_text())
     assert [(point["anchors"], point["handovers"]) for point in found["points"]] == [
-        (2, COUNT),
-        (3, COUNT),
+        (1, COUNT),
+        (5, COUNT),
     ]
+    assert found["held_back"] == {"relay": 0}
     for each in found["handovers"]:
         assert each["messages"] == expected_messages("relay", each["anchors"])
         at = each["seconds"]
@@ -44,7 +47,7 @@ def test_a_quick_run_of_one_mode(tmp_path: Path) -> None:
         assert at["open"] == max(at["up"], at["down"]) < 2
     held = found["delays"][0]
     # Each message of a handover that crosses to the CMD or comes from it (a MAAR may ask for the domain meanwhile).
-    assert held["count"] >= COUNT * sum(2 + 2 * anchors for anchors in (2, 3))
+    assert held["count"] >= COUNT * sum(2 + 2 * anchors for anchors in (1, 5))
     assert D <= held["median"] < 1.5 * D
     assert not [name for name in netns.names() if name.startswith(PREFIX)]
 

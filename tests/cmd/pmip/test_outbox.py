@@ -169,9 +169,9 @@ def test_what_waits_for_the_rate_is_not_answered_by_what_was_before() -> None:
     outbox = Outbox(1000.0)
     sequence = 0
     for serial in (1, 2, 3):
-        outbox.put(KEY, 0.1 * serial)
+        assert not outbox.put(KEY, 0.1 * serial)
         (sequence,) = transmit(outbox, 0.1 * serial, serial)
-    outbox.put(KEY, 0.4)  # the fourth in a second
+    assert outbox.put(KEY, 0.4), "the fourth in a second"
     outcome = outbox.answered(PEER, pba(sequence), 0.4)
     assert outcome is not None
     assert not outcome.is_latest
