@@ -89,6 +89,17 @@ def test_a_restart_touches_none_of_them(kill: bool) -> None:
     assert shown(world, 3) == {ONE, TWO}
 
 
+def test_the_other_choice_from_a_restart_on() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    for identity, expected in ((TWO, {ONE}), (None, set())):
+        world.own = {2: {"identity": identity}}
+        world.restart(2, kill=True)
+        assert shown(world, 2) == expected
+    assert world.roles(2)[link_prefix(1)] == "served"
+
+
 def test_without_the_choice_there_is_none() -> None:
     world = World()
     world.attach(1)
