@@ -95,7 +95,7 @@ def status(
     config: ConfigPath,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
-    """Show links, sessions, anchors, tunnels and counters of the running daemon."""
+    """Show links, sessions, routers, anchors, tunnels and counters of the running daemon."""
     answer = _ask(_runtime(config), "status")
     if as_json:
         print(json.dumps(answer, indent=2))
@@ -249,6 +249,11 @@ def _print_status(status: dict[str, Any]) -> None:
                     "for ever" if lifetime is None else f"{lifetime:.0f}",
                 )
         console.print(table)
+    routers = Table("router", "link-layer address", "on", "anchor", "nodes", box=None)
+    for router in status["routers"]:
+        names = ("link_local", "link_layer", "interface", "anchor", "nodes")
+        routers.add_row(*(str(router[name]) for name in names))
+    console.print(routers)
     for peer in status["tunnels"]:
         console.print(f"tunnel to {peer}")
     if status["counters"]:

@@ -26,6 +26,7 @@ from dmm_wire.mobility import (
     Guard,
     Status,
 )
+from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
@@ -41,6 +42,7 @@ from relay_maar.core.asking import Answer, Asking
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.domain import Domain, Report
+from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.noticed import Place, place_of_frame
 from relay_maar.core.questions import Questions
@@ -49,9 +51,9 @@ from relay_maar.core.registrar import Registrar
 from relay_maar.core.registrations import Registrations
 from relay_maar.core.relay import Discard, OwnReply, Relay, Reply
 from relay_maar.core.router import PrefixInformation, Router, on_link, solicitation_fault
-from relay_maar.core.session import Attachment, Session
+from relay_maar.core.session import Attachment, Session, shown_as
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import session_status
+from relay_maar.core.telling import routers_status, session_status
 from relay_maar.core.transactions import Transactions
 from relay_maar.core.unsolicited import Unsolicited
 from relay_maar.core.visits import Visits
@@ -87,8 +89,12 @@ class Agent:
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
         self._counters: Counter[str] = Counter()
+        self._identities = Identities(settings.identity, self._counters)
         self._cache = BindingCache(
-            settings.endpoint, settings.access_technology, self._counters, dlif=settings.dlif
+            settings.endpoint,
+            settings.access_technology,
+            self._counters,
+            self._identities.restore,
         )
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
@@ -100,7 +106,7 @@ class Agent:
             self._cache.awaits_anchors,
         )
         self._transactions = Transactions()
-        self._visits = Visits(settings.endpoint, self._cache, self._counters)
+        self._visits = Visits(settings.endpoint, self._cache, self._identities, self._counters)
         security = settings.security
         self._guard = Guard(
             settings.endpoint,
@@ -114,7 +120,12 @@ class Agent:
             settings, self._cache, self._domain, self._guard, self._counters, self._left
         )
         self._unsolicited = Unsolicited(
-            settings, self._cache, self._domain, self._ask_for_anchors, self._counters
+            settings,
+            self._cache,
+            self._domain,
+            self._identities,
+            self._ask_for_anchors,
+            self._counters,
         )
         self._questions = Questions(
             settings, self._cache, self._relay, self._domain.transaction_id, self._counters
@@ -193,7 +204,10 @@ class Agent:
         """End. With `keep` the kernel is left to the next process, otherwise everything is
         withdrawn; the records stay."""
         self._stopped = True
-        return [] if keep else [*self._router.stop(), *self._cache.empty_kernel()]
+        if keep:
+            return []
+        shown = [(each.interface, each.identity) for each in self._cache.routers()]
+        return [*self._router.stop(shown), *self._cache.empty_kernel()]
 
     def deadline(self) -> float | None:
         """When :meth:`tick` is wanted next."""
@@ -237,7 +251,21 @@ class Agent:
         registrations = [] if self._registrar is None else self._registrar.due(now)
         arrivals = self._arrivals.due(now)
         questions = map(SendToServers, self._domain.due(now))
-        return [*registrations, *self._cache.messages(now), *arrivals, *questions]
+        routers = self._routers_changed(now)
+        return [*registrations, *routers, *self._cache.messages(now), *arrivals, *questions]
+
+    def _routers_changed(self, now: float) -> list[Action]:
+        """As which router an anchor is shown concerns all its nodes here, whatever message it came with."""
+        actions: list[Action] = [*self._identities.remarks()]
+        for anchor in self._identities.changed():
+            router = self._identities.of(anchor)
+            for session in list(self._cache):
+                shown = shown_as(session, anchor, router)
+                if shown is not session:
+                    actions += self._cache.change(shown, now)
+                    wanted = self._cache.wanted(shown)
+                    actions += self._cache.after(wanted, partial(self._advertised, shown), now)
+        return actions
 
     def _drop(self, reason: str) -> list[Action]:
         self._counters[reason] += 1
@@ -265,13 +293,15 @@ class Agent:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
-        actions: list[Action] = [SendToServers(forward.data)]
+        # The node's router comes first: what it hears of it waits for nobody.
+        actions: list[Action] = []
+        if not known and is_link_local(source):
+            actions += self._advertise(interface, source, link_layer, now)
+        actions.append(SendToServers(forward.data))
         if link_layer is not None and forward.node == source:
             # It is the question itself: nothing more is asked.
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "dhcpv6", now)
-        if not known and is_link_local(source):
-            actions += self._advertise(interface, source, link_layer, now)
         return actions + self._flush(now)
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
@@ -365,7 +395,7 @@ class Agent:
         if at is None:
             return []
         # Only the router that the kernel knows can wait for an address resolution.
-        link_layer = at.link_layer if self._settings.dlif else None
+        link_layer = None if self._settings.identity is None else at.link_layer
         place = (at.interface, at.link_local)
         return [*self._router.changed(*place, now, self._prefixes, link_layer)]
 
@@ -458,6 +488,8 @@ class Agent:
             return self._unsolicited_acknowledgement(source, answer, now)
         outcome, actions = matched
         if outcome.accepted:
+            for anchor, said in routers_in(answer.options, source).items():
+                self._identities.told(anchor, said, by_itself=True)
             return self._drop("pba.accepted") + actions
         self._counters[f"pba.refused-{outcome.status}"] += 1
         if outcome.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX:
@@ -564,7 +596,7 @@ class Agent:
         )
 
     def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
-        return on_link(self._cache.at(interface, node), now, dlif=self._settings.dlif)
+        return on_link(self._cache.at(interface, node), now)
 
     def _refresh_neighbour(
         self, interface: str, node: bytes, link_layer: bytes | None, now: float
@@ -584,7 +616,7 @@ class Agent:
     # --- what people read ---
 
     def status(self, now: float) -> dict[str, Any]:
-        """Sessions, peers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
+        """Sessions, peers, routers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
         for infinity."""
         settings = self._settings
         return {
@@ -601,6 +633,7 @@ class Agent:
                 session_status(self._cache.record(e, now), e, self._is_present(e))
                 for e in self._cache
             ],
+            "routers": routers_status(settings, self._cache),
             "tunnels": [format_address(peer) for peer in self._cache.tunnels()],
             "counters": dict(sorted((+self._counters).items())),
         }
