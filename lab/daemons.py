@@ -18,6 +18,7 @@ from typing import Any, Self
 from dhcp_cmd.plugin import counters
 from dmm_wire.address import format_address, format_mac
 from dmm_wire.dhcpv6.codes import SERVER_PORT
+from dmm_wire.mobility.codes import MOBILITY_HEADER
 from lab import netns
 from lab.topology import CMD, MaarPlan, Topology
 from relay_maar.io.client import NotRunning, ask
@@ -264,6 +265,15 @@ class Signaller(Daemon):
             cmd.log.parent / "signal.log",
         )
 
+    def wait_until_ready(self) -> None:
+        """Until it listens for Mobility Headers. Raises LabError."""
+
+        def listens() -> bool:
+            self.check()
+            return netns.inside(self._namespace, lambda: MOBILITY_HEADER in raw_protocols())
+
+        netns.wait_for(listens, timeout=_PATIENCE, what=f"{self.name} to listen", interval=0.05)
+
 
 class Maar(Daemon):
     """One MAAR's `relay-maar`. `mode` is the CMD's, `more` stands at the end of its configuration. `registers`: it
@@ -400,6 +410,8 @@ class Daemons:
     def wait_until_ready(self) -> None:
         """Until all of them serve. Raises LabError."""
         self.cmd.wait_until_ready()
+        if self.signaller is not None:
+            self.signaller.wait_until_ready()
         for maar in self._maars.values():
             maar.wait_until_ready()
 
@@ -410,5 +422,15 @@ class Daemons:
 
 def udp_ports() -> set[int]:
     """Local ports of the calling thread's network namespace that UDP over IPv6 listens on."""
-    lines = Path("/proc/thread-self/net/udp6").read_text().splitlines()[1:]
+    return _bound("udp6")
+
+
+def raw_protocols() -> set[int]:
+    """Protocols that raw IPv6 sockets of the calling thread's network namespace listen for."""
+    return _bound("raw6")
+
+
+def _bound(kind: str) -> set[int]:
+    """What stands behind the local addresses of its sockets."""
+    lines = Path("/proc/thread-self/net", kind).read_text().splitlines()[1:]
     return {int(line.split()[1].rpartition(":")[2], 16) for line in lines}

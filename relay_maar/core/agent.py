@@ -139,6 +139,7 @@ class Agent:
                 self._domain,
                 self._counters,
                 clock,
+                int(jitter() * (1 << 53)).to_bytes(8, "big"),
                 learn=self._learn_domain,
             )
         asking: Asking = self._registrar or self._questions

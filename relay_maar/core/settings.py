@@ -95,5 +95,8 @@ class AgentSettings:
     """Nodes are registered with the CMD by PMIPv6; DHCPv6 is not relayed."""
     registration_lifetime: int = 3600
     """Seconds for which a node is registered at a time."""
+    own_prefixes: Prefix | None = None
+    """Out of which this MAAR chooses the prefix of a node that it registers (RFC 8885 section 3.1); None: the CMD
+    chooses."""
     attach: AttachSettings = AttachSettings()
     security: Security = field(default_factory=Security)
