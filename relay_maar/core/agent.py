@@ -255,17 +255,18 @@ class Agent:
         if self._registrar is not None:
             self._counters["client.not-relayed"] += 1
             return self._shown(interface, source, link_layer, now)
+        returned = self._cache.returned(link_layer, now)
         known = self._cache.at(interface, source) is not None
         try:
             forward = self._relay.forward(link, source, link_layer, data, known)
         except (Discard, WireError) as error:
-            return self._drop(f"client.{error.reason}")
+            return [*returned, *self._drop(f"client.{error.reason}")]
         self._counters["client.relayed"] += 1
         if forward.node is not None:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
-        actions: list[Action] = [SendToServers(forward.data)]
+        actions: list[Action] = [*returned, SendToServers(forward.data)]
         if self._arrivals is not None and link_layer is not None and forward.node == source:
             # It is the question itself: nothing more is asked.
             place = Place(interface, link_layer, source, source)
@@ -496,7 +497,8 @@ class Agent:
         if (fault := solicitation_fault(source, data)) is not None:
             return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
-        actions = self._refresh_neighbour(interface, source, link_layer, now)
+        actions = self._cache.returned(link_layer, now)
+        actions += self._refresh_neighbour(interface, source, link_layer, now)
         if self._registrar is not None and any(source):
             self._registrar.seen(interface, source, link_layer, now)
         solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
@@ -535,7 +537,8 @@ class Agent:
             return self._drop("seen.source")
         if kind != "data":
             self._counters[f"seen.{kind}"] += 1
-        actions = self._refresh_neighbour(interface, place.link_local, link_layer, now)
+        actions = self._cache.returned(link_layer, now)
+        actions += self._refresh_neighbour(interface, place.link_local, link_layer, now)
         known = self._cache.speaker(interface, place.link_layer)
         if known is None or not place.is_guessed:
             settled = source == place.link_local
@@ -558,9 +561,10 @@ class Agent:
     def _shown(
         self, interface: str, link_local: bytes, link_layer: bytes | None, now: float
     ) -> list[Action]:
+        actions = self._cache.returned(link_layer, now)
         if self._registrar is not None:
             self._registrar.seen(interface, link_local, link_layer, now)
-        actions = self._refresh_neighbour(interface, link_local, link_layer, now)
+        actions += self._refresh_neighbour(interface, link_local, link_layer, now)
         if is_link_local(link_local):
             actions += self._advertise(interface, link_local, link_layer, now)
         return [*actions, *self._flush(now)]

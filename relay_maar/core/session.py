@@ -160,6 +160,8 @@ class Session:
     for the S-MAAR to tell the P-MAARs (mode direct). `withdrawn` is what has ended on
     this visit, so that what was under way does not bring it back: what we have anchored until a PBU of
     a visit elsewhere did not name it any more; what a VISIT here, or the anchor after it, did not name.
+    `speaker` is the link-layer address by which a node that is elsewhere was here last; `returning`: it
+    has been seen here again since, and nothing is sent after it.
     """
 
     identity: Identity
@@ -171,6 +173,8 @@ class Session:
     touched: float = 0.0
     signalled: Signalled | None = None
     withdrawn: frozenset[Prefix] = frozenset()
+    speaker: bytes | None = None
+    returning: bool = False
 
     @property
     def here(self) -> bool:
@@ -344,6 +348,7 @@ def depart(
     withdrawn = {entry.prefix for entry in before.values() if entry.anchor == endpoint}
     if session is not None and session.generation == generation:
         withdrawn |= session.withdrawn
+    at = session.attachment if session is not None else None
     return Session(
         identity,
         generation,
@@ -352,6 +357,8 @@ def depart(
         touched=now,
         signalled=signalled,
         withdrawn=frozenset(withdrawn),
+        speaker=at.link_layer if at is not None else session.speaker if session else None,
+        returning=session is not None and session.returning,
     )
 
 

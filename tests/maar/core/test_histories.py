@@ -1,5 +1,6 @@
 """Random histories in virtual time: a node moves while PBUs and PBAs are lost, doubled and overtaken, as in the fault
-run (docs/faults.md); in the end all is as the CMD knows it. Thousands are quickly looked through:
+run (docs/faults.md); in the end all is as the CMD knows it, and never do MAARs point at each other. Thousands are
+quickly looked through:
 
     python -m tests.maar.core.test_histories 1000 2000
 """
@@ -15,11 +16,14 @@ from random import Random
 
 import pytest
 
+from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
 from lab.faults.weather import FAIR, Fates, Weather
+from relay_maar.core import actions as act
+from relay_maar.core.items import Route, ToPeer
 from tests.maar.core.modes_world import ModesWorld
 from tests.maar.core.pmip_world import PmipWorld
-from tests.maar.core.world import Packet
+from tests.maar.core.world import Maar, Packet
 
 DIRECT, PROXY = SignallingMode.DIRECT, SignallingMode.PROXY
 LOCATOR, RELAY = SignallingMode.LOCATOR, SignallingMode.RELAY
@@ -65,6 +69,26 @@ class _Weathered(ModesWorld):
         while self.later and self.later[0][0] <= self.now:
             self.wire.append(heapq.heappop(self.later)[2])
         super()._work()
+
+    def run(self, maar: Maar, actions: list[act.Action]) -> None:
+        super().run(maar, actions)
+        self.check_no_circle()
+
+    def check_no_circle(self) -> None:
+        """No packet in a tunnel comes to a MAAR again. (One that comes to a MAAR without a route is dropped there.)"""
+        ways: dict[Prefix, dict[int, int]] = {}
+        for number, maar in self.maars.items():
+            for item in maar.kernel.items.values():
+                if isinstance(item, Route) and isinstance(item.target, ToPeer):
+                    there = self.by_endpoint(item.target.endpoint)
+                    assert there is not None
+                    ways.setdefault(item.prefix, {})[number] = there.number
+        for prefix, pointers in ways.items():
+            for start in pointers:
+                path = [start]
+                while path[-1] in pointers:
+                    path.append(pointers[path[-1]])
+                    assert len(path) <= COUNT, f"{prefix} goes round: {path}"
 
     def note(self, line: str) -> None:
         self.record.append(f"{self.now - self._marked:7.3f}  {line}")
