@@ -39,6 +39,12 @@ from relay_maar.core import items
 from tests.maar.core.modes_world import CMD
 from tests.maar.core.world import DUID, MAC, NODE, SERVER, Packet, endpoint, pools
 
+_FLAGS = {
+    "A": UpdateFlag.ACKNOWLEDGE,
+    "H": UpdateFlag.HOME_REGISTRATION,
+    "P": UpdateFlag.PROXY,
+    "D": UpdateFlag.DMM,
+}
 _PREFIX_INFORMATION = Struct("!BBBBIIxxxx16s")
 
 
@@ -56,6 +62,7 @@ class Names:
         }
         self._prefixes: dict[Prefix, str] = {}
         self._visits: dict[int, int] = {}
+        self._said: dict[tuple[bytes, bytes, str], int] = {}
 
     def peer(self, address: bytes) -> str:
         return self._peers[address]
@@ -107,37 +114,25 @@ class Names:
                 return f"PBA {sequence}"
 
     def full(self, packet: Packet) -> str:
-        """All that a message says."""
+        """All that a message says; of one that says what an earlier one of the same sender said, that it does."""
         if packet.kind == "mobility":
-            return self.mobility(decode(packet.data, packet.source, packet.destination))
+            message = decode(packet.data, packet.source, packet.destination)
+            if isinstance(message, BindingError):
+                return f"Binding Error {message.status}"
+            head, options = _head(message), "; ".join(self._options(message))
+            same = (packet.source, packet.destination, options)
+            known = self._said.setdefault(same, message.sequence)
+            is_update = isinstance(message, BindingUpdate)
+            if is_update and known != message.sequence:
+                return f"{head}; else as PBU {known}"
+            return f"{head}; {options}"
         relay = unwrap(packet.data).relays[0]
         said = dmm.from_options(dmm.DEFAULT_ENTERPRISE, relay.options) or ()
-        return f"{self.short(packet)}: {'; '.join(map(self.suboption, said))}"
+        return f"{self.short(packet)}: {self._suboptions(said)}"
 
-    def mobility(self, message: BindingUpdate | BindingAcknowledgement | BindingError) -> str:
-        match message:
-            case BindingUpdate(sequence, lifetime):
-                flags = "".join(
-                    letter
-                    for letter, flag in zip(
-                        "AHPD",
-                        (
-                            UpdateFlag.ACKNOWLEDGE,
-                            UpdateFlag.HOME_REGISTRATION,
-                            UpdateFlag.PROXY,
-                            UpdateFlag.DMM,
-                        ),
-                        strict=True,
-                    )
-                    if message.flags & flag
-                )
-                head = f"PBU {sequence} {flags}, {lifetime} s"
-            case BindingAcknowledgement(status, sequence, lifetime):
-                flags = "P" * message.proxy + "D" * message.dmm
-                head = f"PBA {sequence} {flags}, status {status}, {lifetime} s"
-            case BindingError(status):
-                return f"Binding Error {status}"
-        return "; ".join([head, *self._options(message)])
+    def forget_what_was_said(self) -> None:
+        """Whatever comes is told in full again."""
+        self._said.clear()
 
     def _options(self, message: BindingUpdate | BindingAcknowledgement) -> Iterator[str]:
         """The options in a fixed order; what is at a P-MAAR is put together."""
@@ -148,8 +143,10 @@ class Names:
         if delegated:
             yield f"DMNP {self.prefixes(delegated)}"
         elsewhere = [o for o in options if isinstance(o, PreviousMaarOption)]
-        for anchor, group in groupby(elsewhere, lambda option: option.endpoint):
-            yield f"P-MAAR {self.peer(anchor)} {self.prefixes(o.prefix for o in group)}"
+        if elsewhere:
+            at = groupby(elsewhere, lambda option: option.endpoint)
+            told = (f"{self.peer(a)} {self.prefixes(o.prefix for o in each)}" for a, each in at)
+            yield f"P-MAARs {', '.join(told)}"
         if (serving := first(message, ServingMaar)) is not None:
             yield f"S-MAAR {self.peer(serving.endpoint)}"
         if (handoff := first(message, HandoffIndicator)) is not None:
@@ -162,38 +159,49 @@ class Names:
             yield f"at {self.node(link_layer.value)}"
         if (timestamp := first(message, Timestamp)) is not None:
             yield self.visit(timestamp.value)
+        beside = [o for o in options if isinstance(o, VendorSpecific)]
+        if beside:
+            bodies = (dmm.REGISTRY[each.subtype].decode(each.data) for each in beside)
+            yield self._suboptions(bodies)
         for option in options:
-            if isinstance(option, VendorSpecific):
-                body = dmm.REGISTRY[option.subtype].decode(option.data)
-                yield self.suboption(body)
-            elif not isinstance(option, _TOLD):
+            if not isinstance(option, _TOLD):
                 yield str(option)
 
-    def suboption(self, said: dmm.SubOption) -> str:
+    def _suboptions(self, said: Iterable[dmm.SubOption]) -> str:
+        """Those of a kind are told together."""
+        told = (self._suboption(each) for each in said)
+        return "; ".join(
+            f"{kind} {', '.join(what for _, what in group)}"
+            for kind, group in groupby(told, lambda each: each[0])
+        )
+
+    def _suboption(self, said: dmm.SubOption) -> tuple[str, str]:
         match said:
             case dmm.Maar(at, capabilities):
-                return f"MAAR {self.peer(at)}, {capabilities:#06x}"
+                return "MAAR", f"{self.peer(at)} {capabilities:#06x}"
             case dmm.Attachment(age, handoff, technology, _, address):
                 at = self.node(address)
-                return f"ATTACHMENT {age} ms ago, HI {handoff}, ATT {technology}, {at}"
+                return "ATTACHMENT", f"{age} ms ago, HI {handoff}, ATT {technology}, {at}"
             case dmm.AnchoredPrefix(prefix, preferred, valid, delegated):
-                name, times = self.prefix(prefix), f"{preferred}/{valid}"
-                return f"ANCHORED_PREFIX {name} {times}{' delegated' * delegated}"
+                told = f"{self.prefix(prefix)} {preferred}/{valid}"
+                return f"ANCHORED_PREFIX{' delegated' * delegated}", told
             case dmm.PreviousMaar(prefix, preferred, valid, delegated, at):
-                name, times = self.prefix(prefix), f"{preferred}/{valid}"
-                return f"PREVIOUS_MAAR {self.peer(at)} {name} {times}{' delegated' * delegated}"
+                told = f"{self.peer(at)} {self.prefix(prefix)} {preferred}/{valid}"
+                return "PREVIOUS_MAAR", f"{told}{' delegated' * delegated}"
             case dmm.Visit(generation, previous):
-                return f"VISIT {self.visit(generation).split()[-1]}, left {self.peer(previous)}"
+                told = self.visit(generation).removeprefix("visit ")
+                return "VISIT", f"{told}, left {self.peer(previous)}"
             case dmm.Status(code):
-                return f"STATUS {code}"
+                return "STATUS", str(code)
             case dmm.MobileNode(identity):
-                return f"MOBILE_NODE {self.node(identity)}"
+                return "MOBILE_NODE", self.node(identity)
             case dmm.Domain(endpoints):
-                return f"DOMAIN {' '.join(map(self.peer, endpoints))}"
+                return "DOMAIN", " ".join(map(self.peer, endpoints))
             case dmm.AnchorFailed(prefix, at):
-                return f"ANCHOR_FAILED {self.prefix(prefix)} at {self.peer(at)}"
+                return "ANCHOR_FAILED", f"{self.prefix(prefix)} at {self.peer(at)}"
             case dmm.Signalling(mode, expected):
-                return f"SIGNALLING {dmm.SignallingMode(mode).name.lower()}, {expected} to come"
+                name = dmm.SignallingMode(mode).name.lower()
+                return "SIGNALLING", f"{name}, {expected} to come"
         raise AssertionError(said)
 
     # --- to the node ---
@@ -234,41 +242,44 @@ class Names:
 
     # --- the kernel ---
 
-    def change(self, change: items.Change, before: items.Item | None) -> str:
-        """One change, given what the kernel had there before: `+` new, `=` replaced in one step or put again, `-` dropped."""
-        name = self._item(change.item)
+    def changes(self, changes: Iterable[tuple[items.Change, items.Item | None]]) -> str:
+        """Changes in their order, each with what the kernel had in its place: `+` new, `=` replaced in one step, `-`
+        dropped. Those that follow each other and do the same are told together."""
+        told = (self._change(*each) for each in changes)
+        return "; ".join(
+            f"{what} {' '.join(name for _, name, _ in group)} {where}".rstrip()
+            for (what, where), group in groupby(told, lambda each: (each[0], each[2]))
+        )
+
+    def _change(self, change: items.Change, before: items.Item | None) -> tuple[str, str, str]:
+        what, name, where = self._item(change.item)
         if isinstance(change, items.Drop):
-            return f"- {name}"
+            return f"- {what}", name, where
         if before is None:
-            return f"+ {name}"
-        if before == change.item:
-            return f"= {name} (as it was)"
-        return f"= {name} (was {self._target(before)})"
+            return f"+ {what}", name, where
+        was = "as it was" if before == change.item else f"was {self._item(before)[2]}"
+        return f"= {what}", name, f"{where} ({was})"
 
-    def _item(self, item: items.Item) -> str:
+    def _item(self, item: items.Item) -> tuple[str, str, str]:
+        """What it is, its name and what it does."""
         match item:
+            case items.Route(prefix, items.ToNode(interface)):
+                return "route", self.prefix(prefix), f"to {interface}"
+            case items.Route(prefix, items.ToPeer(peer)):
+                return "route", self.prefix(prefix), f"to tunnel {self.peer(peer)}"
             case items.Route(prefix):
-                return f"route {self.prefix(prefix)} {self._target(item)}"
-            case items.SourceRule(prefix):
-                return f"rule from {self.prefix(prefix)} {self._target(item)}"
-            case items.Neighbour(_, address, link_layer):
-                return f"neighbour {'node' if address == NODE else address.hex()} at {self.node(link_layer)}"
+                return "route", self.prefix(prefix), "unreachable"
+            case items.SourceRule(prefix, peer):
+                return "rule from", self.prefix(prefix), f"to tunnel {self.peer(peer)}"
+            case items.Neighbour(interface, address, link_layer):
+                name = "node" if address == NODE else address.hex()
+                return "neighbour", name, f"at {self.node(link_layer)} on {interface}"
             case items.Tunnel(peer):
-                return f"tunnel {self.peer(peer)}"
+                return "tunnel", self.peer(peer), ""
             case items.AcceptFrom(peer):
-                return f"accept from {self.peer(peer)}"
+                return "accept from", self.peer(peer), ""
             case items.Dlif():
-                return str(item)
-
-    def _target(self, item: items.Item) -> str:
-        match item:
-            case items.Route(_, items.ToNode(interface)):
-                return f"to {interface}"
-            case items.Route(_, items.ToPeer(peer)) | items.SourceRule(_, peer):
-                return f"to tunnel {self.peer(peer)}"
-            case items.Route():
-                return "unreachable"
-        return str(item)
+                return "dlif", str(item), ""
 
     # --- the database ---
 
@@ -314,7 +325,16 @@ _TOLD = (
     MobileNodeIdentifier,
     LinkLayerIdentifier,
     Timestamp,
+    VendorSpecific,
 )
+
+
+def _head(message: BindingUpdate | BindingAcknowledgement) -> str:
+    if isinstance(message, BindingUpdate):
+        flags = "".join(letter for letter, flag in _FLAGS.items() if message.flags & flag)
+        return f"PBU {message.sequence} {flags}, {message.lifetime} s"
+    flags = "P" * message.proxy + "D" * message.dmm
+    return f"PBA {message.sequence} {flags}, status {message.status}, {message.lifetime} s"
 
 
 def _plain(until: int, micros: int) -> str:

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count as numbers
 from typing import Any, Final
 
-from dhcp_cmd.core.model import MICROS, Change
+from dhcp_cmd.core import model
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core import actions as act
-from relay_maar.core.items import Item, Key, Put
+from relay_maar.core.items import Change, Item, Key, Put
 from tests.maar.core.ladder import Names, roles
 from tests.maar.core.modes_world import EPOCH, ModesWorld
 from tests.maar.core.pmip_world import PmipWorld
@@ -69,7 +69,7 @@ class Ladder(ModesWorld):
         self._kernels = {n: _Kernel() for n in range(1, count + 1)}
         self._lines: list[str] = []
         self._block: _Block | None = None
-        self._written: list[Change] = []
+        self._written: list[model.Change] = []
         self._began = 0.0
         self.names = Names(count, lambda stamp: stamp / 65536 - EPOCH - self._began)
         super().__init__(mode, count, **changes)
@@ -201,7 +201,7 @@ class Ladder(ModesWorld):
         match action:
             case act.Apply(_, changes):
                 kernel = self._kernels[maar.number]
-                return f"kernel: {'; '.join(map(kernel.told(self.names), changes))}"
+                return f"kernel: {self.names.changes(kernel.asks(changes))}"
             case act.SaveSession():
                 return "saves the session"
             case act.ForgetSession():
@@ -217,7 +217,7 @@ class Ladder(ModesWorld):
     # --- what the CMD does ---
 
     def _commits(self) -> None:
-        micros = EPOCH * MICROS + round(self.now * MICROS)
+        micros = self.clock()
         for line in self.names.rows(self._written, micros):
             self._tell(f"cmd commits {line}")
         self._written.clear()
@@ -229,6 +229,7 @@ class Ladder(ModesWorld):
         self._event("")
         self._block = None
         self._lines.clear()
+        self.names.forget_what_was_said()
         self._began = self.now
 
     def text(self) -> list[str]:
@@ -292,14 +293,13 @@ class _Kernel:
         self.items: dict[Key, Item] = {}
         self.asked = 0
 
-    def told(self, names: Names) -> Callable[[Any], str]:
-        def one(change: Any) -> str:
+    def asks(self, changes: Iterable[Change]) -> Iterator[tuple[Change, Item | None]]:
+        """Each change with what will have been there before it."""
+        for change in changes:
             before = self.items.pop(change.item.key, None)
             if isinstance(change, Put):
                 self.items[change.item.key] = change.item
-            return names.change(change, before)
-
-        return one
+            yield change, before
 
 
 class DhcpLadder(Ladder):
