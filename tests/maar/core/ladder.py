@@ -1,4 +1,4 @@
-"""Messages, kernel changes and database rows in the words of a ladder diagram: everything has a name, no address is left.
+"""Messages, kernel changes and database rows in the words of a ladder diagram: all have names, no address is left.
 
 The names: `Pref1` and `Del1` are the prefixes that maar1 anchors for the node, on the link and delegated, `Addr1` an
 address out of Pref1; another one of the same pool is `Pref1b`. `visit 2` is the second generation that the CMD gave.
@@ -49,7 +49,7 @@ _PREFIX_INFORMATION = Struct("!BBBBIIxxxx16s")
 
 
 class Names:
-    """What everything is called in one story. `seconds` gives the time in the story's left column of a RFC 5213 timestamp."""
+    """What everything is called in one story. `seconds` gives the time of a RFC 5213 timestamp in its left column."""
 
     def __init__(self, count: int, seconds: Callable[[int], float]) -> None:
         self._seconds = seconds

@@ -57,10 +57,10 @@ class Fault:
 class Ladder(ModesWorld):
     """What is written down begins with :meth:`begin`; :meth:`text` is all of it."""
 
-    speaks: str
-    """What MAARs tell the CMD by."""
     answer: str
-    """What the CMD answers them by."""
+    """What the CMD answers a MAAR by."""
+    hello: str
+    """How a MAAR notices the node."""
 
     def __init__(self, mode: SignallingMode, count: int, **changes: Any) -> None:
         self._faults: list[Fault] = []
@@ -111,8 +111,6 @@ class Ladder(ModesWorld):
         self._event(f"the node comes to maar{number}{self.hello}")
         self.attach(number)
 
-    hello: str
-
     def renew(self) -> None:
         """The node's client renews."""
         self._event("the node says Renew")
@@ -143,6 +141,9 @@ class Ladder(ModesWorld):
         source, to = self.names.peer(packet.source), self.names.peer(packet.destination)
         self._event(f"{to} <- {self.names.short(packet)} of {source}")
         self.deliver(packet)
+
+    def told(self, packet: Packet) -> str:
+        return self.names.short(packet)
 
     def go_on(self, seconds: float) -> None:
         """Let so much time pass, and all that happens in it."""
@@ -232,10 +233,10 @@ class Ladder(ModesWorld):
         self.names.forget_what_was_said()
         self._began = self.now
 
-    def text(self) -> list[str]:
+    def text(self) -> str:
         """All that has happened, and how it ends."""
         self._close()
-        return [*self._lines, *self._ends()]
+        return "\n".join([*self._lines, *self._ends(), ""])
 
     def _ends(self) -> list[str]:
         found = {n: roles(self.roles(n), self.names) or "nothing" for n in self.maars}
@@ -305,15 +306,19 @@ class _Kernel:
 class DhcpLadder(Ladder):
     """The node speaks DHCPv6, and MAARs relay it."""
 
-    speaks = "Relay-forward"
     answer = "Relay-reply"
     hello = " and says Rebind"
+
+    def repeat(self) -> None:
+        """The node's client sends its Rebind again."""
+        self._event("the node says Rebind again")
+        self._messages -= 1  # the same transaction id
+        self.say(MessageType.REBIND)
 
 
 class PmipLadder(Ladder, PmipWorld):
     """The node's frames are seen, and MAARs register it by PMIPv6."""
 
-    speaks = "PBU"
     answer = "PBA"
     hello = " and is seen"
 
