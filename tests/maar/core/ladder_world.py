@@ -50,8 +50,10 @@ class Fault:
         if self.skip:
             self.skip -= 1
             return False
+        if not self.times:
+            return False
         self.times -= 1
-        return self.times >= 0
+        return True
 
 
 class Ladder(ModesWorld):
@@ -222,6 +224,11 @@ class Ladder(ModesWorld):
         for line in self.names.rows(self._written, micros):
             self._tell(f"cmd commits {line}")
         self._written.clear()
+
+    def check(self) -> None:
+        """As in all worlds; and all that was to go wrong did."""
+        super().check()
+        assert [fault for fault in self._faults if fault.times] == []
 
     # --- what is written down ---
 
