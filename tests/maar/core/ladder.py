@@ -20,7 +20,6 @@ from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     AccessTechnology,
     BindingAcknowledgement,
-    BindingError,
     BindingUpdate,
     DelegatedPrefix,
     HandoffIndicator,
@@ -117,8 +116,6 @@ class Names:
         """All that a message says; of one that says what an earlier one of the same sender said, that it does."""
         if packet.kind == "mobility":
             message = decode(packet.data, packet.source, packet.destination)
-            if isinstance(message, BindingError):
-                return f"Binding Error {message.status}"
             head, options = _head(message), "; ".join(self._options(message))
             same = (packet.source, packet.destination, options)
             known = self._said.setdefault(same, message.sequence)
@@ -180,8 +177,8 @@ class Names:
             case dmm.Maar(at, capabilities):
                 return "MAAR", f"{self.peer(at)} {capabilities:#06x}"
             case dmm.Attachment(age, handoff, technology, _, address):
-                at = self.node(address)
-                return "ATTACHMENT", f"{age} ms ago, HI {handoff}, ATT {technology}, {at}"
+                told = f"{age} ms ago, HI {handoff}, ATT {technology}, {self.node(address)}"
+                return "ATTACHMENT", told
             case dmm.AnchoredPrefix(prefix, preferred, valid, delegated):
                 told = f"{self.prefix(prefix)} {preferred}/{valid}"
                 return f"ANCHORED_PREFIX{' delegated' * delegated}", told

@@ -25,10 +25,10 @@ LONG: Final = 20.0
 
 
 class Story(NamedTuple):
-    """The node has been at `count` MAARs, and then that happens."""
+    """The node has been at so many MAARs, and then that happens."""
 
     title: str
-    count: int
+    anchors: int
     happens: Callable[[Ladder, int], None]
     before: float = 60.0
     """Seconds at the last of them."""
@@ -83,6 +83,12 @@ def pba_overtakes(world: Ladder, count: int) -> None:
     """The first PBA arrives while the second PBU is under way."""
     world.slow("PBA", 1.1, source="maar1")
     world.slow("PBU", 0.5, to="maar1", skip=1)
+    comes(world, count)
+
+
+def again_overtakes(world: Ladder, count: int) -> None:
+    """The first PBU arrives when the second has been answered."""
+    world.slow("PBU", 1.5, to="maar1")
     comes(world, count)
 
 
@@ -172,6 +178,7 @@ def stories(cast: Cast) -> Iterator[Story]:
         yield Story("PBUs and PBAs are lost", count, loses)
         yield Story("the PBUs of the next visit overtake", count, is_overtaken)
     yield Story("a PBA overtakes the PBU that is sent again", 1, pba_overtakes)
+    yield Story("a PBU that is sent again overtakes the first", 1, again_overtakes)
     yield Story("a PBU that is sent again arrives after the next visit's", 2, again_too_late)
     yield Story("the CMD's answer is slow", 2, slow_answer)
     yield Story("the node returns to maar1", 2, returns)
@@ -190,18 +197,18 @@ def stories(cast: Cast) -> Iterator[Story]:
 
 
 def name(story: Story) -> str:
-    plural = "" if story.count == 1 else "s"
-    return f"{story.count} P-MAAR{plural}: {story.title}"
+    plural = "" if story.anchors == 1 else "s"
+    return f"{story.anchors} P-MAAR{plural}: {story.title}"
 
 
 def play(cast: Cast, story: Story) -> Ladder:
     """It happens."""
-    world = cast.kind(cast.mode, story.count + 2)
-    for number in range(1, story.count + 1):
+    world = cast.kind(cast.mode, story.anchors + 2)
+    for number in range(1, story.anchors + 1):
         world.come(number)
-        world.go_on(60.0 if number < story.count else story.before)
+        world.go_on(60.0 if number < story.anchors else story.before)
     world.begin()
-    story.happens(world, story.count)
+    story.happens(world, story.anchors)
     return world
 
 

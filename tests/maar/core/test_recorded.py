@@ -32,7 +32,7 @@ def test_as_recorded(cast: Cast, story: Story) -> None:
 def test_every_story_is_told_once(cast: Cast) -> None:
     told = [name(story) for story in stories(cast)]
     assert list(recorded(cast)) == told
-    assert {story.count for story in stories(cast)} == set(COUNTS)
+    assert {story.anchors for story in stories(cast)} == set(COUNTS)
 
 
 def test_nothing_else_is_recorded() -> None:

@@ -24,6 +24,7 @@ RELAY: Final = ("relay", "relay-pmip")
 LOCATOR: Final = ("locator", "locator-pmip")
 PROXY: Final = ("proxy", "proxy-pmip")
 PMIP: Final = tuple(each for each in EVERY if each.endswith("-pmip"))
+FED: Final = tuple(each for each in EVERY if each not in PMIP)
 CMD: Final = RELAY + LOCATOR + PROXY
 
 
@@ -126,9 +127,20 @@ def routes_before_their_tunnel(patch: Patch) -> None:
     patch.setattr("relay_maar.core.desired.rank", lambda item: 0)
 
 
-def nobody_waits_for_the_kernel(patch: Patch) -> None:
-    """An anchor answers, and the S-MAAR lets the Reply go, before the kernel has it."""
-    patch.setattr(BindingCache, "after", lambda self, items, then, now: then(now))
+def _hurries(whose: str) -> Callable[[Patch], None]:
+    """That one does not wait until the kernel has it."""
+
+    def hurry(patch: Patch) -> None:
+        real = BindingCache.after
+
+        def after(self: Any, items: Any, then: Any, now: float) -> Any:
+            if getattr(then, "__qualname__", "").startswith(whose):
+                return then(now)
+            return real(self, items, then, now)
+
+        patch.setattr(BindingCache, "after", after)
+
+    return hurry
 
 
 def a_pbu_before_the_kernel(patch: Patch) -> None:
@@ -142,6 +154,10 @@ def a_pbu_before_the_kernel(patch: Patch) -> None:
 
 def a_late_pbu_is_believed(patch: Patch) -> None:
     patch.setattr(binding_updates, "_stale", lambda *_: False)
+
+
+def an_overtaken_pbu_is_answered(patch: Patch) -> None:
+    patch.setattr(Registrations, "_is_overtaken", lambda *_: False)
 
 
 MISTAKES: Final[dict[str, tuple[tuple[str, ...], Callable[[Patch], None]]]] = {
@@ -161,9 +177,11 @@ MISTAKES: Final[dict[str, tuple[tuple[str, ...], Callable[[Patch], None]]]] = {
     "locator without copies": (LOCATOR, the_s_maar_gets_no_copy),
     "break before make": (EVERY, the_kernel_drops_before_it_puts),
     "routes before their tunnel": (EVERY, routes_before_their_tunnel),
-    "an answer before the kernel": (EVERY, nobody_waits_for_the_kernel),
+    "an anchor answers before its kernel": (EVERY, _hurries("Registrations.")),
+    "a Reply before the kernel": (FED, _hurries("Agent.")),
     "a PBU before the kernel": (("direct",), a_pbu_before_the_kernel),
     "a late PBU is believed": (EVERY, a_late_pbu_is_believed),
+    "an overtaken PBU is answered": (EVERY, an_overtaken_pbu_is_answered),
 }
 CASES: Final = [(each, cast) for each, (names, _) in MISTAKES.items() for cast in names]
 
@@ -174,5 +192,5 @@ def test_a_mistake_shows(mistake: str, cast: str, monkeypatch: Patch) -> None:
     (who,) = (each for each in CASTS if each.name == cast)
     told = recorded(who)
     MISTAKES[mistake][1](monkeypatch)
-    shortest = sorted(stories(who), key=lambda story: story.count)
+    shortest = sorted(stories(who), key=lambda story: story.anchors)
     assert any(play(who, story).text() != told[name(story)] for story in shortest)
