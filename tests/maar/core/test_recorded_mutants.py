@@ -51,15 +51,13 @@ def the_cmd_repeats_its_number(patch: Patch) -> None:
 
 
 def a_registration_repeats_its_number(patch: Patch) -> None:
-    kind = registering.Registering
-    real = kind._transmit
+    real = registering.Registering._send
 
-    def same(self: Any, identity: Any, entry: Any, now: float) -> Any:
-        if entry.sequences:
-            self._sequence = entry.sequences[-1][1] - 1
-        return real(self, identity, entry, now)
+    def same(self: Any, *rest: Any, **more: Any) -> Any:
+        self._sequence = 0
+        return real(self, *rest, **more)
 
-    patch.setattr(kind, "_transmit", same)
+    patch.setattr(registering.Registering, "_send", same)
 
 
 def the_wait_does_not_double(patch: Patch) -> None:
