@@ -69,6 +69,14 @@ def loses(world: Ladder, count: int) -> None:
     comes(world, count)
 
 
+def loses_five(world: Ladder, count: int) -> None:
+    """Five transmissions are answered in vain, with all copies; the sixth comes after 31 s."""
+    copies = 2 if world.mode is LOCATOR else 1
+    world.lose("PBA", source="maar1", times=5 * copies)
+    world.come(count + 1)
+    world.go_on(2 * LONG)
+
+
 def is_overtaken(world: Ladder, count: int) -> None:
     """All PBUs of the first visit arrive after those of the second."""
     for number in range(1, count + 1):
@@ -177,6 +185,7 @@ def stories(cast: Cast) -> Iterator[Story]:
         yield Story("nothing is lost", count, comes)
         yield Story("PBUs and PBAs are lost", count, loses)
         yield Story("the PBUs of the next visit overtake", count, is_overtaken)
+    yield Story("five PBAs are lost", 1, loses_five)
     yield Story("a PBA overtakes the PBU that is sent again", 1, pba_overtakes)
     yield Story("a PBU that is sent again overtakes the first", 1, again_overtakes)
     yield Story("a PBU that is sent again arrives after the next visit's", 2, again_too_late)
