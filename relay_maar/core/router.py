@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from struct import Struct
 from typing import Final, NamedTuple
@@ -38,7 +38,8 @@ MAX_RA_DELAY_TIME: Final = 0.5
 """RFC 4861 section 10."""
 
 UNICAST_RATE: Final = 200
-"""Unicast advertisements per second and link; beyond, a multicast one serves everybody."""
+"""Unicast advertisements per second and link; beyond, a multicast one serves everybody at once, and who has prefixes,
+which no multicast one names, is told of them as soon as there is room."""
 _REMEMBERED: Final = 4096
 _AGAIN: Final = 0.5
 """Seconds between the first advertisements of routers that are not multicast."""
@@ -128,6 +129,14 @@ PrefixesOf = Callable[[str, bytes, float], Iterable[PrefixInformation]]
 """What to tell a node, by interface and address, about its prefixes."""
 
 
+class _Owed(NamedTuple):
+    """What it takes to tell a node later what it could not be told at once."""
+
+    prefixes: PrefixesOf
+    link_layer: bytes | None
+    settled: bool
+
+
 @dataclass(slots=True)
 class _Link:
     settings: AccessLink
@@ -135,6 +144,8 @@ class _Link:
     last_multicast: float = float("-inf")
     unicast_since: float = float("-inf")
     unicast_sent: int = 0
+    owed: OrderedDict[bytes, _Owed] = field(default_factory=OrderedDict)
+    """By their addresses, the nodes that there was no room for; the first is told first."""
 
 
 _Gist = tuple[tuple[Prefix, bool, RouterIdentity | None], ...]
@@ -198,6 +209,8 @@ class Router:
         self._settings = settings
         self._jitter = jitter
         self._timers: Timers[str] = Timers()
+        self._owing: Timers[str] = Timers()
+        """When there is room on a link for those that are owed an advertisement."""
         self._recent: OrderedDict[tuple[str, bytes], _Told] = OrderedDict()
 
     def start(self, now: float) -> None:
@@ -207,11 +220,14 @@ class Router:
 
     def deadline(self) -> float | None:
         """When :meth:`due` has something to send."""
-        return self._timers.deadline()
+        deadlines = (self._timers.deadline(), self._owing.deadline())
+        return min((each for each in deadlines if each is not None), default=None)
 
     def due(self, now: float) -> list[SendRouterAdvertisement]:
-        """The multicast advertisements to send now; the next ones are set (section 6.2.4)."""
-        return [self._multicast(interface, now) for interface in self._timers.due(now)]
+        """The multicast advertisements to send now; the next ones are set (section 6.2.4). And those to nodes that many
+        others came before."""
+        owed = [each for interface in self._owing.due(now) for each in self._pay(interface, now)]
+        return [*owed, *(self._multicast(interface, now) for interface in self._timers.due(now))]
 
     def attached(
         self,
@@ -231,7 +247,7 @@ class Router:
         recent = last is not None and now < last.at + MIN_DELAY_BETWEEN_RAS
         if recent and last is not None and last.what == _gist(told):
             return []
-        return self._unicast(interface, node, now, told, link_layer, settled)
+        return self._unicast(interface, node, now, told, _Owed(prefixes, link_layer, settled))
 
     def changed(
         self,
@@ -248,7 +264,7 @@ class Router:
         last = self._recent.get((interface, node))
         if last is not None and last.what == _gist(told) and not self._fades(last, now):
             return []
-        return self._unicast(interface, node, now, told, link_layer, settled)
+        return self._unicast(interface, node, now, told, _Owed(prefixes, link_layer, settled))
 
     def _fades(self, last: _Told, now: float) -> bool:
         """Whether the node is to be told again because nothing else tells it of its other routers:
@@ -272,7 +288,7 @@ class Router:
     ) -> list[SendRouterAdvertisement]:
         """The lifetimes of the node's prefixes are others now: advertise to it at once."""
         told = _by_whom(prefixes(interface, node, now), link_layer)
-        return self._unicast(interface, node, now, told, link_layer, settled)
+        return self._unicast(interface, node, now, told, _Owed(prefixes, link_layer, settled))
 
     def probe(
         self, interface: str, node: bytes, link_layer: bytes | None = None
@@ -287,13 +303,15 @@ class Router:
         node: bytes,
         now: float,
         prefixes: list[PrefixInformation],
-        link_layer: bytes | None,
-        settled: bool,
+        owed: _Owed,
     ) -> list[SendRouterAdvertisement]:
-        link = self._links[interface]
+        link, (_, link_layer, settled) = self._links[interface], owed
         if not _room(link, now):
             self._hasten(interface, now)
+            if prefixes:
+                self._owe(interface, node, owed)
             return []
+        link.owed.pop(node, None)
         # The node may still be trying its address out, or have another than we think. All nodes is
         # an address of every node, and the frame goes to this one.
         to = node if link_layer is None or settled else ALL_NODES
@@ -314,6 +332,27 @@ class Router:
         self._recent.move_to_end((interface, node))
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
+        return sent
+
+    def _owe(self, interface: str, node: bytes, owed: _Owed) -> None:
+        """Have the node told when there is room."""
+        link = self._links[interface]
+        link.owed[node] = owed
+        if len(link.owed) > _REMEMBERED:
+            link.owed.popitem(last=False)
+        self._owing.set(interface, link.unicast_since + 1.0)
+
+    def _pay(self, interface: str, now: float) -> list[SendRouterAdvertisement]:
+        """Tell those that are owed it what they have by now, as far as there is room."""
+        link = self._links[interface]
+        sent: list[SendRouterAdvertisement] = []
+        while link.owed and _room(link, now):
+            node, owed = link.owed.popitem(last=False)
+            told = _by_whom(owed.prefixes(interface, node, now), owed.link_layer)
+            if told:
+                sent += self._unicast(interface, node, now, told, owed)
+        if link.owed:
+            self._owing.set(interface, link.unicast_since + 1.0)
         return sent
 
     def _advertisement(
@@ -364,6 +403,7 @@ class Router:
         said = []
         for interface, link in self._links.items():
             self._timers.cancel(interface)
+            self._owing.cancel(interface)
             data = advertisement(link.settings, 0, autonomous=autonomous)
             said.append(SendRouterAdvertisement(interface, ALL_NODES, data))
         for interface, router in others:

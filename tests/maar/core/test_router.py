@@ -9,23 +9,28 @@ from dmm_wire.address import UNSPECIFIED, Prefix
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Neighbour
+from relay_maar.core.noticed import made_link_local
 from relay_maar.core.router import (
     ALL_NODES,
     MIN_DELAY_BETWEEN_RAS,
     UNICAST_RATE,
     PrefixInformation,
+    Router,
     advertisement,
 )
+from tests.maar.core.attach_world import AttachWorld
 from tests.maar.core.test_relay import visit_reply
 from tests.maar.core.world import (
     ACCESS,
     MAC,
     NODE,
     SERVER,
+    Maar,
     World,
     client_message,
     endpoint,
     link_prefix,
+    pools,
     settings,
 )
 
@@ -146,6 +151,52 @@ def test_a_crowd_gets_a_multicast_one() -> None:
     ]
     assert len(sent) == UNICAST_RATE
     assert advertised(agent.tick(0.35)) == [(ACCESS, ALL_NODES)]
+
+
+def test_each_of_a_crowd_hears_of_its_prefix() -> None:
+    """No multicast advertisement names it."""
+    world = AttachWorld(slaac=True)
+    world.go_on(5)
+    maar, before = world.maars[1], len(world.maars[1].advertisements)
+    crowd = [b"\2\0\0\0\1" + bytes((number,)) for number in range(250)]
+    for mac in crowd:
+        node = made_link_local(mac)
+        world.run(maar, maar.agent.seen(ACCESS, node, mac, "mld", world.now))
+    world.settle()
+    assert len(maar.advertisements) - before == UNICAST_RATE
+    assert told_of_prefixes(maar) == set()
+    world.go_on(2.5)
+    assert told_of_prefixes(maar) == set(crowd)
+
+
+def told_of_prefixes(maar: Maar) -> set[bytes | None]:
+    start = pools(1)[0].address[:7]
+    return {each.link_layer for each in maar.advertisements if start in each.data}
+
+
+def test_there_is_room_again_a_second_later_in_the_order_of_coming() -> None:
+    """For what a node has by then; who has left is told nothing."""
+    router = Router(settings(1).access, settings(1).router, lambda: 0.5)
+    nodes = [NODE[:-2] + number.to_bytes(2, "big") for number in range(UNICAST_RATE + 150)]
+    valid = dict.fromkeys(nodes, 100)
+
+    def prefixes(_: str, node: bytes, now: float) -> list[PrefixInformation]:
+        found = valid.get(node)
+        return [] if found is None else [PrefixInformation(link_prefix(1), found, found)]
+
+    sent = [each for node in nodes for each in router.changed(ACCESS, node, 5.0, prefixes, MAC)]
+    assert [each.destination for each in sent] == nodes[:UNICAST_RATE]
+    waiting = nodes[UNICAST_RATE:]
+    del valid[waiting[3]]
+    valid[waiting[4]] = 50
+    assert router.changed(ACCESS, nodes[-1], 5.9, prefixes, MAC) == []
+    assert [e.destination for e in router.due(5.99)] == [ALL_NODES]
+    assert router.changed(ACCESS, nodes[-1], 6.0, prefixes, MAC), "there is room"
+    late = router.due(6.0)
+    assert [each.destination for each in late] == waiting[:3] + waiting[4:-1]
+    expected = [PrefixInformation(link_prefix(1), 50, 50)]
+    assert late[3].data == advertisement(settings(1).access[0], 1800, expected)
+    assert all(each.destination == ALL_NODES for each in router.due(60.0))
 
 
 @pytest.mark.parametrize("source", [b"\xff\x02" + bytes(14), b"\x20" + bytes(15)])
