@@ -232,6 +232,29 @@ def test_a_late_frame_does_not_pull_the_node_back(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_frame_is_late_as_long_as_it_may_have_been_on_its_way(kind: str) -> None:
+    """Also when the node was asked before whether it is back, and was silent. An access point's word is not late."""
+    world = noticing(kind).settled_at(1)
+    world.move(2)
+    world.go_on(1)
+    assert world.counters(1)["attach.silent-arrival"] == 1
+    moves = world.handovers()
+    world.frame("mld", at=1)
+    world.go_on(1)
+    assert world.handovers() == moves
+    assert world.counters(1)["attach.late"] == 1
+    assert world.counters(1)["attach.silent-arrival"] == 2
+    world.check_place()
+    world.awake = False
+    world.place = 1
+    maar = world.maars[1]
+    world.run(maar, maar.agent.attached(ACCESS, MAC, world.now))
+    world.settle()
+    assert world.served_at() == [1]
+    assert world.counters(1)["attach.late"] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_node_that_comes_back_at_once_answers_and_is_back(kind: str) -> None:
     world = noticing(kind).settled_at(1)
     world.move(2)

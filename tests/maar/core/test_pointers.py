@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from dmm_wire.address import Prefix, parse_address
+from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core.items import Route, ToPeer, Unreachable
 from tests.maar.core.modes_world import ModesWorld
 from tests.maar.core.pmip_world import PmipWorld, walked
-from tests.maar.core.world import ACCESS, MAC, NODE
+from tests.maar.core.world import ACCESS, MAC, NODE, client_message, endpoint
 
 MODES = [SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY]
 OTHER_MAC, OTHER = bytes.fromhex("0200000000bb"), parse_address("fe80::ff:fe00:2")
@@ -43,10 +44,37 @@ def test_a_node_that_comes_back(mode: SignallingMode, kind: type[ModesWorld]) ->
     world.go_on(3.0)
     assert is_pointer(world, 3)
     assert not is_pointer(world, 2)
+    # What MAAR 2 anchors itself goes to where the CMD has the node, whoever shows the node's address here.
+    own = min(b.prefix for b in world.store.bindings.values() if b.anchor == 2)
+    item = world.maars[2].kernel.items[Route(own, Unreachable()).key]
+    assert isinstance(item, Route)
+    assert item.target == ToPeer(endpoint(3))
     deaf = False
     world.attach(2)
     world.go_on(40.0)
     world.check()
+
+
+@pytest.mark.parametrize("trigger", ["mld", "rs", "dhcpv6"])
+def test_whatever_it_says_first(trigger: str) -> None:
+    """Before the CMD has heard of it."""
+    world = ModesWorld(SignallingMode.PROXY, 3)
+    for number in (1, 2, 3):
+        world.attach(number)
+        world.go_on(10.0)
+    assert is_pointer(world, 2)
+    maar = world.maars[2]
+    match trigger:
+        case "rs":
+            solicitation = bytes((133,)) + bytes(7)
+            actions = maar.agent.router_solicitation(ACCESS, NODE, MAC, solicitation, world.now)
+        case "dhcpv6":
+            message = client_message(MessageType.REBIND)
+            actions = maar.agent.client_datagram(ACCESS, NODE, MAC, message, world.now)
+        case _:
+            actions = maar.agent.seen(ACCESS, NODE, MAC, trigger, world.now)
+    world.run(maar, actions)
+    assert not is_pointer(world, 2)
 
 
 def test_others_that_are_seen_change_nothing() -> None:
