@@ -211,7 +211,9 @@ class Daemon:
     def _take_frames(self, access: Access, most: int) -> None:
         for frame in _waiting(access.frames.receive, most):
             self._link_layers.learn(access.interface, frame)
-            if frame.trigger != "dhcpv6" and frame.trigger != "rs":
+            # Of these the message tells who it was, too; a solicitation of one that has no address yet does not.
+            told = frame.trigger == "dhcpv6" or (frame.trigger == "rs" and any(frame.source))
+            if not told:
                 self._ask(
                     functools.partial(self._agent.seen, target=frame.target),
                     access.interface,

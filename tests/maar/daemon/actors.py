@@ -311,6 +311,10 @@ class Speaker(Mailbox):
         source = self.link_local if source is None else source
         self._send(source, parse_address("ff02::16"), message, 1, b"\x3a\0\5\2\0\0\1\0")
 
+    def look_for_router(self, source: bytes = bytes(16)) -> None:
+        """A Router Solicitation, by default before it has an address (RFC 4861 section 4.1)."""
+        self._send(source, parse_address("ff02::2"), struct.pack("!BBHI", 133, 0, 0, 0))
+
     def solicit(self, target: bytes, source: bytes = bytes(16)) -> None:
         """A Neighbor Solicitation, by default of an address that is being tried out."""
         group = parse_address("ff02::1:ff00:0")[:13] + target[13:]

@@ -87,6 +87,22 @@ def test_an_mld_report_is_enough(place: Site, maar: Running) -> None:
     assert maar.count("attach.asked") == asked
 
 
+@pytest.mark.parametrize("has_address", [True, False])
+def test_so_is_a_router_solicitation(place: Site, maar: Running, has_address: bool) -> None:
+    """Also before the host has an address; then its prefixes are told to all nodes, in a frame to this one."""
+    host = place.speaker()
+    host.look_for_router(host.link_local if has_address else bytes(16))
+    arrived(place, host)
+    advertisement = host.take(
+        lambda each: each.data[:6] == host.mac and local(host).address in each.data
+    ).data
+    assert advertisement[54] == ADVERTISEMENT
+    to = host.link_local if has_address else parse_address("ff02::1")
+    assert advertisement[38:54] == to
+    (route,) = place.routes(local(host))
+    assert place.neighbours()[route["gateway"]]["lladdr"] == format_mac(host.mac)
+
+
 def arrived(place: Site, host: Speaker) -> int:
     """The node is served at the MAAR under test. Returns the visit's generation."""
     generation = place.generation()
