@@ -45,7 +45,7 @@ class Lab:
         self._pcap = pcap
         self._driver = driver
         self._more = more or {}
-        self._router = router
+        self.router = router
         self._undo = ExitStack()
         self.capture: Capture
         self.daemons: Daemons
@@ -70,7 +70,7 @@ class Lab:
                     self._more,
                     stock=self.stock,
                     registers=self.registers,
-                    router=self._router,
+                    router=self.router,
                 )
             )
             if self._client:

@@ -227,7 +227,12 @@ def _icmpv6(packet: Packet, names: Names) -> Message:
     if name == "RA" and len(packet.payload) >= 16:
         flags = " ".join(text for bit, text in _RA_FLAGS.items() if packet.payload[5] & bit)
         target = "all nodes" if packet.destination[0] == 0xFF else "unicast"
-        details = (f"{target}, flags {flags or 'none'}", *_prefix_informations(packet, names))
+        router = names.address(packet.source)
+        shown = f" as {router}" if router.startswith("R") else ""
+        details = (
+            f"{target}{shown}, flags {flags or 'none'}",
+            *_prefix_informations(packet, names),
+        )
     return Message(packet.at, packet.link, sender, receiver, name, details=details)
 
 
