@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -312,8 +312,8 @@ class Maar(Daemon):
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` and `router` as of Maar, `more` what a MAAR's configuration has besides, by its
-    number, and the CMD's by 0."""
+    `stock` as of Cmd, `registers` those MAARs that speak only PMIPv6, `router` as of Maar, `more` what a MAAR's
+    configuration has besides, by its number, and the CMD's by 0."""
 
     def __init__(
         self,
@@ -323,7 +323,7 @@ class Daemons:
         more: Mapping[int, str] | None = None,
         *,
         stock: bool = True,
-        registers: bool = False,
+        registers: Collection[MaarPlan] = (),
         router: str = FIXED,
     ) -> None:
         self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock)
@@ -335,7 +335,7 @@ class Daemons:
                 driver,
                 mode,
                 (more or {}).get(plan.number, ""),
-                registers=registers,
+                registers=plan in registers,
                 router=router,
             )
             for plan in topology.plans
