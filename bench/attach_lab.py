@@ -27,7 +27,7 @@ from lab import netns
 from lab.capture import Capture
 from lab.program import ROOT
 from lab.topology import CN1, MN_INTERFACE, MaarPlan
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.io.client import NotRunning, ask
 
 NODES: Final = 32
 """That take turns, which is what they rest by."""

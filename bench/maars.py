@@ -24,7 +24,7 @@ from dmm_wire.address import format_address, parse_address
 from dmm_wire.dhcpv6.codes import SERVER_PORT, MessageType, OptionCode
 from dmm_wire.dhcpv6.message import ClientMessage, RelayMessage, unwrap
 from lab import netns
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.io.client import NotRunning, ask
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 20.0

@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from dhcp_cmd.plugin import counters
-from dmm_wire.address import format_address
+from dmm_wire.address import format_address, format_mac
 from dmm_wire.dhcpv6.codes import SERVER_PORT
 from lab import netns
 from lab.topology import CMD, MaarPlan, Topology
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.io.client import NotRunning, ask
 
 _BIN = Path(sys.executable).parent
 _ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +64,7 @@ allow-rapid-commit yes
 
 DIRECT = "direct"
 FIXED = "fixed"
+DLIF = "dlif"
 
 _MAAR_CONFIGURATION = """\
 name = "{plan.name}"
@@ -84,7 +85,7 @@ _REGISTRATION = """\
 name = "{plan.name}"
 endpoint = "{endpoint}"
 links = ["{plan.link_prefix}"]
-
+{router}
 [[maar.pool]]
 kind = "link"
 prefix = "{plan.link_pool}"
@@ -98,8 +99,20 @@ unit = 56
 """
 
 
-def _registration(plan: MaarPlan) -> str:
-    return _REGISTRATION.format(plan=plan, endpoint=format_address(plan.endpoint))
+def _registration(plan: MaarPlan, router: str) -> str:
+    endpoint = format_address(plan.endpoint)
+    return _REGISTRATION.format(plan=plan, endpoint=endpoint, router=_router_keys(plan, router))
+
+
+def _router_keys(plan: MaarPlan, router: str) -> str:
+    """What its operator chose, the same keys at the CMD as at the MAAR."""
+    chosen = plan.chosen_router
+    if chosen is None or router != DLIF:
+        return ""
+    return (
+        f'router-link-local = "{format_address(chosen.link_local)}"\n'
+        f'router-link-layer = "{format_mac(chosen.link_layer)}"\n'
+    )
 
 
 class Daemon:
@@ -158,18 +171,26 @@ class Daemon:
 
 class Cmd(Daemon):
     """The CMD with its SQLite database, in the given mode. `stock`: on `ipv6-dhcpd`, else on `dhcp-cmd serve`. `more`
-    stands at the end of its section."""
+    stands at the end of its section. `router` is the MAARs' router identity."""
 
     def __init__(
-        self, topology: Topology, mode: str = DIRECT, more: str = "", *, stock: bool = True
+        self,
+        topology: Topology,
+        mode: str = DIRECT,
+        more: str = "",
+        *,
+        stock: bool = True,
+        router: str = FIXED,
     ) -> None:
         directory = topology.directory / "cmd"
         directory.mkdir()
         self._plans = topology.plans
+        self._router = router
         self.database = directory / "cmd.sqlite"
         self.url = f"sqlite:///{self.database}"
         configuration = self.configuration = directory / "cmd.conf"
         lines = f"    mode {mode}\n    endpoint {CMD.address}\n" if mode != DIRECT else ""
+        lines += f"    router-identity {router}\n"
         configuration.touch(mode=0o600)
         configuration.write_text(
             _CMD_CONFIGURATION.format(
@@ -192,7 +213,7 @@ class Cmd(Daemon):
         """Make the database and register the MAARs with their links and pools, as an operator does."""
         self.command("db", "upgrade")
         file = self.database.parent / "maars.toml"
-        file.write_text("".join(_registration(plan) for plan in self._plans))
+        file.write_text("".join(_registration(plan, self._router) for plan in self._plans))
         self.command("maar", "import", str(file))
 
     def command(self, *arguments: str) -> str:
@@ -263,7 +284,7 @@ class Maar(Daemon):
         self._peers = len(topology.plans) - 1
         self._registers = registers
         lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
-        lines += [f'router-identity = "{router}"']
+        lines += [f'router-identity = "{router}"', *_router_keys(plan, router).splitlines()]
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
         directory = topology.directory / plan.name
         directory.mkdir()
@@ -326,7 +347,7 @@ class Daemons:
         registers: Collection[MaarPlan] = (),
         router: str = FIXED,
     ) -> None:
-        self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock)
+        self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock, router=router)
         self.signaller = Signaller(topology, self.cmd) if stock and mode != DIRECT else None
         self._maars = {
             plan: Maar(

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from lab import expect, trail
 from lab.checks import Checks
-from lab.daemons import DIRECT
+from lab.daemons import DIRECT, DLIF, FIXED
 from lab.host import MobileNode
 from lab.lab import Lab
 from lab.netns import LabError
@@ -69,6 +69,7 @@ def _run(console: Console, options: argparse.Namespace) -> int:
         mode=options.mode,
         stock=options.server == STOCK,
         registers=MAAR_PLANS if options.signalling == PMIP else (),
+        router=options.router_identity,
     ) as lab:
         try:
             report.introduction(lab)
@@ -93,7 +94,8 @@ def _run(console: Console, options: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     report.summary(checks.made, job.steps, seconds)
     if options.json is not None:
-        measured = {name: getattr(options, name) for name in ("mode", "server", "signalling")}
+        names = ("mode", "server", "signalling", "router_identity")
+        measured = {name: getattr(options, name) for name in names}
         measured |= _measured(job, checks, seconds)
         measured["flows"] = {name: asdict(count) for name, count in counts.items()}
         options.json.write_text(json.dumps(measured, indent=2) + "\n")
@@ -199,6 +201,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=(STOCK, SERVE),
         help=f"the CMD's program: {STOCK}, with `dhcp-cmd signal` beside it where the CMD sends PBUs, or `dhcp-cmd "
         f"{SERVE}` (default: {STOCK}; with --mode relay: {SERVE})",
+    )
+    parser.add_argument(
+        "--router-identity",
+        choices=(FIXED, DLIF),
+        default=FIXED,
+        help=f"all MAARs are one and the same router to the node (RFC 6543, default), or each is one of its own, which "
+        f"follows the node (RFC 8885 section 3.7, {DLIF})",
     )
     parser.add_argument(
         "--prefix", default="dmm", help="of the namespaces' names (default: %(default)s)"

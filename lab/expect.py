@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dmm_wire.address import parse_address
-from lab import kernel, paths
+from lab import expect_routers, kernel, paths
 from lab.checks import Checks
 from lab.expect_signalling import anchors, signalling
 from lab.flows import Counts
@@ -16,15 +16,13 @@ from lab.topology import MAAR_PLANS, MN_LINK_LAYER, MaarPlan
 if TYPE_CHECKING:
     from lab.scenario import Flow, MainJob, Step
 
-ROUTER = "fe80::200:5eff:fe00:5213"
-"""RFC 6543: the link-local address that every MAAR has on its access links."""
-
 
 def step(job: MainJob, seen: Step) -> None:
     """All assertions about one step."""
     _node(job, seen)
     if job.counts_messages:
         signalling(job, seen)
+        expect_routers.on_the_wire(job, seen)
     _ways(job, seen)
     _kernels(job, seen)
 
@@ -45,9 +43,7 @@ def _node(job: MainJob, seen: Step) -> None:
         states == expected and len(addresses) == len(expected),
         [f"{entry} preferred {entry.preferred} s" for entry in addresses],
     )
-    job.checks.equal(
-        "MN: one default router, the same everywhere", job.lab.node.default_routers(), [ROUTER]
-    )
+    expect_routers.at_the_node(job, seen)
     if not job.lab.registers:
         job.checks.that("MN: dhcpcd is the process started in the beginning", job.client_still_runs)
 

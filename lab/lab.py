@@ -48,7 +48,7 @@ class Lab:
         self._pcap = pcap
         self._driver = driver
         self._more = more or {}
-        self._router = router
+        self.router = router
         self._undo = ExitStack()
         self.capture: Capture
         self.daemons: Daemons
@@ -73,7 +73,7 @@ class Lab:
                     self._more,
                     stock=self.stock,
                     registers=self._registers,
-                    router=self._router,
+                    router=self.router,
                 )
             )
             if self._client:

@@ -228,7 +228,12 @@ def _icmpv6(packet: Packet, names: Names) -> Message:
         flags = " ".join(text for bit, text in _RA_FLAGS.items() if packet.payload[5] & bit)
         # One to all nodes (ff02::1) may be in a frame to this node alone.
         target = "all nodes" if packet.multicast else "to the node"
-        details = (f"{target}, flags {flags or 'none'}", *_prefix_informations(packet, names))
+        router = names.address(packet.source)
+        shown = f" as {router}" if router.startswith("R") else ""
+        details = (
+            f"{target}{shown}, flags {flags or 'none'}",
+            *_prefix_informations(packet, names),
+        )
     return Message(packet.at, packet.link, sender, receiver, name, details=details)
 
 

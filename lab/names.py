@@ -23,6 +23,7 @@ NODES = {
 
 _HOSTS = {host.packed: host.node.upper() for host in (CMD, CN1, CN2)}
 _ENDPOINTS = {plan.endpoint: f"T{plan.number}" for plan in PLANS}
+_ROUTERS = {plan.router.link_local: f"R{plan.number}" for plan in PLANS}
 _OTHERS = {UNSPECIFIED: "::", parse_address("ff02::1:2"): "all DHCPv6 agents"}
 
 
@@ -44,9 +45,10 @@ class Names:
         return str(prefix)
 
     def address(self, address: bytes) -> str:
-        """CN1, T1, Pref1::… for an address out of it; text for others."""
-        if name := _HOSTS.get(address) or _ENDPOINTS.get(address) or _OTHERS.get(address):
-            return name
+        """CN1, T1, R1 for MAAR1 as a router of its own, Pref1::… for an address out of it; text for others."""
+        for names in (_HOSTS, _ENDPOINTS, _ROUTERS, _OTHERS):
+            if address in names:
+                return names[address]
         if any(plan.link_pool.contains(address) for plan in PLANS):
             return f"{self.prefix(Prefix.of(address, _LINK_UNIT))}::…"
         return format_address(address)

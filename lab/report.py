@@ -12,7 +12,7 @@ from rich.text import Text
 from dmm_wire.address import Prefix
 from lab import expect, expect_signalling, figures, ladder, paths
 from lab.checks import Check
-from lab.daemons import DIRECT, Cmd
+from lab.daemons import DIRECT, DLIF, Cmd
 from lab.host import SlaacNode
 from lab.lab import Lab
 from lab.messages import Message
@@ -29,7 +29,7 @@ _PICTURE = """\
  └──┬────────────┬────────────┬──┘
     │            │            │           2001:db8:0:1::/64, 2, 3
   MAAR1        MAAR2        MAAR3         T1, T2, T3 = 2001:db8:ff::1, 2, 3: tunnels and signalling
-    │            │            │           access links: the same router identity on each (RFC 6543)
+    │            │            │           access links: {routers}
     └─ ─ ─ ─ ─ ─ ┴ ─ ─ ─ ─ ─ ─┘
                 MN                        one interface, {client}, re-plugged: {gap:g} s without carrier"""
 
@@ -121,6 +121,11 @@ class Report(Listener):
         """What will be seen."""
         self._console.rule("[bold]Distributed mobility: one node, three moves", style="blue")
         values = {"cmd": CMD.subnet, "cn1": CN1.subnet, "cn2": CN2.subnet, "gap": CARRIER_GAP}
+        values["routers"] = (
+            "a router for each anchor (RFC 8885 section 3.7)"
+            if lab.router == DLIF
+            else "the same router identity on each (RFC 6543)"
+        )
         values["client"] = "SLAAC" if lab.registers else "dhcpcd"
         self._lines(Text(_PICTURE.format(**values)))
         self._console.print(

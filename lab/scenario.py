@@ -14,7 +14,7 @@ from typing import Self
 
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
-from lab import expect, kernel, messages, netns, paths
+from lab import expect, expect_routers, kernel, messages, netns, paths
 from lab.checks import Checks
 from lab.flows import Counts, Interruption, PingStream, Stream
 from lab.lab import Lab
@@ -279,6 +279,12 @@ class MainJob:
 
     def _settle(self, step: Step) -> None:
         """Watch the flows for a while, then note all that can be known of the step, and make its assertions."""
+        if step.plan not in self.visited:
+            self.visited.append(step.plan)
+        self._wait(
+            lambda: expect_routers.knows_its_routers(self.lab, self.visited),
+            f"the node to know its routers at {step.plan.name.upper()}",
+        )
         step.ready = time.time_ns()
         seconds = WINDOW + _TRAVEL
         end = time.monotonic() + seconds
@@ -296,8 +302,6 @@ class MainJob:
             step.ways[flow.name, "down"] = paths.of_flow(packets, cn, mn, **window)
         encapsulated = (packet for packet in packets if packet.tunnel)
         step.extensions = {number for packet in encapsulated for number in packet.extensions}
-        if step.plan not in self.visited:
-            self.visited.append(step.plan)
         self._learn_prefixes()
         self._ask_kernels(step)
         self.steps.append(step)

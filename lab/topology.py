@@ -33,6 +33,7 @@ from types import TracebackType
 from typing import Self
 
 from dmm_wire.address import Prefix, parse_address, parse_mac
+from dmm_wire.router_identity import RouterIdentity, of_anchor
 from lab import netns
 from lab.signals import uninterrupted
 
@@ -43,6 +44,7 @@ MN_INTERFACE = "eth0"
 CORE_INTERFACE = "core"
 ACCESS_INTERFACE = "access"
 MN_LINK_LAYER = "02:00:5e:00:53:aa"
+_CHOSEN_ROUTERS = {3: RouterIdentity(parse_address("fe80::3"), parse_mac("02:00:5e:00:53:03"))}
 MAARS = (1, 2, 3)
 DELAY = "delay"
 """The namespace between the core and the CMD of a delayed lab; its interfaces are named after what they lead to."""
@@ -73,6 +75,16 @@ class MaarPlan:
     def endpoint(self) -> bytes:
         """T, the one address for tunnels and signalling."""
         return parse_address(f"2001:db8:ff::{self.number}")
+
+    @property
+    def chosen_router(self) -> RouterIdentity | None:
+        """What its operator chose that hosts see of it as a router of its own (`router-identity = "dlif"`)."""
+        return _CHOSEN_ROUTERS.get(self.number)
+
+    @property
+    def router(self) -> RouterIdentity:
+        """As which router hosts see it then."""
+        return self.chosen_router or of_anchor(self.endpoint)
 
     @property
     def core_address(self) -> str:

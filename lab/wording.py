@@ -38,8 +38,9 @@ def suboption(suboption: dmm.SubOption, names: Names) -> str:
             return f"ATTACHMENT {age} ms ago"
         case dmm.AnchoredPrefix(prefix=prefix):
             return f"ANCHORED_PREFIX {names.prefix(prefix)}"
-        case dmm.PreviousMaar(prefix=prefix, endpoint=endpoint):
-            return f"PREVIOUS_MAAR {names.prefix(prefix)} at {names.address(endpoint)}"
+        case dmm.PreviousMaar(prefix=prefix, endpoint=endpoint, dlif_link_local=router):
+            shown = "" if router is None else f" as {names.address(router)}"
+            return f"PREVIOUS_MAAR {names.prefix(prefix)} at {names.address(endpoint)}{shown}"
         case dmm.Visit(generation=generation, previous=previous):
             left = "" if not any(previous) else f", left {names.address(previous)}"
             return f"VISIT {timestamp(generation)}{left}"
@@ -96,6 +97,8 @@ def option(option: mh.MobilityOption, names: Names) -> str:
             text = f"Previous MAAR({number}) {names.prefix(prefix)} at {at}"
         case mh.ServingMaar(endpoint=endpoint):
             text = f"Serving MAAR({number}) {names.address(endpoint)}"
+        case mh.DlifLinkLocal(address=address):
+            text = f"DLIF link-local({number}) {names.address(address)}"
         case mh.VendorSpecific():
             text = f"Vendor({number}) {_vendor(option, names)}"
         case _:
@@ -107,7 +110,6 @@ _PREFIX_OPTIONS = {22: "HNP", 55: "DMNP", 65: "Anchored Prefix", 66: "Local Pref
 _PLAIN_OPTIONS = {
     9: "authentication",
     10: "replay protection",
-    69: "DLIF link-local",
     70: "DLIF link-layer",
 }
 

@@ -1,27 +1,26 @@
-"""`relay-maar`: run the relay agent of a MAAR, ask it how it is, stop it."""
+"""`relay-maar`: run the relay agent of a MAAR, ask it how it is, stop it.
+
+What only some commands need is imported by these: the daemon and the kernel's libraries take longer to load than most
+commands take.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import os
 import select
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from relay_maar.config import Config, ConfigError, load
-from relay_maar.daemon import Daemon
-from relay_maar.host import StartError, remove_leftovers
-from relay_maar.io.control import SOCKET_NAME, NotRunning, ask
-from relay_maar.southbound.api import DriverUnavailable
+from relay_maar.io.client import SOCKET_NAME, NotRunning, ask, runtime_directory
+
+if TYPE_CHECKING:
+    from relay_maar.config import Config
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +43,8 @@ def _fail(status: int, *lines: str) -> NoReturn:
 
 
 def _load(path: Path) -> Config:
+    from relay_maar.config import ConfigError, load
+
     try:
         return load(path)
     except ConfigError as error:
@@ -53,6 +54,14 @@ def _load(path: Path) -> Config:
 @app.command()
 def run(config: ConfigPath) -> None:
     """Serve until SIGTERM or SIGINT, which put the kernel back as it was found; SIGHUP restarts in place."""
+    import asyncio
+    import logging
+
+    from relay_maar.config import ConfigError
+    from relay_maar.daemon import Daemon
+    from relay_maar.host import StartError
+    from relay_maar.southbound.api import DriverUnavailable
+
     settings = _load(config)
     logging.basicConfig(
         level=settings.log_level.upper(),
@@ -72,6 +81,8 @@ def run(config: ConfigPath) -> None:
 @app.command()
 def check(config: ConfigPath) -> None:
     """Validate the configuration and start nothing."""
+    from relay_maar.config import ConfigError
+
     try:
         _load(config).authentication()
     except ConfigError as error:
@@ -84,13 +95,12 @@ def status(
     config: ConfigPath,
     as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
 ) -> None:
-    """Show links, sessions, anchors, tunnels and counters of the running daemon."""
-    answer = _ask(_load(config), "status")
+    """Show links, sessions, routers, anchors, tunnels and counters of the running daemon."""
+    answer = _ask(_runtime(config), "status")
     if as_json:
         print(json.dumps(answer, indent=2))
     else:
-        # In a pipe nothing is cut: a DUID is of no use without its end.
-        _print_status(Console(width=None if sys.stdout.isatty() else 1000), answer)
+        _print_status(answer)
 
 
 @app.command()
@@ -101,19 +111,26 @@ def stop(
     ] = False,
 ) -> None:
     """Stop the daemon and put the kernel back as it was found, also when the daemon is gone already (kill -9)."""
-    settings = _load(config)
+    runtime = _runtime(config)
     try:
-        pid = int(ask(Path(settings.runtime_directory), "stop-keep" if keep else "stop")["pid"])
+        pid = int(ask(runtime, "stop-keep" if keep else "stop")["pid"])
     except NotRunning:
         if not keep:
-            try:
-                remove_leftovers(settings)
-            except (StartError, DriverUnavailable) as error:
-                _fail(OPERATOR_FAULT, str(error))
+            _remove_leftovers(_load(config))
         return
     except OSError as error:
         _fail(FAILURE, f"the daemon does not answer: {error}")
     _wait_for_end(pid)
+
+
+def _remove_leftovers(settings: Config) -> None:
+    from relay_maar.host import StartError, remove_leftovers
+    from relay_maar.southbound.api import DriverUnavailable
+
+    try:
+        remove_leftovers(settings)
+    except (StartError, DriverUnavailable) as error:
+        _fail(OPERATOR_FAULT, str(error))
 
 
 Interface = Annotated[str, typer.Argument(metavar="INTERFACE", help="The access interface.")]
@@ -133,7 +150,7 @@ def detach(config: ConfigPath, interface: Interface, mac: LinkLayer) -> None:
 
 
 def _hook(config: Path, command: str, interface: str, mac: str) -> None:
-    answer = _ask(_load(config), command, {"interface": interface, "link-layer": mac})
+    answer = _ask(_runtime(config), command, {"interface": interface, "link-layer": mac})
     if "error" in answer:
         _fail(OPERATOR_FAULT, str(answer["error"]))
 
@@ -141,20 +158,22 @@ def _hook(config: Path, command: str, interface: str, mac: str) -> None:
 @app.command()
 def restart(config: ConfigPath) -> None:
     """Restart the daemon in place with its configuration read anew; traffic goes on through the kernel meanwhile."""
-    settings = _load(config)
-    runtime = Path(settings.runtime_directory)
+    runtime = _runtime(config)
     before = _listening_since(runtime)
-    answer = _ask(settings, "restart")
+    answer = _ask(runtime, "restart")
     if "error" in answer:
         _fail(OPERATOR_FAULT, str(answer["error"]))
     _wait_for_successor(int(answer["pid"]), runtime, before)
 
 
-def _ask(
-    config: Config, command: str, arguments: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+def _runtime(config: Path) -> Path:
+    """Where the daemon listens. Of a configuration that it cannot be read from all faults are told."""
+    return Path(runtime_directory(config) or _load(config).runtime_directory)
+
+
+def _ask(runtime: Path, command: str, arguments: Mapping[str, str] | None = None) -> dict[str, Any]:
     try:
-        return ask(Path(config.runtime_directory), command, arguments)
+        return ask(runtime, command, arguments)
     except NotRunning as error:
         _fail(FAILURE, str(error))
     except OSError as error:
@@ -199,7 +218,12 @@ def _listening_since(runtime: Path) -> int | None:
         return None
 
 
-def _print_status(console: Console, status: dict[str, Any]) -> None:
+def _print_status(status: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # In a pipe nothing is cut: a DUID is of no use without its end.
+    console = Console(width=None if sys.stdout.isatty() else 1000)
     domain = status["domain"]
     console.print(
         f"[bold]{status['name']}[/]: endpoint {status['endpoint']}, driver {status['driver']}, "
@@ -225,6 +249,11 @@ def _print_status(console: Console, status: dict[str, Any]) -> None:
                     "for ever" if lifetime is None else f"{lifetime:.0f}",
                 )
         console.print(table)
+    routers = Table("router", "link-layer address", "on", "anchor", "nodes", box=None)
+    for router in status["routers"]:
+        names = ("link_local", "link_layer", "interface", "anchor", "nodes")
+        routers.add_row(*(str(router[name]) for name in names))
+    console.print(routers)
     for peer in status["tunnels"]:
         console.print(f"tunnel to {peer}")
     if status["counters"]:
@@ -235,5 +264,5 @@ def _print_status(console: Console, status: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script `relay-maar`."""
+    """Run the command line."""
     app()

@@ -24,8 +24,16 @@ from dmm_wire.address import Prefix, format_address
 from dmm_wire.duid import named_duid
 from dmm_wire.mobility import LIFETIME_INFINITY, LIFETIME_UNIT
 from dmm_wire.mobility.security import Security
-from dmm_wire.router_identity import FIXED, of_anchor
-from relay_maar.config_fields import ConfigError, Table, Unicast, fault_line, not_empty
+from dmm_wire.router_identity import FIXED, RouterIdentity, chosen, fault
+from relay_maar.config_fields import (
+    Address,
+    ConfigError,
+    LinkLayer,
+    Table,
+    Unicast,
+    fault_line,
+    not_empty,
+)
 from relay_maar.config_security import SecurityTable, exposed
 from relay_maar.core.session import MAX_SESSIONS
 from relay_maar.core.settings import (
@@ -35,6 +43,7 @@ from relay_maar.core.settings import (
     AttachSettings,
     RouterSettings,
 )
+from relay_maar.io.client import RUNTIME_DIRECTORY
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.registry import AUTO, NAMES
 
@@ -80,6 +89,12 @@ def _duid(value: object) -> bytes:
 Pool = Annotated[Prefix, BeforeValidator(_prefix)]
 Interface = Annotated[str, AfterValidator(_interface)]
 Duid = Annotated[bytes, BeforeValidator(_duid)]
+
+
+_NO_ROUTER = {
+    "link-local": "not a link-local address that a router can have",
+    "link-layer": "not an individual link-layer address of 6 octets",
+}
 
 
 class AccessTable(Table):
@@ -163,11 +178,13 @@ class Config(Table):
     access: Annotated[tuple[AccessTable, ...], Field(strict=False), AfterValidator(not_empty)]
     driver: Annotated[str, AfterValidator(_driver)] = AUTO
     router_identity: Literal["fixed", "dlif"] = "fixed"
+    router_link_local: Address | None = None
+    router_link_layer: LinkLayer | None = None
     enterprise_number: Annotated[int, Field(ge=1, le=0xFFFFFFFF)] = 32473
     relay_id: Duid | None = None
     access_technology: Annotated[int, Field(ge=0, le=255)] = 4
     state_directory: str = "/var/lib/relay-maar"
-    runtime_directory: str = "/run/relay-maar"
+    runtime_directory: str = RUNTIME_DIRECTORY
     route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
     table_base: Annotated[int, Field(ge=256, le=32_761)] = 21300
     registration_lifetime: Annotated[int, Field(ge=60, le=LIFETIME_INFINITY - LIFETIME_UNIT)] = 3600
@@ -195,6 +212,13 @@ class Config(Table):
             raise ValueError('cmds: at least one is needed with signalling = "pmip"')
         if self.endpoint in self.cmds:
             raise ValueError(f"cmds: {format_address(self.endpoint)} is this MAAR's endpoint")
+        chosen_router = self.router_link_local or self.router_link_layer
+        if chosen_router and self.router_identity != "dlif":
+            raise ValueError(
+                'router-link-local, router-link-layer: only with router-identity = "dlif"'
+            )
+        if self.identity is not None and (wrong := fault(self.identity)) is not None:
+            raise ValueError(f"router-{wrong}: {_NO_ROUTER[wrong]}")
         seen: set[str] = set()
         for link in self.access:
             if link.interface in seen or link.interface == self.core_interface:
@@ -208,9 +232,12 @@ class Config(Table):
         return self
 
     @property
-    def dlif(self) -> bool:
-        """Whether each anchor is a router of its own to the hosts (RFC 8885 section 3.7)."""
-        return self.router_identity == "dlif"
+    def identity(self) -> RouterIdentity | None:
+        """As which router hosts see this MAAR where each anchor is one of its own (RFC 8885 section 3.7); None: all
+        MAARs are the same one."""
+        if self.router_identity != "dlif":
+            return None
+        return chosen(self.endpoint, self.router_link_local, self.router_link_layer)
 
     def southbound(self) -> SouthboundSettings:
         """What the tunnel driver needs."""
@@ -220,8 +247,8 @@ class Config(Table):
             access_interfaces=tuple(link.interface for link in self.access),
             pools=self.pools,
             protocol=self.route_protocol,
-            router=of_anchor(self.endpoint) if self.dlif else FIXED,
-            dlif=self.dlif,
+            router=self.identity or FIXED,
+            dlif=self.identity is not None,
             unfiltered=frozenset(link.interface for link in self.access if not link.ingress_filter),
             table_base=self.table_base,
         )
@@ -251,7 +278,7 @@ class Config(Table):
             cmds=self.cmds,
             enterprise=self.enterprise_number,
             access_technology=self.access_technology,
-            dlif=self.dlif,
+            identity=self.identity,
             registers=self.signalling == "pmip",
             registration_lifetime=self.registration_lifetime,
             domain_refresh=self.domain_refresh,

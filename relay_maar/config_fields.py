@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from dmm_wire.address import parse_address
+from dmm_wire.address import parse_address, parse_mac
 
 
 class ConfigError(Exception):
@@ -50,8 +50,18 @@ def not_empty(value: _Some) -> _Some:
     return value
 
 
+def _link_layer(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be a link-layer address in quotes")
+    try:
+        return parse_mac(value)
+    except ValueError:
+        raise ValueError(f"not a link-layer address: {value!r}") from None
+
+
 Address = Annotated[bytes, BeforeValidator(_address)]
 Unicast = Annotated[Address, AfterValidator(_unicast)]
+LinkLayer = Annotated[bytes, BeforeValidator(_link_layer)]
 
 
 class Table(BaseModel):

@@ -17,7 +17,7 @@ from dhcp_cmd.commands.maar_file import (
 from dhcp_cmd.commands.output import Format, FormatOption, write
 from dhcp_cmd.core.model import MaarState
 from dhcp_cmd.store import admin
-from dmm_wire.address import Prefix, format_address, parse_address
+from dmm_wire.address import Prefix, format_address, format_mac, parse_address, parse_mac
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +25,20 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME")]
+RouterLinkLocal = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="As which router hosts see it (RFC 8885 section 3.7); made of the link-layer address if not given.",
+    ),
+]
+RouterLinkLayer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MAC",
+        help="Its link-layer address as that router; made of the endpoint if not given.",
+    ),
+]
 
 
 @app.command()
@@ -60,6 +74,8 @@ def add(
             metavar="ADDRESS", help="Source of what it relays; the endpoint if not given."
         ),
     ] = None,
+    router_link_local: RouterLinkLocal = None,
+    router_link_layer: RouterLinkLayer = None,
 ) -> None:
     """Register a MAAR."""
     spec = admin.MaarSpec(
@@ -69,6 +85,8 @@ def add(
         pools=tuple(map(parse_pool, pool or ())),
         relay_id=None if relay_id is None else hex_octets(relay_id),
         relay_address=None if relay_address is None else parse_address(relay_address),
+        router_link_local=None if router_link_local is None else parse_address(router_link_local),
+        router_link_layer=None if router_link_layer is None else parse_mac(router_link_layer),
     )
     enterprise = chosen(context).settings().enterprise
     with database(context) as store:
@@ -96,7 +114,17 @@ def list_maars(context: typer.Context, form: FormatOption = Format.TABLE) -> Non
     """The MAARs, with their links and pools."""
     with database(context) as store:
         domain = admin.read_domain(store)
-    columns = ("name", "state", "endpoint", "relay_address", "relay_id", "links", "pools")
+    columns = (
+        "name",
+        "state",
+        "endpoint",
+        "relay_address",
+        "relay_id",
+        "links",
+        "pools",
+        "router_link_local",
+        "router_link_layer",
+    )
     rows = tuple(
         (
             maar.name,
@@ -110,6 +138,8 @@ def list_maars(context: typer.Context, form: FormatOption = Format.TABLE) -> Non
                 f"preferred={pool.preferred}s,valid={pool.valid}s"
                 for pool in domain.pools[maar.id]
             ),
+            format_address(maar.router.link_local),
+            format_mac(maar.router.link_layer),
         )
         for maar in domain.maars.values()
     )
@@ -132,6 +162,25 @@ def _set_state(context: typer.Context, name: str, state: MaarState) -> None:
     with database(context) as store:
         changed = admin.set_state(store, name, state)
     print(f"{name} is {state.value}{'' if changed else ' already'}")
+
+
+@app.command()
+def router(
+    context: typer.Context,
+    name: Name,
+    router_link_local: RouterLinkLocal = None,
+    router_link_layer: RouterLinkLayer = None,
+) -> None:
+    """Say as which router hosts see a MAAR, the same as in its own configuration. What is not given follows from its
+    endpoint again."""
+    with database(context) as store:
+        shown = admin.set_router(
+            store,
+            name,
+            None if router_link_local is None else parse_address(router_link_local),
+            None if router_link_layer is None else parse_mac(router_link_layer),
+        )
+    print(f"{name} is router {format_address(shown.link_local)} {format_mac(shown.link_layer)}")
 
 
 @app.command()

@@ -6,6 +6,8 @@ endpoint = "2001:db8:ffff::1"
 links = ["2001:db8:1::/64"]
 # relay-id = "00020000..."        (hexadecimal DUID; made of the name if not given)
 # relay-address = "2001:db8::1"   (the endpoint if not given)
+# router-link-local = "fe80::1"   (as which router hosts see it with router-identity dlif;
+# router-link-layer = "02:00:5e:00:53:01"      made of the endpoint if not given)
 
 [[maar.pool]]
 kind = "link"                     # or "delegated"
@@ -26,7 +28,7 @@ from dhcp_cmd.audit import parse_duration
 from dhcp_cmd.commands.context import Mistake
 from dhcp_cmd.core.model import Kind
 from dhcp_cmd.store.admin import MaarSpec, PoolSpec
-from dmm_wire.address import Prefix, parse_address
+from dmm_wire.address import Prefix, parse_address, parse_mac
 from dmm_wire.dhcpv6.codes import INFINITY
 
 T = TypeVar("T")
@@ -36,7 +38,8 @@ PREFERRED = 3_600
 VALID = 7_200
 
 _POOL_KEYS = ("kind", "prefix", "unit", "preferred", "valid")
-_MAAR_KEYS = ("name", "endpoint", "links", "relay-id", "relay-address", "pool")
+_ROUTER_KEYS = ("router-link-local", "router-link-layer")
+_MAAR_KEYS = ("name", "endpoint", "links", "relay-id", "relay-address", *_ROUTER_KEYS, "pool")
 
 
 def hex_octets(text: str) -> bytes:
@@ -86,6 +89,7 @@ def _maar(where: str, table: object) -> MaarSpec:
     pools = _get(where, values, "pool", list, [])
     relay_id = _get(where, values, "relay-id", str, "")
     relay_address = _get(where, values, "relay-address", str, "")
+    link_local, link_layer = (_get(where, values, key, str, "") for key in _ROUTER_KEYS)
     return MaarSpec(
         name=name,
         endpoint=_read(where, "endpoint", parse_address, _get(where, values, "endpoint", str)),
@@ -94,6 +98,12 @@ def _maar(where: str, table: object) -> MaarSpec:
         relay_id=_read(where, "relay-id", hex_octets, relay_id) if relay_id else None,
         relay_address=_read(where, "relay-address", parse_address, relay_address)
         if relay_address
+        else None,
+        router_link_local=_read(where, _ROUTER_KEYS[0], parse_address, link_local)
+        if link_local
+        else None,
+        router_link_layer=_read(where, _ROUTER_KEYS[1], parse_mac, link_layer)
+        if link_layer
         else None,
     )
 

@@ -16,6 +16,7 @@ from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.message import Options
 from dmm_wire.dmm import SignallingMode, SubOption
 from dmm_wire.identity import Identity
+from dmm_wire.router_identity import RouterIdentity, chosen
 
 Micros: TypeAlias = int
 NodeId: TypeAlias = int
@@ -42,6 +43,8 @@ class Maar:
 
     `relay_id` (a DUID) is its key in Relay-forward messages (RFC 5460 section 5.4.1), `endpoint` the one address of its
     tunnels and PMIPv6 signalling, `relay_address` the UDP source of what it relays (normally the endpoint).
+    `router_link_local` and `router_link_layer` are what hosts see of it as a router; of one that is None, what follows
+    from the endpoint.
     """
 
     id: MaarId
@@ -50,6 +53,13 @@ class Maar:
     endpoint: bytes
     relay_address: bytes
     state: MaarState = MaarState.ACTIVE
+    router_link_local: bytes | None = None
+    router_link_layer: bytes | None = None
+
+    @property
+    def router(self) -> RouterIdentity:
+        """As which router hosts see it, where each MAAR is one of its own (RFC 8885 section 3.7)."""
+        return chosen(self.endpoint, self.router_link_local, self.router_link_layer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -501,6 +511,15 @@ class ConflictPolicy(StrEnum):
     """Record the conflict, then move the node and learn the new identifier."""
 
 
+class RouterChoice(StrEnum):
+    """As which router hosts see a MAAR; the same choice in the whole domain."""
+
+    FIXED = "fixed"
+    """All are one and the same (RFC 6543)."""
+    DLIF = "dlif"
+    """Each is one of its own, which a node's S-MAAR shows wherever the node is (RFC 8885 section 3.7)."""
+
+
 class ConfirmPolicy(StrEnum):
     """What a Confirm for addresses anchored elsewhere in the domain gets (lab notes: what dhcpcd makes of it)."""
 
@@ -546,6 +565,8 @@ class Settings:
     """So many flaps in a row are let pass; the next is a conflict."""
     conflict_policy: ConflictPolicy = ConflictPolicy.DENY
     confirm_policy: ConfirmPolicy = ConfirmPolicy.SUCCESS
+    router_identity: RouterChoice = RouterChoice.FIXED
+    """Whether MAARs are told as which router each anchor is to be shown."""
     rapid_commit: bool = True
     t1_percent: int = 50
     t2_percent: int = 80

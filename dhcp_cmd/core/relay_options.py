@@ -7,19 +7,23 @@ from typing import Final
 
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import mobile_node
-from dhcp_cmd.core.model import Decision, Domain, Hold, Kind, MaarId
+from dhcp_cmd.core.model import Decision, Domain, Hold, Kind, Maar, MaarId, RouterChoice
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED
 from dmm_wire.dmm import DmmStatus, SignallingMode, SubOption
 from dmm_wire.errors import WireError
+from dmm_wire.router_identity import ETHERNET
 
 # Looking a member up in its class costs as much as a call.
 _SUCCESS: Final = DmmStatus.SUCCESS
 _ADDRESS: Final = Kind.ADDRESS
 _DELEGATED: Final = Kind.DELEGATED
+_DLIF: Final = RouterChoice.DLIF
 _DIRECT: Final = SignallingMode.DIRECT
 _PROXY: Final = SignallingMode.PROXY
 _RELAY: Final = SignallingMode.RELAY
+
+_NO_ROUTER: Final = (None, None)
 
 MOST_EXPECTED = 255
 """What SIGNALLING can say."""
@@ -70,6 +74,7 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     if identity is not None:
         options.append(dmm.MobileNode(identity))
     maars = draft.domain.maars
+    tells_routers = draft.settings.router_identity is _DLIF
     previous = maars.get(node.previous) if node.previous is not None else None
     options.append(
         dmm.Visit(node.generation, previous.endpoint if previous is not None else UNSPECIFIED)
@@ -86,9 +91,12 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
         if binding.anchor == here.id:
             anchored.append(dmm.AnchoredPrefix(binding.prefix, preferred, valid, delegated))
         elif binding.anchor in maars:
-            endpoint = maars[binding.anchor].endpoint
+            maar = maars[binding.anchor]
+            local, layer = _router(maar) if tells_routers else _NO_ROUTER
             elsewhere.append(
-                dmm.PreviousMaar(binding.prefix, preferred, valid, delegated, endpoint)
+                dmm.PreviousMaar(
+                    binding.prefix, preferred, valid, delegated, maar.endpoint, local, layer
+                )
             )
     if not draft.signals_itself:
         return (*options, *anchored, *elsewhere)
@@ -97,6 +105,12 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     if draft.settings.mode is _RELAY and hold(draft) is not None:
         return told  # what has not been acknowledged is taken out when the answer goes
     return acknowledged(told, [maars[maar].endpoint for maar in unheard(draft)])
+
+
+def _router(maar: Maar) -> tuple[bytes, tuple[int, bytes]]:
+    """As which router the S-MAAR is to show the anchor (RFC 8885 section 3.7)."""
+    link_local, link_layer = maar.router
+    return link_local, (ETHERNET, link_layer)
 
 
 def signalling(mode: SignallingMode, expected: int = 0) -> SubOption:

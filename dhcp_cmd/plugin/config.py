@@ -21,7 +21,7 @@ from dhcpkit.ipv6.server import config_parser
 from dhcpkit.ipv6.server.handlers import Handler, HandlerFactory
 from ZConfig.datatypes import SuffixMultiplier
 
-from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
+from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, RouterChoice, Settings
 from dhcp_cmd.core.ports import StoreError
 from dhcp_cmd.plugin import config_security, counters, mends
 from dhcp_cmd.pmip.settings import PACING, PmipSettings
@@ -112,6 +112,7 @@ delete_delay = _integer("delete-delay", 0, 3_600_000)
 node_retention = _seconds("node-retention", 0, 10 * _YEAR)
 conflict_policy = _choice("conflict-policy", ConflictPolicy)
 confirm_policy = _choice("confirm-policy", ConfirmPolicy)
+router_identity = _choice("router-identity", RouterChoice)
 
 
 def trusted_relays(text: str) -> tuple[Prefix, ...]:
@@ -141,6 +142,7 @@ _SETTINGS = (
     "flap_limit",
     "conflict_policy",
     "confirm_policy",
+    "router_identity",
 )
 """Attributes of the section that are fields of Settings; None: the field's default."""
 _LOOKED_UP = {

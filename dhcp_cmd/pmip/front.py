@@ -94,11 +94,16 @@ class Front:
 
     def encoded(self, asked: Asked, decision: Decision) -> bytes | None:
         """The octets of a PBA; None where there is none to be sent. What a Mobility Header cannot hold is left out:
-        first the lifetimes, then the last prefixes."""
+        first the lifetimes, then as which routers anchors are shown, then the last prefixes."""
         enterprise = self.cmd.settings.enterprise
         few = decision._replace(relay=_few(decision.relay))
-        for said, lifetimes in ((decision, True), (decision, False), (few, False)):
-            answer = acknowledgement(asked.update, said, enterprise, lifetimes=lifetimes)
+        for said, *beside in (
+            (decision, True, True),
+            (decision, False, True),
+            (decision, False, False),
+            (few, False, False),
+        ):
+            answer = acknowledgement(asked.update, said, enterprise, *beside)
             if answer is None:
                 return None
             with contextlib.suppress(WireError):
@@ -115,16 +120,21 @@ def _few(relay: Sequence[SubOption]) -> tuple[SubOption, ...]:
 
 
 def acknowledgement(
-    update: BindingUpdate, decision: Decision, enterprise: int, *, lifetimes: bool = True
+    update: BindingUpdate,
+    decision: Decision,
+    enterprise: int,
+    lifetimes: bool = True,
+    routers: bool = True,
 ) -> BindingAcknowledgement | None:
-    """The PBA to a registration, None where it gets none (RFC 5213 section 5.3.6). `lifetimes`: each prefix's own."""
+    """The PBA to a registration, None where it gets none (RFC 5213 section 5.3.6). `lifetimes`: each prefix's own.
+    `routers`: as which ones anchors are shown."""
     registered = decision.registered
     if registered is None or not update.acknowledge:
         return None
     status, clock = registered
     if status != Status.ACCEPTED or not decision.relay:
         return acknowledge(update, status, 0, clock)
-    told = told_options(decision.relay, enterprise, lifetimes=lifetimes)
+    told = told_options(decision.relay, enterprise, lifetimes=lifetimes, routers=routers)
     if not any(isinstance(each, HomeNetworkPrefix) for each in told):
         told.insert(0, ALL_ZERO)  # there has to be one; the MAAR anchors nothing for this node
     lifetime = shortest(decision.relay, update.lifetime)

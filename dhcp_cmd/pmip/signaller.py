@@ -33,8 +33,10 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.guard import Message
+from dmm_wire.mobility.routers import router_options, routers_in
 from dmm_wire.mobility.security import Security
 from dmm_wire.mobility.serving import prefix_options, refused_prefixes
+from dmm_wire.router_identity import RouterIdentity
 from dmm_wire.timers import Timers
 
 LOOK_INTERVAL: Final = 1.0
@@ -137,6 +139,8 @@ class Signaller:
         self._authenticated = authenticated
         self._domain: int | None = None
         """The domain's version when it was last seen."""
+        self._routers: dict[bytes, RouterIdentity] = {}
+        """As which routers MAARs are registered, by endpoint."""
         self._mode = mode
         self._outbox = Outbox(settings.pacing, sequence)
         self._clock = clock
@@ -147,6 +151,7 @@ class Signaller:
         self._left_before: Micros | None = clock()
         """What an earlier process of this name has left is still to be taken up; None: it is."""
         self._logged: set[tuple[bytes, int]] = set()
+        self._differing: set[bytes] = set()
         self._timers.set(_LOOK, monotonic())
         self._see_domain()
 
@@ -251,6 +256,7 @@ class Signaller:
     def _see(self, domain: Domain) -> None:
         if domain.version != self._domain:
             self._domain = domain.version
+            self._routers = {maar.endpoint: maar.router for maar in domain.maars.values()}
             self._authenticated.tell_keyless(maar.endpoint for maar in domain.maars.values())
 
     def _send_one(self, key: Key, owed: Owed, domain: Domain) -> None:
@@ -311,10 +317,11 @@ class Signaller:
         sent = outcome.sent
         if outcome.accepted:
             self.outcomes["pba-accepted"] += 1
+            router = self._router_of(sent.peer, answer)
             if sent.notice.moved and outcome.is_latest:
                 is_waited_for = self.heard(sent.key)
                 if self._mode is SignallingMode.RELAY and not is_waited_for:
-                    self._tell(sent, Status.ACCEPTED, outcome.lifetime)
+                    self._tell(sent, Status.ACCEPTED, outcome.lifetime, router)
         else:
             self.outcomes[f"pba-refused-{outcome.status}"] += 1
             if outcome.status != Status.MIPV6_ID_MISMATCH:  # it was told the time, no more
@@ -339,9 +346,28 @@ class Signaller:
         self._tell(sent, _REFUSED, 0)
         return True
 
-    def _tell(self, sent: Sent, status: Status, lifetime: int) -> None:
+    def _router_of(self, anchor: bytes, answer: BindingAcknowledgement) -> RouterIdentity | None:
+        """As which router an anchor is to be shown that says that it is one of its own (RFC 8885 sections 4.7 and 4.8);
+        what S-MAARs are told is what is registered."""
+        said = routers_in(answer.options, anchor).get(anchor)
+        registered = self._routers.get(anchor)
+        if said is None or registered is None:
+            return None
+        if said != tuple(registered):
+            self.outcomes["pba-router-differs"] += 1
+            if anchor not in self._differing:
+                self._differing.add(anchor)
+                _log.warning(
+                    "maar %s is another router than is registered here: see dhcp-cmd maar router",
+                    format_address(anchor),
+                )
+        return registered
+
+    def _tell(
+        self, sent: Sent, status: Status, lifetime: int, router: RouterIdentity | None = None
+    ) -> None:
         """Tell the S-MAAR what a P-MAAR said, by a PBA with its prefixes in Previous MAAR options (RFC 8885 section
-        3.2: those that come late are sent on as they come)."""
+        3.2: those that come late are sent on as they come). `router`: as which it is shown."""
         notice = sent.notice
         if not notice.named:
             return
@@ -352,6 +378,7 @@ class Signaller:
             AccessTechnology(notice.access_technology),
             Timestamp(notice.generation),
             *(PreviousMaarOption(sent.peer, prefix) for prefix, _ in notice.named),
+            *router_options(router),
         ]
         answer = BindingAcknowledgement(status, 0, lifetime, tuple(options))
         self._emit(notice.serving, answer, "pba-sent")

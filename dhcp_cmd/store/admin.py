@@ -33,9 +33,10 @@ from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.engine import Mode, reading
 from dhcp_cmd.store.rows import binding_of
 from dhcp_cmd.store.sql import SqlStore, SqlTransaction, load_domain
-from dmm_wire.address import Prefix, format_address
+from dmm_wire.address import Prefix, format_address, format_mac
 from dmm_wire.dhcpv6.codes import INFINITY
 from dmm_wire.dmm import DEFAULT_ENTERPRISE
+from dmm_wire.router_identity import RouterIdentity, chosen, fault
 
 MAX_SLOT_BITS = 62
 """A pool's slots are numbered by a signed 64-bit integer of the database."""
@@ -79,7 +80,8 @@ class PoolSpec:
 
 @dataclass(frozen=True, slots=True)
 class MaarSpec:
-    """A MAAR to be. `relay_id` None: `default_relay_id`; `relay_address` None: the endpoint."""
+    """A MAAR to be. `relay_id` None: `default_relay_id`; `relay_address` None: the endpoint; of the router's addresses
+    (`core.model.Maar.router`) None: what follows from the endpoint."""
 
     name: str
     endpoint: bytes
@@ -87,6 +89,8 @@ class MaarSpec:
     pools: tuple[PoolSpec, ...]
     relay_id: bytes | None = None
     relay_address: bytes | None = None
+    router_link_local: bytes | None = None
+    router_link_layer: bytes | None = None
 
 
 def default_relay_id(name: str, enterprise: int = DEFAULT_ENTERPRISE) -> bytes:
@@ -134,6 +138,8 @@ def _is_there(domain: Domain, spec: MaarSpec, enterprise: int) -> bool:
         maar.endpoint == spec.endpoint
         and maar.relay_id == (spec.relay_id or default_relay_id(spec.name, enterprise))
         and maar.relay_address == (spec.relay_address or spec.endpoint)
+        and maar.router_link_local == spec.router_link_local
+        and maar.router_link_layer == spec.router_link_layer
         and links == set(spec.links)
         and pools == set(spec.pools)
     )
@@ -161,6 +167,7 @@ def _add(connection: Connection, spec: MaarSpec, enterprise: int) -> MaarId:
             "relay_address": relay_address,
             "relay_address_text": format_address(relay_address),
             "state": MaarState.ACTIVE.value,
+            **_router_values(spec.router_link_local, spec.router_link_layer),
         },
     )
     for prefix in spec.links:
@@ -170,12 +177,25 @@ def _add(connection: Connection, spec: MaarSpec, enterprise: int) -> MaarId:
     return maar
 
 
+def _router_values(link_local: bytes | None, link_layer: bytes | None) -> dict[str, object]:
+    return {
+        "router_link_local": link_local,
+        "router_link_local_text": None if link_local is None else format_address(link_local),
+        "router_link_layer": link_layer,
+    }
+
+
 def _insert(connection: Connection, table: Table, values: dict[str, object]) -> int:
     """Insert a row; its id."""
-    written = t.has_written(connection.dialect)
-    kept = {name: each for name, each in values.items() if written or name not in t.WRITTEN}
+    kept = _kept(connection, values)
     number: int = connection.execute(insert(table).returning(table.c.id), kept).scalar_one()
     return number
+
+
+def _kept(connection: Connection, values: dict[str, object]) -> dict[str, object]:
+    """What of these values the engine has columns for."""
+    written = t.has_written(connection.dialect)
+    return {name: each for name, each in values.items() if written or name not in t.WRITTEN}
 
 
 def _prefix_values(prefix: Prefix) -> dict[str, object]:
@@ -224,8 +244,37 @@ def _check(spec: MaarSpec, relay_id: bytes, domain: Domain) -> None:
             )
         if maar.relay_id == relay_id:
             raise AdminError(f"{who}: relay id {relay_id.hex()} is that of MAAR {maar.name}")
+    router = chosen(spec.endpoint, spec.router_link_local, spec.router_link_layer)
+    _check_router(spec.name, router, domain)
     _check_ranges(spec, domain)
     _check_endpoints(spec, domain)
+
+
+def _check_router(name: str, router: RouterIdentity, domain: Domain) -> None:
+    """Raise AdminError for a router that cannot be, or has an address of another MAAR's: both may be on one link."""
+    wrong = fault(router)
+    if wrong == "link-layer":
+        at = format_mac(router.link_layer)
+        raise AdminError(
+            f"MAAR {name}: router link-layer address {at} is not an individual one of 6 octets"
+        )
+    if wrong is not None:
+        raise AdminError(
+            f"MAAR {name}: router link-local address {format_address(router.link_local)} is none that a router can have"
+        )
+    for maar in domain.maars.values():
+        if maar.name == name:
+            continue
+        if maar.router.link_layer == router.link_layer:
+            at = format_mac(router.link_layer)
+            raise AdminError(
+                f"MAAR {name}: router link-layer address {at} is that of MAAR {maar.name}"
+            )
+        if maar.router.link_local == router.link_local:
+            at = format_address(router.link_local)
+            raise AdminError(
+                f"MAAR {name}: router link-local address {at} is that of MAAR {maar.name}"
+            )
 
 
 def _check_endpoints(spec: MaarSpec, domain: Domain) -> None:
@@ -315,6 +364,21 @@ def set_state(store: SqlStore, name: str, state: MaarState) -> bool:
             return False
         connection.execute(update(t.maar).where(t.maar.c.id == maar.id).values(state=state.value))
         return True
+
+
+def set_router(
+    store: SqlStore, name: str, link_local: bytes | None, link_layer: bytes | None
+) -> RouterIdentity:
+    """Say as which router hosts see a MAAR; None: what follows from its endpoint. Gives what they see. Raises
+    AdminError, StoreError."""
+    with store.administration(Mode.ALONE) as connection:
+        domain = load_domain(connection)
+        maar = find_maar(domain, name)
+        router = chosen(maar.endpoint, link_local, link_layer)
+        _check_router(name, router, domain)
+        values = _kept(connection, _router_values(link_local, link_layer))
+        connection.execute(update(t.maar).where(t.maar.c.id == maar.id).values(values))
+        return router
 
 
 def remove_maar(

@@ -79,6 +79,8 @@ def maar_of(row: Row[Any]) -> Maar:
         endpoint=row.endpoint,
         relay_address=row.relay_address,
         state=MaarState(row.state),
+        router_link_local=row.router_link_local,
+        router_link_layer=row.router_link_layer,
     )
 
 

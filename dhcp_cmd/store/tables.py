@@ -12,7 +12,7 @@ from dhcp_cmd.store.types import Address, Bytes, Time
 
 metadata = MetaData()
 
-WRITTEN = ("endpoint_text", "relay_address_text", "prefix_text")
+WRITTEN = ("endpoint_text", "relay_address_text", "prefix_text", "router_link_local_text")
 """Columns with what a person reads beside an address. Where the engine's own type prints itself there are none."""
 
 
@@ -46,6 +46,9 @@ maar = Table(
     Column("relay_address_text", Text),
     Column("state", Text),
     Column("removed_at", Time),
+    Column("router_link_local", Address),
+    Column("router_link_local_text", Text),
+    Column("router_link_layer", Bytes),
 )
 
 link = Table(

@@ -6,12 +6,14 @@ Previous MAAR (67) what is anchored elsewhere, each with its anchor; one of thes
 in a 55, too. That is all that a MAAR of any make needs. What RFC 8885 has no field for stands beside
 it in Vendor Specific Mobility options (RFC 5094), whose sub-type and data are code and data of the
 sub-option: VISIT, SIGNALLING, MOBILE_NODE, DOMAIN (the anchors that SIGNALLING expects), and
-ANCHORED_PREFIX and PREVIOUS_MAAR, because a PBA has one lifetime for all prefixes.
+ANCHORED_PREFIX and PREVIOUS_MAAR, because a PBA has one lifetime for all prefixes. As which router an
+anchor is shown, DLIF Link-Local Address (69) and DLIF Link-Layer Address (70) say behind its first 67.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from dmm_wire import dmm
@@ -30,6 +32,8 @@ from dmm_wire.mobility.options import (
     Timestamp,
     VendorSpecific,
 )
+from dmm_wire.mobility.routers import router_options, routers_in
+from dmm_wire.router_identity import ETHERNET, RouterIdentity
 
 _BESIDE: Final = (dmm.Visit, dmm.Signalling, dmm.MobileNode, dmm.Domain)
 _LONGEST: Final = 250
@@ -38,24 +42,46 @@ _LIFETIMES: Final = (dmm.AnchoredPrefix, dmm.PreviousMaar)
 
 
 def told_options(
-    suboptions: Iterable[dmm.SubOption], enterprise: int, *, lifetimes: bool = True
+    suboptions: Iterable[dmm.SubOption],
+    enterprise: int,
+    *,
+    lifetimes: bool = True,
+    routers: bool = True,
 ) -> list[MobilityOption]:
-    """The options that say what `suboptions` say. Without `lifetimes` each prefix has the PBA's."""
+    """The options that say what `suboptions` say. Without `lifetimes` each prefix has the PBA's; without
+    `routers` it is not said as which ones anchors are shown."""
     options: list[MobilityOption] = []
     beside: list[MobilityOption] = []
+    shown: set[bytes] = set()
     for each in suboptions:
         if isinstance(each, dmm.AnchoredPrefix):
             kind = DelegatedPrefix if each.delegated else HomeNetworkPrefix
             options.append(kind(each.prefix))
         elif isinstance(each, dmm.PreviousMaar):
             options.append(PreviousMaarOption(each.endpoint, each.prefix))
+            if routers and each.endpoint not in shown:
+                shown.add(each.endpoint)
+                options += router_options(_router(each))
             if each.delegated:
                 options.append(DelegatedPrefix(each.prefix))
         if isinstance(each, _BESIDE) or (lifetimes and isinstance(each, _LIFETIMES)):
-            body = each.body()
+            body = _plain(each).body()
             if len(body) <= _LONGEST:
                 beside.append(VendorSpecific(enterprise, dmm.code_of(each), body))
     return options + beside
+
+
+def _plain(suboption: dmm.SubOption) -> dmm.SubOption:
+    """Without what options of RFC 8885 say."""
+    if not isinstance(suboption, dmm.PreviousMaar) or suboption.dlif_link_local is None:
+        return suboption
+    return replace(suboption, dlif_link_local=None, dlif_link_layer=None)
+
+
+def _router(named: dmm.PreviousMaar) -> RouterIdentity | None:
+    if named.dlif_link_local is None or named.dlif_link_layer is None:
+        return None
+    return RouterIdentity(named.dlif_link_local, named.dlif_link_layer[1])
 
 
 def shortest(suboptions: Iterable[dmm.SubOption], asked: int) -> int:
@@ -92,6 +118,7 @@ def told(answer: BindingAcknowledgement, enterprise: int) -> tuple[dmm.SubOption
     found.setdefault(dmm.Signalling, dmm.Signalling(dmm.SignallingMode.PROXY))
     delegated = {o.prefix for o in answer.options if isinstance(o, DelegatedPrefix)}
     elsewhere = {o.prefix: o.endpoint for o in answer.options if isinstance(o, PreviousMaarOption)}
+    routers = routers_in(answer.options)
     lifetime = INFINITY if answer.lifetime >= LIFETIME_INFINITY else answer.lifetime
     prefixes: list[dmm.SubOption] = []
     for prefix in _named(answer):
@@ -99,7 +126,11 @@ def told(answer: BindingAcknowledgement, enterprise: int) -> tuple[dmm.SubOption
         preferred, valid = (lifetime, lifetime) if times is None else (times.preferred, times.valid)
         if prefix in elsewhere:
             at = elsewhere[prefix]
-            prefixes.append(dmm.PreviousMaar(prefix, 0, valid, prefix in delegated, at))
+            link_local, link_layer = routers.get(at, (None, None))
+            mac = None if link_layer is None else (ETHERNET, link_layer)
+            prefixes.append(
+                dmm.PreviousMaar(prefix, 0, valid, prefix in delegated, at, link_local, mac)
+            )
         else:
             prefixes.append(dmm.AnchoredPrefix(prefix, preferred, valid, prefix in delegated))
     return (*found.values(), *prefixes)

@@ -26,6 +26,7 @@ from dmm_wire.mobility import (
     Guard,
     Status,
 )
+from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
@@ -36,20 +37,23 @@ from relay_maar.core.actions import (
     SendToClient,
     SendToServers,
 )
-from relay_maar.core.arrivals import Arrivals, place_of_frame
-from relay_maar.core.attaching import Place
+from relay_maar.core.arrivals import Arrivals
+from relay_maar.core.asking import Answer, Asking
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
 from relay_maar.core.domain import Domain, Report
+from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
+from relay_maar.core.noticed import Place, place_of_frame
+from relay_maar.core.questions import Questions
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
 from relay_maar.core.registrar import Registrar
 from relay_maar.core.registrations import Registrations
 from relay_maar.core.relay import Discard, OwnReply, Relay, Reply
 from relay_maar.core.router import PrefixInformation, Router, on_link, solicitation_fault
-from relay_maar.core.session import Attachment, Session
+from relay_maar.core.session import Attachment, Session, shown_as
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import session_status
+from relay_maar.core.telling import routers_status, session_status
 from relay_maar.core.transactions import Transactions
 from relay_maar.core.unsolicited import Unsolicited
 from relay_maar.core.visits import Visits
@@ -85,8 +89,12 @@ class Agent:
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
         self._counters: Counter[str] = Counter()
+        self._identities = Identities(settings.identity, self._counters)
         self._cache = BindingCache(
-            settings.endpoint, settings.access_technology, self._counters, dlif=settings.dlif
+            settings.endpoint,
+            settings.access_technology,
+            self._counters,
+            self._identities.restore,
         )
         self._relay = Relay(settings)
         self._router = Router(settings.access, settings.router, jitter)
@@ -98,7 +106,7 @@ class Agent:
             self._cache.awaits_anchors,
         )
         self._transactions = Transactions()
-        self._visits = Visits(settings.endpoint, self._cache, self._counters)
+        self._visits = Visits(settings.endpoint, self._cache, self._identities, self._counters)
         security = settings.security
         self._guard = Guard(
             settings.endpoint,
@@ -112,23 +120,18 @@ class Agent:
             settings, self._cache, self._domain, self._guard, self._counters, self._left
         )
         self._unsolicited = Unsolicited(
-            settings, self._cache, self._domain, self._ask_for_anchors, self._counters
+            settings,
+            self._cache,
+            self._domain,
+            self._identities,
+            self._ask_for_anchors,
+            self._counters,
+        )
+        self._questions = Questions(
+            settings, self._cache, self._relay, self._domain.transaction_id, self._counters
         )
         self._registrar: Registrar | None = None
-        self._arrivals: Arrivals | None = None
-        if not settings.registers:
-            self._arrivals = Arrivals(
-                settings,
-                self._cache,
-                self._router,
-                self._relay,
-                self._transactions,
-                self._domain.transaction_id,
-                self._counters,
-                visit=self._visit,
-                prefixes=self._prefixes,
-            )
-        else:
+        if settings.registers:
             self._registrar = Registrar(
                 settings,
                 self._cache,
@@ -136,10 +139,20 @@ class Agent:
                 self._domain,
                 self._counters,
                 clock,
-                visit=self._visit,
                 learn=self._learn_domain,
-                prefixes=self._prefixes,
             )
+        asking: Asking = self._registrar or self._questions
+        self._arrivals = Arrivals(
+            settings,
+            self._cache,
+            self._router,
+            asking,
+            self._transactions,
+            self._domain.transaction_id,
+            self._counters,
+            visit=self._visit,
+            prefixes=self._prefixes,
+        )
         self._error_sent = -math.inf
         self._knows_nobody = False
         self._stopped = False
@@ -168,11 +181,10 @@ class Agent:
         if self._registrar is None:
             self._domain.start(now)
         else:
-            self._registrar.start(now)
+            self._registrar.start()
+        self._arrivals.start(self._links, now)
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)
-        if self._arrivals is not None:
-            self._arrivals.start(self._links, now)
         self._router.start(now)
         actions += self._authenticated.keyless({*self._domain.peers, *self._settings.cmds})
         if len(cache):
@@ -192,17 +204,19 @@ class Agent:
         """End. With `keep` the kernel is left to the next process, otherwise everything is
         withdrawn; the records stay."""
         self._stopped = True
-        return [] if keep else [*self._router.stop(), *self._cache.empty_kernel()]
+        if keep:
+            return []
+        shown = [(each.interface, each.identity) for each in self._cache.routers()]
+        return [*self._router.stop(shown), *self._cache.empty_kernel()]
 
     def deadline(self) -> float | None:
         """When :meth:`tick` is wanted next."""
         if self._stopped:
             return None
         parts = [self._cache.deadline(), self._router.deadline(), self._domain.deadline()]
+        parts.append(self._arrivals.deadline())
         if self._registrar is not None:
             parts.append(self._registrar.deadline())
-        if self._arrivals is not None:
-            parts.append(self._arrivals.deadline())
         return min((each for each in parts if each is not None), default=None)
 
     def tick(self, now: float) -> list[Action]:
@@ -235,9 +249,23 @@ class Agent:
         if self._stopped:
             return []
         registrations = [] if self._registrar is None else self._registrar.due(now)
-        arrivals = [] if self._arrivals is None else self._arrivals.due(now)
+        arrivals = self._arrivals.due(now)
         questions = map(SendToServers, self._domain.due(now))
-        return [*registrations, *self._cache.messages(now), *arrivals, *questions]
+        routers = self._routers_changed(now)
+        return [*registrations, *routers, *self._cache.messages(now), *arrivals, *questions]
+
+    def _routers_changed(self, now: float) -> list[Action]:
+        """As which router an anchor is shown concerns all its nodes here, whatever message it came with."""
+        actions: list[Action] = [*self._identities.remarks()]
+        for anchor in self._identities.changed():
+            router = self._identities.of(anchor)
+            for session in list(self._cache):
+                shown = shown_as(session, anchor, router)
+                if shown is not session:
+                    actions += self._cache.change(shown, now)
+                    wanted = self._cache.wanted(shown)
+                    actions += self._cache.after(wanted, partial(self._advertised, shown), now)
+        return actions
 
     def _drop(self, reason: str) -> list[Action]:
         self._counters[reason] += 1
@@ -254,7 +282,7 @@ class Agent:
             return self._drop("client.interface")
         if self._registrar is not None:
             self._counters["client.not-relayed"] += 1
-            return self._shown(interface, source, link_layer, now)
+            return self.seen(interface, source, link_layer, "dhcpv6", now)
         known = self._cache.at(interface, source) is not None
         try:
             forward = self._relay.forward(link, source, link_layer, data, known)
@@ -265,13 +293,15 @@ class Agent:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
-        actions: list[Action] = [SendToServers(forward.data)]
-        if self._arrivals is not None and link_layer is not None and forward.node == source:
+        # The node's router comes first: what it hears of it waits for nobody.
+        actions: list[Action] = []
+        if not known and is_link_local(source):
+            actions += self._advertise(interface, source, link_layer, now)
+        actions.append(SendToServers(forward.data))
+        if link_layer is not None and forward.node == source:
             # It is the question itself: nothing more is asked.
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "dhcpv6", now)
-        if not known and is_link_local(source):
-            actions += self._advertise(interface, source, link_layer, now)
         return actions + self._flush(now)
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
@@ -303,14 +333,15 @@ class Agent:
         return self._relay.query(transaction_id, suboptions, flags)
 
     def _own_reply(self, reply: OwnReply, now: float) -> list[Action]:
-        if self._arrivals is not None:
-            status = _first(reply.suboptions or (), dmm.Status)
-            is_refused = status is not None and status.code != dmm.DmmStatus.SUCCESS
-            answered = self._arrivals.answered(reply, is_refused, now)
-            if answered is not None:
-                if status is not None and is_refused:
-                    self._counters[f"cmd.{_CMD_STATUS.get(status.code, 'other')}"] += 1
-                return answered
+        if (missed := self._questions.missed(reply, now)) is not None:
+            return missed
+        status = _first(reply.suboptions or (), dmm.Status)
+        is_refused = status is not None and status.code != dmm.DmmStatus.SUCCESS
+        answered = self._arrivals.answered(self._questions.read(reply, is_refused), now)
+        if answered is not None:
+            if status is not None and is_refused:
+                self._counters[f"cmd.{_CMD_STATUS.get(status.code, 'other')}"] += 1
+            return answered
         if not self._domain.answered(reply.transaction_id, now):
             return self._drop("server.transaction-id")
         suboptions = reply.suboptions or ()
@@ -342,7 +373,7 @@ class Agent:
         now: float,
     ) -> tuple[list[Action], Session | None]:
         actions, session = self._visits.accept(identity, attachment, visit, suboptions, now)
-        if session is not None and self._arrivals is not None:
+        if session is not None:
             self._arrivals.visited(session, now)
         if session is None or session.signalled is None:
             return actions, session
@@ -350,12 +381,11 @@ class Agent:
         return actions + more, session
 
     def _left(self, before: Session, now: float) -> None:
-        if self._arrivals is not None:
-            self._arrivals.left(before, now)
+        self._arrivals.left(before, now)
 
     def _ask_for_anchors(self, session: Session, now: float) -> None:
         if self._registrar is not None:
-            self._registrar.wait_for(session, now)
+            self._arrivals.wait_for_anchors(session, self._registrar.patience, now)
         else:
             self._domain.wait_for(session.identity, session.generation, now)
 
@@ -365,7 +395,7 @@ class Agent:
         if at is None:
             return []
         # Only the router that the kernel knows can wait for an address resolution.
-        link_layer = at.link_layer if self._settings.dlif else None
+        link_layer = None if self._settings.identity is None else at.link_layer
         place = (at.interface, at.link_local)
         return [*self._router.changed(*place, now, self._prefixes, link_layer)]
 
@@ -450,14 +480,16 @@ class Agent:
         self, source: bytes, answer: BindingAcknowledgement, now: float
     ) -> list[Action]:
         if self._registrar is not None:
-            registered = self._registrar.answered(source, answer, now)
-            if registered is not None:
-                return registered
+            taken = self._registrar.answered(source, answer, now)
+            if taken is not None:
+                return taken.actions + self._answered(taken.answer, now)
         matched = self._cache.acknowledged(source, answer, now) if answer.proxy else None
         if matched is None:
             return self._unsolicited_acknowledgement(source, answer, now)
         outcome, actions = matched
         if outcome.accepted:
+            for anchor, said in routers_in(answer.options, source).items():
+                self._identities.told(anchor, said, by_itself=True)
             return self._drop("pba.accepted") + actions
         self._counters[f"pba.refused-{outcome.status}"] += 1
         if outcome.status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX:
@@ -466,6 +498,9 @@ class Agent:
                 self._domain.report(Report(outcome.identity, prefix, source), now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]
+
+    def _answered(self, answer: Answer | None, now: float) -> list[Action]:
+        return [] if answer is None else self._arrivals.answered(answer, now) or []
 
     def _unsolicited_acknowledgement(
         self, source: bytes, answer: BindingAcknowledgement, now: float
@@ -497,11 +532,9 @@ class Agent:
             return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
         actions = self._refresh_neighbour(interface, source, link_layer, now)
-        if self._registrar is not None and any(source):
-            self._registrar.seen(interface, source, link_layer, now)
         solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
         actions += solicited
-        if self._arrivals is not None and link_layer is not None and any(source):
+        if link_layer is not None and any(source):
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "rs", now)
         return actions + self._flush(now)
@@ -523,11 +556,6 @@ class Agent:
         if trigger == "ns" and not any(source):
             trigger = "dad"
         kind = trigger if trigger in _TRIGGERS else "other"
-        if self._arrivals is None:
-            if not is_link_local(source):
-                return self._drop("seen.source")
-            self._counters[f"seen.{kind}"] += 1
-            return self._shown(interface, source, link_layer, now)
         place = None
         if link_layer is not None:
             place = place_of_frame(interface, link_layer, source, target)
@@ -550,20 +578,10 @@ class Agent:
         """An access point says that a node has left. The node is asked; its prefixes stay."""
         if interface not in self._links:
             return self._drop("seen.interface")
-        if self._arrivals is None or not self._arrivals.detached(interface, link_layer, now):
+        if not self._arrivals.detached(interface, link_layer, now):
             return self._drop("attach.detached-unknown")
         self._counters["attach.detached"] += 1
         return self._flush(now)
-
-    def _shown(
-        self, interface: str, link_local: bytes, link_layer: bytes | None, now: float
-    ) -> list[Action]:
-        if self._registrar is not None:
-            self._registrar.seen(interface, link_local, link_layer, now)
-        actions = self._refresh_neighbour(interface, link_local, link_layer, now)
-        if is_link_local(link_local):
-            actions += self._advertise(interface, link_local, link_layer, now)
-        return [*actions, *self._flush(now)]
 
     def _advertise(
         self,
@@ -578,7 +596,7 @@ class Agent:
         )
 
     def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
-        return on_link(self._cache.at(interface, node), now, dlif=self._settings.dlif)
+        return on_link(self._cache.at(interface, node), now)
 
     def _refresh_neighbour(
         self, interface: str, node: bytes, link_layer: bytes | None, now: float
@@ -598,7 +616,7 @@ class Agent:
     # --- what people read ---
 
     def status(self, now: float) -> dict[str, Any]:
-        """Sessions, peers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
+        """Sessions, peers, routers, tunnels and counters by reason, JSON-ready; lifetimes in seconds, null
         for infinity."""
         settings = self._settings
         return {
@@ -615,12 +633,13 @@ class Agent:
                 session_status(self._cache.record(e, now), e, self._is_present(e))
                 for e in self._cache
             ],
+            "routers": routers_status(settings, self._cache),
             "tunnels": [format_address(peer) for peer in self._cache.tunnels()],
             "counters": dict(sorted((+self._counters).items())),
         }
 
     def _is_present(self, session: Session) -> bool:
-        return session.here and (self._arrivals is None or self._arrivals.is_present(session))
+        return session.here and self._arrivals.is_present(session)
 
 
 def _first(suboptions: Iterable[dmm.SubOption], kind: type[_Sub]) -> _Sub | None:

@@ -1,36 +1,25 @@
 """Nodes that come, from the first frame: frames and an access point's word in; questions to the CMD,
-neighbour probes and advertisements out; what the CMD answers goes the way of a Relay-reply.
+neighbour probes and advertisements out. How the CMD is asked, by DHCPv6 or by PMIPv6, is
+:class:`~relay_maar.core.asking.Asking`'s; what it answers becomes the same session.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED, is_link_local, is_unicast
-from dmm_wire.identity import Identity
 from dmm_wire.timers import Timers
-from relay_maar.core.actions import Action, Log, SendToServers, WatchPackets
-from relay_maar.core.attaching import (
-    MOST_REMEMBERED,
-    Ask,
-    Attaching,
-    Gone,
-    Place,
-    Probe,
-    Why,
-    made_link_local,
-)
+from relay_maar.core.actions import Action, WatchPackets
+from relay_maar.core.asking import Answer, Asking, Served, Verdict, Visit
+from relay_maar.core.attaching import LONGEST_PAUSE, Attaching
 from relay_maar.core.cache import BindingCache
-from relay_maar.core.relay import OwnReply, Relay
+from relay_maar.core.noticed import Ask, Gone, Place, Probe, Why, made_link_local
 from relay_maar.core.router import PrefixesOf, Router
-from relay_maar.core.session import Attachment, Role, Session, arrive, remaining
+from relay_maar.core.session import Attachment, Role, Session, remaining
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import stays_away, was_lost
 from relay_maar.core.transactions import Transactions
 
 MOST_QUIET: Final = 1000
@@ -43,8 +32,10 @@ _WATCH_EACH: Final = 0.0001
 
 _KEEP_AFTER: Final = 0.75
 _KEEP_LEAST: Final = 10.0
-"""The part of its lifetime after which a prefix is asked for again that no DHCPv6 client renews, and
-the least number of seconds."""
+"""The part of what the CMD granted after which it is asked for again, and the least number of seconds."""
+
+_BEFORE_END: Final = 6.0
+"""Seconds before its end at which a silent node is probed a last time."""
 
 _COMING: Final = frozenset({"mld", "rs", "dad", "hook"})
 """What a host seldom says but when it comes to a link."""
@@ -55,14 +46,6 @@ _NOWHERE: Final = ("", -math.inf)
 _NAMED: Final = (6, 8)
 """Octets of a link-layer address that a node can be known by (EUI-48, EUI-64: RFC 4283, RFC 8371)."""
 
-_MOST_AGE: Final = 0xFFFFFFFF
-
-Visit = Callable[
-    [Identity, Attachment, dmm.Visit, tuple[dmm.SubOption, ...], float],
-    tuple[list[Action], Session | None],
-]
-"""How a visit is taken in."""
-
 
 class Arrivals:
     """Notices nodes, and has them served. What becomes of each is counted in `counters`."""
@@ -72,7 +55,7 @@ class Arrivals:
         settings: AgentSettings,
         cache: BindingCache,
         router: Router,
-        relay: Relay,
+        asking: Asking,
         transactions: Transactions,
         transaction_id: Callable[[], bytes],
         counters: Counter[str],
@@ -80,27 +63,29 @@ class Arrivals:
         visit: Visit,
         prefixes: PrefixesOf,
     ) -> None:
-        self._endpoint = settings.endpoint
         self._cache = cache
         self._router = router
-        self._relay = relay
+        self._asking = asking
         self._transactions = transactions
         self._counters = counters
         self._visit = visit
         self._prefixes = prefixes
-        self._slaac = frozenset(link.interface for link in settings.access if link.slaac)
-        self._watches = "data" in settings.attach.triggers
-        self._attaching = Attaching(settings.attach, self._is_here, transaction_id, counters)
+        autonomous = settings.router.autonomous
+        self._slaac = frozenset(e.interface for e in settings.access if autonomous or e.slaac)
+        self._most = {link.interface: link.max_nodes for link in settings.access}
+        attach = settings.attach
+        if settings.registers:
+            # Nobody relays it, and so it is no question by itself.
+            attach = replace(attach, triggers=attach.triggers | {"dhcpv6"})
+        self._watches = "data" in attach.triggers
+        self._attaching = Attaching(attach, asking.pace, self._is_here, transaction_id, counters)
         self._timers: Timers[tuple[str, bytes | str]] = Timers()
-        """Of ("watch", interface) and ("keep", link-layer address)."""
+        """Of ("watch", interface), and ("keep", "end" or "anchors", link-layer address)."""
         self._watched: dict[str, float] = {}
         """When each link's packet filter was last changed."""
         self._kept: dict[bytes, tuple[str, float]] = {}
         """Of nodes that are here: on which link, and when the CMD said so last."""
         self._confirm = settings.attach.confirm
-        self._transaction_id = transaction_id
-        self._missed: OrderedDict[bytes, Identity] = OrderedDict()
-        """Nodes that are silent, by the question whether they are elsewhere."""
 
     def _is_here(self, place: Place) -> bool:
         return self._cache.speaker(place.interface, place.link_layer) is not None
@@ -122,6 +107,9 @@ class Arrivals:
             return []
         actions = self._corrected(place, now)
         before = self._cache.speaker(place.interface, place.link_layer)
+        if before is None and not self._has_room(place):
+            self._counters["attach.no-room"] += 1
+            return actions
         self._attaching.seen(place, trigger, now)
         if before is None:
             self._counters[f"attach.seen-{trigger}"] += 1
@@ -129,6 +117,12 @@ class Arrivals:
             # So speaks who comes. It may have been away without our knowing.
             self._attaching.look_after(place, Why.KEEP, now)
         return actions
+
+    def _has_room(self, place: Place) -> bool:
+        """Any host can show any link-layer address, and may get a /64 for each."""
+        interface = place.interface
+        here = len(self._cache.speakers(interface)) + self._attaching.arriving(interface)
+        return here < self._most[interface] or self._attaching.knows(place)
 
     def _corrected(self, place: Place, now: float) -> list[Action]:
         """A node whose link-local address was only made of its link-layer address shows its own."""
@@ -173,40 +167,27 @@ class Arrivals:
 
     # --- what the CMD says ---
 
-    def answered(self, reply: OwnReply, refused: bool, now: float) -> list[Action] | None:
-        """Take in an answer. None where it answers no question of ours about a node that came;
-        `refused`: the CMD says that it does not do so."""
-        number, told = reply.transaction_id, reply.suboptions or ()
-        if number in self._missed:
-            return self._is_missed(number, told, now)
+    def answered(self, answer: Answer, now: float) -> list[Action] | None:
+        """Take in an answer. None where it answers no question of ours about a node that came."""
+        number, what = answer
         place = self._attaching.question(number)
         if place is None:
             return None
-        if refused:
-            status = next(each.code for each in told if isinstance(each, dmm.Status))
-            if status == dmm.DmmStatus.STALE:
+        match what:
+            case Served():
+                return self._visited(number, place, what, now)
+            case Verdict.STALE:
                 self._attaching.doubted(number, now)
-            elif status == dmm.DmmStatus.UNKNOWN_NODE:
-                self._attaching.unknown(number, now)
-            else:
+            case Verdict.REFUSED:
                 self._attaching.refused(number, now)
-            return []
-        visit = next((each for each in told if isinstance(each, dmm.Visit)), None)
-        name = next((each.identity for each in told if isinstance(each, dmm.MobileNode)), None)
-        if visit is None or name is None:
-            self._attaching.unknown(number, now)
-            return []
-        return self._visited(number, place, name, visit, told, now)
+            case Verdict.UNKNOWN:
+                self._attaching.unknown(number, now)
+            case Verdict.AGAIN:
+                self._attaching.again(number, now)
+        return []
 
-    def _visited(
-        self,
-        number: bytes,
-        place: Place,
-        name: Identity,
-        visit: dmm.Visit,
-        told: tuple[dmm.SubOption, ...],
-        now: float,
-    ) -> list[Action]:
+    def _visited(self, number: bytes, place: Place, told: Served, now: float) -> list[Action]:
+        name, visit, suboptions = told
         known = self._cache.get(name)
         before = self._place_of(known)
         is_old = known is not None and known.here and known.generation >= visit.generation
@@ -215,7 +196,7 @@ class Arrivals:
             return []
         heard = self._transactions.next_number()
         attachment = Attachment(place.interface, place.link_local, place.link_layer, heard)
-        actions, session = self._visit(name, attachment, visit, told, now)
+        actions, session = self._visit(name, attachment, visit, suboptions, now)
         if session is None:
             known = self._cache.get(name)
             if known is not None and known.generation > visit.generation:
@@ -246,62 +227,24 @@ class Arrivals:
     def due(self, now: float) -> list[Action]:
         """Questions and probes that are to be sent by now, and what links are watched for."""
         actions: list[Action] = []
-        for _, name in self._timers.due(now):
+        for what, name in self._timers.due(now):
             if isinstance(name, str):
                 actions += self._watch(name, now)
             else:
-                self._look_after(name, now)
+                self._look_after(what, name, now)
         for each in self._attaching.due(now):
             match each:
-                case Ask(place, transaction_id, age, known):
-                    age_ms = min(round(age * 1000), _MOST_AGE)
-                    slaac = place.interface in self._slaac
-                    data = self._relay.attached(
-                        transaction_id, place.link_layer, age_ms, known=known, slaac=slaac
-                    )
-                    actions.append(SendToServers(data))
+                case Ask():
+                    actions += self._asking.ask(each, now)
                 case Probe(place):
                     actions.append(
                         self._router.probe(place.interface, place.address, place.link_layer)
                     )
-                case Gone(place):
-                    actions += self._gone(place)
+                case Gone(place, why):
+                    session = self._cache.speaker(place.interface, place.link_layer)
+                    if session is not None:
+                        actions += self._asking.silent(session, place, why, now)
         return actions + self._note_changes(now)
-
-    def _gone(self, place: Place) -> list[Action]:
-        """A node is silent. It may have gone by way of a MAAR that never learned of it, and so told nobody."""
-        session = self._cache.speaker(place.interface, place.link_layer)
-        if session is None:
-            return []
-        number = self._transaction_id()
-        self._missed[number] = session.identity
-        if len(self._missed) > MOST_REMEMBERED:
-            self._missed.popitem(last=False)
-        question = self._relay.query(number, (dmm.MobileNode(session.identity),))
-        return [Log("info", stays_away(session)), SendToServers(question)]
-
-    def _is_missed(
-        self, number: bytes, told: tuple[dmm.SubOption, ...], now: float
-    ) -> list[Action]:
-        """The CMD's word on a silent node. Where it is elsewhere, nothing of it is served here any more."""
-        session = self._cache.get(self._missed.pop(number))
-        status = next((each.code for each in told if isinstance(each, dmm.Status)), None)
-        elsewhere = status in (dmm.DmmStatus.STALE, dmm.DmmStatus.UNKNOWN_NODE)
-        if session is None or session.attachment is None or not elsewhere:
-            return []
-        self._counters["attach.was-elsewhere"] += 1
-        served = session.having(Role.LOCAL, Role.SERVED)
-        after = arrive(
-            session,
-            session.identity,
-            session.generation,
-            UNSPECIFIED,
-            session.attachment,
-            (),
-            self._endpoint,
-            now,
-        )
-        return [Log("info", was_lost(session, len(served))), *self._cache.leave(None, after, now)]
 
     def _note_changes(self, now: float) -> list[Action]:
         """Links on which other nodes are quiet now have their filters changed: a first one at once, so that the packets
@@ -334,44 +277,48 @@ class Arrivals:
     # --- nodes that are here ---
 
     def visited(self, session: Session, now: float) -> None:
-        """The CMD says that the node is here. After a while it hears of it again, so that no error lasts; where hosts
-        make their own addresses, before the prefix ends, which no DHCPv6 client renews."""
+        """The CMD says that the node is here. After a while it hears of it again, so that no error lasts, and in any
+        case before what it granted ends."""
         at = session.attachment
         if at is not None and at.link_layer is not None:
             self._attaching.came(at.interface, at.link_layer)
             self._kept[at.link_layer] = at.interface, now
             self._look_later(session, at.link_layer, now)
 
-    def _look_later(self, session: Session, link_layer: bytes, now: float) -> None:
-        wait = self._confirm
-        if session.attachment is not None and session.attachment.interface in self._slaac:
-            own = [e.expires for e in session.having(Role.LOCAL) if not e.delegated]
-            left = remaining(min(own, default=math.inf), now)
-            wait = min(wait, max(_KEEP_AFTER * left, _KEEP_LEAST))
-        self._timers.set(("keep", link_layer), now + wait)
+    def wait_for_anchors(
+        self, session: Session, patience: Callable[[Session], float], now: float
+    ) -> None:
+        """Ask the CMD about a node that is here if in `patience` seconds anchors of it are still to be heard of, unless
+        that is to be done already."""
+        at = session.attachment
+        if at is not None and at.link_layer is not None:
+            name = ("anchors", at.link_layer)
+            if self._timers.when(name) is None:
+                self._timers.set(name, now + patience(session))
 
-    def _look_after(self, link_layer: bytes, now: float) -> None:
+    def _look_later(self, session: Session, link_layer: bytes, now: float) -> None:
+        ends = self._asking.ends(session)
+        wait = min(self._confirm, max(_KEEP_AFTER * remaining(ends, now), _KEEP_LEAST))
+        self._timers.set(("keep", link_layer), now + wait)
+        if self._asking.deregisters:
+            self._timers.set(("end", link_layer), max(ends, now + 2 * _BEFORE_END) - _BEFORE_END)
+
+    def _look_after(self, what: str, link_layer: bytes, now: float) -> None:
         interface, _ = self._kept.get(link_layer, _NOWHERE)
         session = self._cache.speaker(interface, link_layer)
         place = self._place_of(session)
         if session is None or place is None:
             self._kept.pop(link_layer, None)
             return
-        self._look_later(session, link_layer, now)
-        if not self._attaching.is_away(link_layer):
+        if what == "anchors":
+            if self._cache.awaits_anchors(session.identity):
+                self._attaching.look_after(place, Why.KEEP, now)
+                if not self._attaching.knows(place):
+                    self._timers.set((what, link_layer), now + LONGEST_PAUSE)
+            return
+        if what == "keep":
+            self._look_later(session, link_layer, now)
+        if what == "end":
+            self._attaching.look_after(place, Why.END, now)
+        elif not self._attaching.is_away(link_layer):
             self._attaching.look_after(place, Why.KEEP, now)
-
-
-def place_of_frame(interface: str, link_layer: bytes, source: bytes, target: bytes) -> Place | None:
-    """Where a frame shows a node, from its source and, of a Neighbor Solicitation for an address
-    that is being tried out (RFC 4862 section 5.4.2), its target. None where it shows nobody."""
-    if len(link_layer) not in (6, 8) or link_layer[0] & 1 or not any(link_layer):
-        return None
-    if is_link_local(source):
-        return Place(interface, link_layer, source, source)
-    made = made_link_local(link_layer)
-    if any(source):
-        return Place(interface, link_layer, made, source) if is_unicast(source) else None
-    if any(target) and is_link_local(target):
-        return Place(interface, link_layer, target, target)
-    return Place(interface, link_layer, made, made)

@@ -12,9 +12,11 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from dmm_wire.timers import Timers
+from relay_maar.core.noticed import Ask, Gone, Pace, Place, Probe, Why
+from relay_maar.core.rates import Rates
 from relay_maar.core.settings import AttachSettings
 
 MOST_OPEN: Final = 8192
@@ -23,15 +25,13 @@ MOST_OPEN: Final = 8192
 MOST_REMEMBERED: Final = MOST_OPEN
 """Nodes of which it is remembered that they were seen, or left, a moment ago."""
 
-FIRST_WAIT: Final = 0.25
-LONGEST_WAIT: Final = 8.0
-MOST_TIMES: Final = 8
-"""Seconds until a question is asked again, doubling, and how often it is asked; then the node's next
-frame begins anew."""
-
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 32.0
 """Seconds until a node that the CMD refused to move is probed and asked for again, doubling."""
+
+FIRST_DOUBT: Final = 0.1
+"""Seconds until a node is probed that the CMD says a second time is elsewhere, doubling: the first time
+it is at once. Where the CMD goes by our clock, that of the MAAR before may be ahead."""
 
 STRANGER_PAUSE: Final = 30.0
 """Seconds for which a node is not asked for that the CMD does not know, or that has nothing."""
@@ -42,6 +42,9 @@ AGAIN: Final = 1.0
 PROBE_PAUSE: Final = 0.02
 """Seconds between two probes of a node, however many frames there are of it."""
 
+RETRANS_TIMER: Final = 1.0
+"""Seconds between the last probes of a node before it is given up (RFC 4861 section 10)."""
+
 REACHABLE_TIME: Final = 30.0
 """Seconds for which a node that was seen is taken to be there (RFC 4861 section 10)."""
 
@@ -49,52 +52,7 @@ REACHABLE_TIME: Final = 30.0
 _T = TypeVar("_T")
 
 
-class Place(NamedTuple):
-    """Where a frame was seen, and whose it was. `address` is what the node answers to, `link_local`
-    what routes name as their next hop."""
-
-    interface: str
-    link_layer: bytes
-    link_local: bytes
-    address: bytes
-
-    @property
-    def is_guessed(self) -> bool:
-        """Whether the link-local address is only made of the link-layer address."""
-        return self.link_local == made_link_local(self.link_layer)
-
-
-class Ask(NamedTuple):
-    """Ask the CMD about the node, which was seen `age` seconds ago. `known`: it has been here."""
-
-    place: Place
-    transaction_id: bytes
-    age: float
-    known: bool
-
-
-class Probe(NamedTuple):
-    """Ask the node whether it is there."""
-
-    place: Place
-
-
-class Gone(NamedTuple):
-    """The node does not answer, and an access point said that it left, or it has been silent for
-    long. Its prefixes stay until their lifetimes end, if the CMD does not know it elsewhere."""
-
-    place: Place
-
-
-class Why(Enum):
-    """What is being found out."""
-
-    ARRIVAL = "arrival"
-    """Whether it came here."""
-    KEEP = "keep"
-    """Whether it is still here, so that the CMD hears of it again."""
-    DETACH = "detach"
-    """Whether it left, as an access point says."""
+_STILL: Final = frozenset({Why.KEEP, Why.END})
 
 
 class _Doing(Enum):
@@ -111,12 +69,17 @@ class _Entry:
     seen: float
     transaction_id: bytes = b""
     times: int = 0
+    asked: int = 0
     wait: float = 0.0
     probed: float = float("-inf")
     sent: float = float("-inf")
     is_news: bool = False
     pause: float = FIRST_PAUSE
     tries_again: bool = False
+    doubt: float = 0.0
+    doubted: bool = False
+    goes_on: bool = False
+    """It is probed in the middle of a question, which goes on if it answers."""
 
 
 class Attaching:
@@ -128,11 +91,13 @@ class Attaching:
     def __init__(
         self,
         settings: AttachSettings,
+        pace: Pace,
         is_here: Callable[[Place], bool],
         transaction_id: Callable[[], bytes],
         counters: Counter[str],
     ) -> None:
         self._settings = settings
+        self._pace = pace
         self._is_here = is_here
         self._transaction_id = transaction_id
         self._counters = counters
@@ -145,8 +110,9 @@ class Attaching:
         """When a node left us for another MAAR or another link, and where it had been."""
         self._away: OrderedDict[bytes, None] = OrderedDict()
         """Nodes that left without a word: their next frame is a first one."""
-        self._tokens = float(settings.burst)
-        self._filled = float("-inf")
+        self._arriving: Counter[str] = Counter()
+        """How many nodes come to each link."""
+        self._rates = Rates(settings.rate, settings.burst)
         self.stirred: set[str] = set()
         """The links on which :meth:`quiet` is another than when somebody last looked."""
 
@@ -193,12 +159,12 @@ class Attaching:
         entry.seen = now
         if entry.doing is not _Doing.PROBE:
             self._counters["attach.debounced"] += 1
-            if entry.doing is _Doing.ASK and entry.times:
+            if entry.doing is _Doing.ASK and entry.times and self._pace.dated:
                 # What is asked again from now on tells more than before, and is another question.
                 entry.is_news, entry.times, entry.wait = True, 1, min(entry.wait, AGAIN)
                 due = self._timers.when(place.link_layer) or now
                 self._timers.set(place.link_layer, min(due, max(now, entry.sent + AGAIN)))
-        elif trigger not in ("na", "hook") and entry.why is not Why.KEEP:
+        elif trigger not in ("na", "hook") and entry.why not in _STILL and not entry.goes_on:
             # The probes that it did not answer may be older than its coming.
             self._counters["attach.late"] += 1
             entry.times = 0
@@ -208,7 +174,11 @@ class Attaching:
             self._drop(entry)
         else:
             self._counters["attach.answered-probe"] += 1
-            self._ask(entry, now)
+            if entry.goes_on:
+                entry.doing, entry.goes_on, entry.times = _Doing.ASK, False, entry.asked
+                self._timers.set(place.link_layer, now)
+            else:
+                self._ask(entry, now)
 
     def came(self, interface: str, link_layer: bytes) -> None:
         """The CMD says, by whatever message, that the node is here: nothing is to be found out any more."""
@@ -239,7 +209,7 @@ class Attaching:
         if place.link_layer in self._entries:
             return
         recent = now <= self.last_seen(place.link_layer) + REACHABLE_TIME
-        if why is Why.KEEP and recent:
+        if why in _STILL and recent:
             self._ask(self._open(place, why, _Doing.ASK, now), now)
         else:
             self._open(place, why, _Doing.PROBE, now)
@@ -255,6 +225,15 @@ class Attaching:
     def quiet(self, interface: str) -> set[bytes]:
         """Whose packets on this link say nothing new, because of what is being found out."""
         return {mac for mac, e in self._entries.items() if e.place.interface == interface}
+
+    def knows(self, place: Place) -> bool:
+        """Whether something is being found out about this node on this link."""
+        entry = self._entries.get(place.link_layer)
+        return entry is not None and entry.place.interface == place.interface
+
+    def arriving(self, interface: str) -> int:
+        """How many nodes may be coming to this link."""
+        return self._arriving[interface]
 
     def away(self) -> set[bytes]:
         """The nodes that left without a word."""
@@ -285,7 +264,20 @@ class Attaching:
     def doubted(self, transaction_id: bytes, now: float) -> None:
         """The CMD knows of a later visit than the frame: the node itself is asked."""
         if (entry := self._waiting(transaction_id)) is not None:
-            self._probe(entry, now)
+            entry.doubted = True
+            if entry.doubt:
+                self._wait(entry, entry.doubt, now, tries_again=True)
+            else:
+                self._probe(entry, now)
+            entry.doubt = min(max(2 * entry.doubt, FIRST_DOUBT), LONGEST_PAUSE)
+
+    def again(self, transaction_id: bytes, now: float) -> None:
+        """The CMD says what was wrong with the question: it is asked otherwise at once."""
+        if (entry := self._waiting(transaction_id)) is not None:
+            if entry.goes_on:
+                entry.doing, entry.goes_on, entry.times = _Doing.ASK, False, entry.asked
+            entry.sent = float("-inf")  # it was seen for this one
+            self._timers.set(entry.place.link_layer, now)
 
     def unknown(self, transaction_id: bytes, now: float) -> None:
         """There is nothing to serve the node with: DHCPv6 will say when there is."""
@@ -295,7 +287,7 @@ class Attaching:
     def _waiting(self, transaction_id: bytes) -> _Entry | None:
         """The node that waits for the answer to this question."""
         entry = self._entries.get(self._asked[transaction_id].link_layer)
-        is_open = entry is not None and entry.doing is _Doing.ASK
+        is_open = entry is not None and (entry.doing is _Doing.ASK or entry.goes_on)
         return entry if is_open and entry and entry.transaction_id == transaction_id else None
 
     # --- time ---
@@ -310,15 +302,15 @@ class Attaching:
         for mac in self._timers.due(now):
             entry = self._entries[mac]
             match entry.doing:
-                case _Doing.ASK if entry.times < MOST_TIMES:
-                    found.append(self._transmit(entry, now))
+                case _Doing.ASK if entry.times < self._pace.times:
+                    found += self._ask_now(entry, now)
                 case _Doing.ASK:
                     self._counters["attach.unanswered"] += 1
                     self._drop(entry)
                 case _Doing.PROBE if entry.times < self._settings.probes:
                     entry.times, entry.probed = entry.times + 1, now
                     self._counters["attach.probed"] += 1
-                    self._timers.set(mac, now + self._settings.probe_interval)
+                    self._timers.set(mac, now + self._probe_interval(entry))
                     found.append(Probe(entry.place))
                 case _Doing.PROBE:
                     found += self._silent(entry)
@@ -329,13 +321,30 @@ class Attaching:
                     self._drop(entry)
         return found
 
+    def _ask_now(self, entry: _Entry, now: float) -> list[Ask | Probe | Gone]:
+        mac = entry.place.link_layer
+        if (earliest := self._rates.earliest(mac)) > now:
+            self._timers.set(mac, earliest)
+            return []
+        if not self._pace.dated and entry.times and entry.seen <= entry.sent:
+            entry.asked = entry.times
+            self._probe(entry, now)
+            entry.goes_on = True
+            return self.due(now)
+        return [self._transmit(entry, now)]
+
+    def _probe_interval(self, entry: _Entry) -> float:
+        """Where silence ends what the node has, one that sleeps has the time to wake up."""
+        interval = self._settings.probe_interval
+        return max(interval, RETRANS_TIMER) if entry.why is Why.END else interval
+
     def _silent(self, entry: _Entry) -> list[Ask | Probe | Gone]:
         self._drop(entry)
         self._counters[f"attach.silent-{entry.why.value}"] += 1
         if entry.why is Why.ARRIVAL:
             return []
         _remember(self._away, entry.place.link_layer, None)
-        return [Gone(entry.place)]
+        return [Gone(entry.place, entry.why)]
 
     # --- the parts ---
 
@@ -345,6 +354,7 @@ class Attaching:
             self._counters["attach.full"] += 1
             return entry
         self._entries[place.link_layer] = entry
+        self._arriving[place.interface] += why is Why.ARRIVAL
         self.stirred.add(place.interface)
         self._timers.set(place.link_layer, now)
         return entry
@@ -353,46 +363,39 @@ class Attaching:
         mac = entry.place.link_layer
         if self._entries.get(mac) is not entry:
             return
-        if not self._may_ask(now, spare=entry.why is Why.KEEP):
+        if not self._rates.may_ask(now, spare=entry.why in _STILL):
             self._counters["attach.limited"] += 1
             self._drop(entry)
             return
-        entry.doing, entry.times, entry.wait, entry.seen = _Doing.ASK, 0, FIRST_WAIT, now
+        entry.doing, entry.times, entry.wait, entry.seen = _Doing.ASK, 0, self._pace.first, now
         entry.is_news = True
         self._timers.set(mac, now)
-
-    def _may_ask(self, now: float, *, spare: bool) -> bool:
-        """Whether the CMD may be asked about one more node now: a flood of made-up addresses costs
-        it no more than `rate` questions a second. `spare`: only if there is plenty."""
-        settings = self._settings
-        gained = (now - self._filled) * settings.rate if self._filled > float("-inf") else 0.0
-        self._tokens, self._filled = min(settings.burst, self._tokens + gained), now
-        if self._tokens < (settings.burst / 2 if spare else 1):
-            return False
-        self._tokens -= 1
-        return True
 
     def _transmit(self, entry: _Entry, now: float) -> Ask:
         if entry.is_news:
             entry.transaction_id = self._transaction_id()
             _remember(self._asked, entry.transaction_id, entry.place)
         entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
+        mac = entry.place.link_layer
+        self._rates.asked(mac, now)
         self._counters["attach.asked" if entry.times == 1 else "attach.asked-again"] += 1
-        self._timers.set(entry.place.link_layer, now + entry.wait)
-        entry.wait = min(2 * entry.wait, LONGEST_WAIT)
-        return Ask(entry.place, entry.transaction_id, now - entry.seen, entry.why is Why.KEEP)
+        self._timers.set(mac, now + entry.wait)
+        entry.wait = min(2 * entry.wait, self._pace.longest)
+        known = entry.why in _STILL and not entry.doubted
+        return Ask(entry.place, entry.transaction_id, now - entry.seen, known, entry.times)
 
     def _probe(self, entry: _Entry, now: float) -> None:
-        entry.doing, entry.times = _Doing.PROBE, 0
+        entry.doing, entry.goes_on, entry.times = _Doing.PROBE, False, 0
         self._timers.set(entry.place.link_layer, now)
 
     def _wait(self, entry: _Entry, pause: float, now: float, *, tries_again: bool = False) -> None:
-        entry.doing, entry.tries_again = _Doing.PAUSE, tries_again
+        entry.doing, entry.goes_on, entry.tries_again = _Doing.PAUSE, False, tries_again
         self._timers.set(entry.place.link_layer, now + pause)
 
     def _drop(self, entry: _Entry) -> None:
         self._timers.cancel(entry.place.link_layer)
         del self._entries[entry.place.link_layer]
+        self._arriving[entry.place.interface] -= entry.why is Why.ARRIVAL
         self.stirred.add(entry.place.interface)
 
 
@@ -401,12 +404,3 @@ def _remember(where: OrderedDict[bytes, _T], mac: bytes, what: _T) -> None:
     where.move_to_end(mac)
     if len(where) > MOST_REMEMBERED:
         where.popitem(last=False)
-
-
-def made_link_local(link_layer: bytes) -> bytes:
-    """The link-local address that is made of a link-layer address (RFC 4291 appendix A). Where a
-    node's own is not known yet it serves as well: the neighbour entry leads to the node, whatever
-    address the node has."""
-    if len(link_layer) == 6:
-        link_layer = link_layer[:3] + b"\xff\xfe" + link_layer[3:]
-    return b"\xfe\x80" + bytes(6) + bytes((link_layer[0] ^ 2,)) + link_layer[1:]

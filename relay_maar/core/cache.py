@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity, is_link_layer
 from dmm_wire.mobility import BindingAcknowledgement, Status
+from dmm_wire.router_identity import RouterIdentity
 from dmm_wire.timers import Timers
 from relay_maar.core import records
 from relay_maar.core.actions import (
@@ -27,8 +27,26 @@ from relay_maar.core.actions import (
     SendMobility,
 )
 from relay_maar.core.desired import Wanted, desired, through
-from relay_maar.core.items import Change, Item, Key, Put, Route, SourceRule, Tunnel, Unreachable
-from relay_maar.core.session import HOLD, MAX_SESSIONS, Role, Session, expire, withdraw
+from relay_maar.core.items import (
+    Change,
+    Dlif,
+    Item,
+    Key,
+    Put,
+    Route,
+    SourceRule,
+    Tunnel,
+    Unreachable,
+)
+from relay_maar.core.session import (
+    HOLD,
+    MAX_SESSIONS,
+    Role,
+    Session,
+    expire,
+    shown_as,
+    withdraw,
+)
 from relay_maar.core.signalling import Binding, Outcome, Signalling, bindings, last_words
 from relay_maar.core.telling import named
 
@@ -46,18 +64,17 @@ Then = Callable[[float], list[Action]]
 
 
 class BindingCache:
-    """The sessions of one MAAR and their way into the kernel. `dlif`: with a router identity for each
-    anchor."""
+    """The sessions of one MAAR and their way into the kernel. `router_of` has as which router an anchor is
+    to be shown that an earlier process showed so, see `Identities.restore`."""
 
     def __init__(
         self,
         endpoint: bytes,
         access_technology: int,
         counters: Counter[str],
-        *,
-        dlif: bool = False,
+        router_of: Callable[[bytes, RouterIdentity | None], RouterIdentity | None],
     ) -> None:
-        self._desired = partial(desired, dlif=dlif)
+        self._router_of = router_of
         self._endpoint = endpoint
         self._counters = counters
         self._signalling = Signalling(endpoint, access_technology)
@@ -124,7 +141,7 @@ class BindingCache:
         """What the kernel has to hold for it."""
         if self._sessions.get(session.identity) is session:
             return self._wanted.of(session.identity)
-        return self._desired(session)
+        return desired(session)
 
     def refused(self, session: Session) -> bool:
         """Whether the kernel refused a part of what this session wants."""
@@ -133,6 +150,10 @@ class BindingCache:
     def tunnels(self) -> list[bytes]:
         """The peers to which there is to be a tunnel."""
         return sorted(item.peer for item in self._wanted.effective() if isinstance(item, Tunnel))
+
+    def routers(self) -> list[Dlif]:
+        """The other anchors that are shown, each on each link."""
+        return [item for item in self._wanted.effective() if isinstance(item, Dlif)]
 
     def record(self, session: Session, now: float) -> dict[str, Any]:
         """The session with its exchanges, JSON-ready."""
@@ -151,9 +172,12 @@ class BindingCache:
         session, exchanges = records.read_session(record, now)
         if session.attachment is not None and session.attachment.interface not in links:
             return
+        for entry in session.having(Role.SERVED, Role.FORWARDED):
+            router = self._router_of(entry.anchor, entry.router)
+            session = shown_as(session, entry.anchor, router)
         session = expire(session, now)
         self._keep(session)
-        self._wanted.claim(session.identity, self._desired(session))
+        self._wanted.claim(session.identity, desired(session))
         for peer, binding, granted in exchanges:
             self._signalling.restore(session.identity, peer, binding, granted, now)
         self._unsaid[session.identity] = None
@@ -191,7 +215,7 @@ class BindingCache:
         self._keep(session)
         if self._signalling.unfinished(session.identity):
             self._unsaid[session.identity] = None
-        changes = self._wanted.claim(session.identity, self._desired(session))
+        changes = self._wanted.claim(session.identity, desired(session))
         return [self._save(session, now), *self._apply(changes)]
 
     def rename(self, session: Session, identity: Identity, now: float) -> list[Action]:

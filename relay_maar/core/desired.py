@@ -12,7 +12,6 @@ from collections.abc import Hashable, Iterable, Mapping
 from itertools import chain
 
 from dmm_wire.address import Prefix
-from dmm_wire.router_identity import of_anchor
 from relay_maar.core.items import (
     AcceptFrom,
     Change,
@@ -35,15 +34,15 @@ _ORDER: tuple[type[Item], ...] = (AcceptFrom, Tunnel, Dlif, Neighbour, Route, So
 _RANK = {kind: rank for rank, kind in enumerate(_ORDER)}
 
 
-def desired(session: Session, *, dlif: bool = False) -> tuple[Item, ...]:
-    """What the kernel has to hold for this mobile node. `dlif`: each anchor shows itself as a router
-    of its own."""
+def desired(session: Session) -> tuple[Item, ...]:
+    """What the kernel has to hold for this mobile node."""
     items: dict[Item, None] = {}
     for entry in session.entries:
         for item in _items(session, entry.role, entry.prefix, entry.anchor):
             items[item] = None
-        if dlif and entry.role is Role.SERVED and session.attachment is not None:
-            items[Dlif(session.attachment.interface, of_anchor(entry.anchor))] = None
+        router, is_served = entry.router, entry.role is Role.SERVED
+        if router is not None and is_served and session.attachment is not None:
+            items[Dlif(session.attachment.interface, router)] = None
     attachment = session.attachment
     if (
         attachment is not None

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from dmm_wire.address import Prefix, format_address, parse_address
 from dmm_wire.identity import Identity
+from dmm_wire.router_identity import RouterIdentity
 from relay_maar.core.session import Attachment, Entry, Role, Session, Signalled, remaining
 from relay_maar.core.signalling import Binding, Exchange
 
@@ -82,6 +83,7 @@ def session_record(
                 "delegated": entry.delegated,
             }
             | ({"fading": True} if entry.fading else {})
+            | ({} if entry.router is None else {"router": _router_record(entry.router)})
             for entry in session.entries
         ],
         "peers": [_told(peer, each, now) for peer, each in exchanges.items() if not each.over],
@@ -138,6 +140,7 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
                 _until(each["lifetime"], saved),
                 bool(each["delegated"]),
                 bool(each.get("fading")),
+                _read_router(each.get("router")),
             )
             for each in record["prefixes"]
         )
@@ -152,6 +155,17 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
             _read_signalled(record.get("signalled")),
         )
         return session, tuple(_read_told(each, saved) for each in record["peers"])
+
+
+def _router_record(router: RouterIdentity) -> dict[str, str]:
+    return {"link_local": _text(router.link_local), "link_layer": router.link_layer.hex()}
+
+
+def _read_router(record: Mapping[str, Any] | None) -> RouterIdentity | None:
+    if record is None:
+        return None
+    link_layer = bytes.fromhex(record["link_layer"])
+    return RouterIdentity(parse_address(record["link_local"]), link_layer)
 
 
 def _read_signalled(record: Mapping[str, Any] | None) -> Signalled | None:

@@ -1,5 +1,5 @@
-"""What a MAAR does about the nodes on its links where it speaks only PMIPv6: frames in, PBUs to the CMD out, and what
-the CMD answers made the same session that a Relay-reply makes.
+"""The CMD is asked about nodes by PMIPv6, where a MAAR speaks nothing else: PBUs to it out, and what its PBAs say
+made the same that a Relay-reply says.
 """
 
 from __future__ import annotations
@@ -7,39 +7,50 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED, is_link_local, is_routable
-from dmm_wire.identity import Identity
-from dmm_wire.mobility import BindingAcknowledgement, Status
+from dmm_wire.address import UNSPECIFIED, is_routable
+from dmm_wire.identity import of_link_layer
+from dmm_wire.mobility import (
+    INITIAL_BINDACK_TIMEOUT,
+    MAX_BINDACK_TIMEOUT,
+    BindingAcknowledgement,
+    Status,
+)
+from dmm_wire.timers import Timers
 from relay_maar.core.actions import Action, Log, SendMobility
+from relay_maar.core.asking import Answer, Served, Verdict
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
-from relay_maar.core.registering import Accepted, Left, Place, Probe, Refused, Registering
-from relay_maar.core.router import PrefixesOf, PrefixInformation, Router, on_link
+from relay_maar.core.noticed import Ask, Pace, Place, Why
+from relay_maar.core.registering import Accepted, Refused, Registering, Sent
+from relay_maar.core.router import PrefixInformation, Router, on_link
 from relay_maar.core.session import Attachment, Role, Session, arrive
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.telling import was_lost
+from relay_maar.core.telling import stays_away, was_lost
 
 _QUIET: Final = frozenset(
     {int(Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED), int(Status.MIPV6_ID_MISMATCH)}
 )
 """Rejections that happen when nodes move, or to whose clock is off, and say nothing to the operator."""
 
-Visit = Callable[
-    [Identity, Attachment, dmm.Visit, tuple[dmm.SubOption, ...], float],
-    tuple[list[Action], Session | None],
-]
-"""How a visit is taken in."""
-
 Learn = Callable[[Iterable[dmm.SubOption]], list[Action]]
 """How the domain is taken in."""
 
 
+class Taken(NamedTuple):
+    """What a PBA leads to; what it says of a node that came is in `answer`."""
+
+    actions: list[Action]
+    answer: Answer | None = None
+
+
 class Registrar:
-    """Registers nodes. What becomes of each PBU is counted in `counters`."""
+    """Asks by PMIPv6 (see :class:`relay_maar.core.asking.Asking`). What becomes of PBUs is counted in `counters`."""
+
+    pace = Pace(float(INITIAL_BINDACK_TIMEOUT), float(MAX_BINDACK_TIMEOUT), 8, dated=False)
+    deregisters = True
 
     def __init__(
         self,
@@ -50,9 +61,7 @@ class Registrar:
         counters: Counter[str],
         clock: Callable[[float], int],
         *,
-        visit: Visit,
         learn: Learn,
-        prefixes: PrefixesOf,
     ) -> None:
         self._endpoint = settings.endpoint
         self._refresh = settings.domain_refresh
@@ -61,91 +70,99 @@ class Registrar:
         self._router = router
         self._domain = domain
         self._counters = counters
-        self._visit = visit
         self._learn = learn
-        self._prefixes = prefixes
-        self._dlif = settings.dlif
         self._registering = Registering(settings, cache.get, clock)
-        self._heard = 0
+        self._leaving: Timers[bytes] = Timers()
+        """Until when the CMD's word on those that are gone is waited for, by link-layer address."""
+        self._from: dict[bytes, Place] = {}
+        """Where these were."""
         self._looked = -math.inf
 
-    def start(self, now: float) -> None:
+    def start(self) -> None:
         """Go on with the sessions that an earlier process left."""
         for session in self._cache:
-            if session.here:
-                self._registering.restore(session, now)
+            self._registering.restore(session)
 
-    def seen(self, interface: str, link_local: bytes, link_layer: bytes | None, now: float) -> None:
-        """A frame shows a node on a link."""
-        if link_layer is None or not is_link_local(link_local):
-            return
-        if not self._registering.seen(Place(interface, link_local, link_layer), now):
-            self._counters["seen.not-registered"] += 1
+    # --- what is asked ---
 
-    def wait_for(self, session: Session, now: float) -> None:
-        """Anchors of this node are to be heard of: the CMD is asked where they are not."""
-        self._registering.wait_for(session.identity, now)
+    def ask(self, ask: Ask, now: float) -> list[Action]:
+        """Register a node that came, or is still here."""
+        self._stop_leaving(ask.place.link_layer)
+        return self._sent(self._registering.ask(ask, now))
+
+    def silent(self, session: Session, place: Place, why: Why, now: float) -> list[Action]:
+        """A node is only de-registered when its registration ends (RFC 8885 section 3.5): where it is at another MAAR,
+        that one speaks for it, and the CMD tells us."""
+        if why is not Why.END:
+            return [Log("info", stays_away(session))]
+        self._from[place.link_layer] = place
+        self._leaving.set(place.link_layer, now + INITIAL_BINDACK_TIMEOUT)
+        return self._sent(self._registering.leave(place, now))
+
+    def ends(self, session: Session) -> float:
+        """When its registration ends."""
+        at = session.attachment
+        if at is None or at.link_layer is None:
+            return math.inf
+        until = self._registering.until(at.link_layer)
+        if until is not None:
+            return until
+        ours = (each.expires for each in session.having(Role.LOCAL, Role.SERVED))
+        return min(ours, default=math.inf)
+
+    def patience(self, session: Session) -> float:
+        """Seconds until the CMD is to be asked for anchors that are still to be heard of."""
+        at = session.attachment
+        if at is None or at.link_layer is None:
+            return float(MAX_BINDACK_TIMEOUT)
+        return self._registering.patience(at.link_layer)
+
+    def _sent(self, sent: Sent) -> list[Action]:
+        self._counters["registration.sent"] += 1
+        return [SendMobility(sent.cmd, sent.update)]
 
     def deadline(self) -> float | None:
         """When :meth:`due` has something to do."""
-        return self._registering.deadline()
+        return self._leaving.deadline()
 
     def due(self, now: float) -> list[Action]:
-        """PBUs, probes, and the sessions of nodes that are gone."""
-        actions: list[Action] = []
-        for each in self._registering.due(now):
-            if isinstance(each, Probe):
-                self._counters["registration.probed"] += 1
-                actions.append(self._router.probe(each.place.interface, each.place.link_local))
-            elif isinstance(each, Left):
-                actions += self._left(each.name, now)
-            else:
-                self._counters["registration.sent"] += 1
-                actions.append(SendMobility(each.cmd, each.update))
-        return actions
+        """Whatever becomes of the message: the CMD's own timer ends it, too (RFC 5213 section 6.9.1.4)."""
+        gone = [self._from.pop(link_layer) for link_layer in self._leaving.due(now)]
+        return [action for place in gone for action in self._left(place, now)]
 
-    def answered(
-        self, source: bytes, answer: BindingAcknowledgement, now: float
-    ) -> list[Action] | None:
+    def _stop_leaving(self, link_layer: bytes) -> Place | None:
+        self._leaving.cancel(link_layer)
+        return self._from.pop(link_layer, None)
+
+    # --- what the CMD says ---
+
+    def answered(self, source: bytes, answer: BindingAcknowledgement, now: float) -> Taken | None:
         """Take in a PBA. None where it answers no PBU of ours to the CMD."""
         if source not in self._cmds:
             return None
         outcome = self._registering.answered(source, answer, now)
-        if isinstance(outcome, Accepted):
-            self._counters["registration.accepted"] += 1
-            return self._accepted(outcome, now)
-        if isinstance(outcome, Refused):
-            return self._refused(outcome, now)
-        return None if outcome is None else self._left(outcome.name, now)
+        match outcome:
+            case None:
+                return None
+            case Accepted():
+                self._counters["registration.accepted"] += 1
+                return self._accepted(outcome, now)
+            case Refused():
+                return self._refused(outcome, now)
+        place = self._stop_leaving(outcome.place.link_layer)
+        # If that is None it is back already.
+        return Taken([] if place is None else self._left(place, now))
 
-    def _accepted(self, accepted: Accepted, now: float) -> list[Action]:
+    def _accepted(self, accepted: Accepted, now: float) -> Taken:
         suboptions, place = accepted.suboptions, accepted.place
         actions = self._learn(self._peers(suboptions, now))
         visit = next(each for each in suboptions if isinstance(each, dmm.Visit))
-        name = next(each for each in suboptions if isinstance(each, dmm.MobileNode)).identity
         # The CMD may have learned more about it since, and call it by another name now.
-        for known in self._known_as(accepted):
-            if known.identity != name:
-                actions += self._cache.rename(known, name, now)
-        self._heard += 1
-        attachment = Attachment(place.interface, place.link_local, place.link_layer, self._heard)
-        learned, session = self._visit(name, attachment, visit, suboptions, now)
-        actions += learned
-        if session is None:
-            return actions
-        told = partial(self._told, place)
-        return actions + self._cache.after(self._cache.wanted(session), told, now)
-
-    def _known_as(self, accepted: Accepted) -> list[Session]:
-        """The sessions that are this node's, whatever they are called."""
-        place = accepted.place
-        there = self._cache.at(place.interface, place.link_local)
-        if there is not None and there.attachment is not None:
-            is_same = there.attachment.link_layer == place.link_layer
-        else:
-            is_same = False
-        found = [there if is_same else None, self._cache.get(accepted.identity)]
-        return [each for each in found if each is not None]
+        known = self._cache.speaker(place.interface, place.link_layer)
+        if known is not None and known.identity != accepted.name:
+            actions += self._cache.rename(known, accepted.name, now)
+        served = Served(accepted.name, visit, suboptions)
+        return Taken(actions, Answer(accepted.transaction_id, served))
 
     def _peers(self, suboptions: Iterable[dmm.SubOption], now: float) -> list[dmm.SubOption]:
         """Of other MAARs it is said only who matters; the domain's mode is always. Who matters to no
@@ -168,29 +185,33 @@ class Registrar:
                 beside.append(each)
         return [dmm.Domain(tuple(sorted(named))), *beside]
 
-    def _told(self, place: Place, now: float) -> list[Action]:
-        # Only the router that the kernel knows can wait for an address resolution.
-        link_layer = place.link_layer if self._dlif else None
-        at = (place.interface, place.link_local)
-        return [*self._router.renewed(*at, now, self._prefixes, link_layer)]
-
-    def _refused(self, refused: Refused, now: float) -> list[Action]:
-        if refused.status is None:
+    def _refused(self, refused: Refused, now: float) -> Taken:
+        place, status = refused.place, refused.status
+        name = of_link_layer(place.link_layer)
+        answer = Answer(refused.transaction_id, refused.verdict)
+        if status is None:
             self._counters["registration.no-dmm"] += 1
-            return [Log("warning", f"{refused.identity}: the CMD answers without the D flag")]
-        self._counters[f"registration.refused-{refused.status}"] += 1
-        if refused.status in _QUIET:
-            return []
-        line = f"{refused.identity}: the CMD refused the registration with status {refused.status}"
-        if refused.offset is not None:
-            line += f"; its clock is {refused.offset:+.3f} s ahead"
-        denied = [] if refused.denied is None else self._denied(refused.denied, now)
-        return [Log("warning", line), *denied]
+            return Taken([Log("warning", f"{name}: the CMD answers without the D flag")], answer)
+        self._counters[f"registration.refused-{status}"] += 1
+        actions: list[Action] = []
+        if status not in _QUIET:
+            line = f"{name}: the CMD refused the registration with status {status}"
+            if refused.offset is not None:
+                line += f"; its clock is {refused.offset:+.3f} s ahead"
+            actions.append(Log("warning", line))
+        if not refused.transaction_id:
+            # A de-registration: once more if it only had the wrong time.
+            if refused.verdict is Verdict.AGAIN and place.link_layer in self._from:
+                actions += self._sent(self._registering.leave(place, now))
+            return Taken(actions)
+        if refused.is_denied:
+            actions += self._denied(place, now)
+        return Taken(actions, answer)
 
-    def _denied(self, name: Identity, now: float) -> list[Action]:
+    def _denied(self, place: Place, now: float) -> list[Action]:
         """A node that is here is not to be served any more, and learns that its prefixes lead nowhere."""
-        session = self._cache.get(name)
-        if session is None or not session.here or session.attachment is None:
+        session = self._cache.speaker(place.interface, place.link_layer)
+        if session is None or session.attachment is None:
             return []
         self._counters["registration.denied"] += 1
         before = [PrefixInformation(each.prefix, 0, 0) for each in on_link(session, now)]
@@ -198,10 +219,10 @@ class Registrar:
         ended = self._end(session, session.attachment, now)
         return [*ended, *self._router.renewed(interface, node, now, lambda *_: before)]
 
-    def _left(self, name: Identity, now: float) -> list[Action]:
+    def _left(self, place: Place, now: float) -> list[Action]:
         """Nothing of a node that is gone is served any more."""
-        session = self._cache.get(name)
-        if session is None or not session.here or session.attachment is None:
+        session = self._cache.speaker(place.interface, place.link_layer)
+        if session is None or session.attachment is None:
             return []
         self._counters["registration.left"] += 1
         served = session.having(Role.LOCAL, Role.SERVED)

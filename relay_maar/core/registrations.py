@@ -20,8 +20,6 @@ from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingUpdate,
     DelegatedPrefix,
-    DlifLinkLayer,
-    DlifLinkLocal,
     Guard,
     HomeNetworkPrefix,
     LinkLayerIdentifier,
@@ -32,8 +30,8 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import acknowledge, first
+from dmm_wire.mobility.routers import router_options
 from dmm_wire.mobility.serving import refusal_options
-from dmm_wire.router_identity import of_anchor
 from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
@@ -165,10 +163,10 @@ class Registrations:
     def _shown(self, session: Session) -> tuple[MobilityOption, ...]:
         """Our router identity, for the S-MAAR to show where we anchor something that the node has
         there (RFC 8885 sections 4.7 and 4.8)."""
-        if not self._settings.dlif or not session.having(Role.ANCHORED):
+        own = self._settings.identity
+        if own is None or not session.having(Role.ANCHORED):
             return ()
-        own = of_anchor(self._settings.endpoint)
-        return DlifLinkLocal(own.link_local), DlifLinkLayer(own.link_layer)
+        return tuple(router_options(own))
 
     def _is_overtaken(
         self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float

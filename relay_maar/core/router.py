@@ -21,13 +21,15 @@ from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import INFINITY
-from dmm_wire.router_identity import RouterIdentity, of_anchor
+from dmm_wire.router_identity import RouterIdentity
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import SendNeighborSolicitation, SendRouterAdvertisement
 from relay_maar.core.session import Role, Session, remaining
 from relay_maar.core.settings import AccessLink, RouterSettings
 
 ALL_NODES: Final = bytes.fromhex("ff020000000000000000000000000001")
+ALL_NODES_FRAME: Final = bytes.fromhex("333300000001")
+"""Where a frame to all nodes goes (RFC 2464 section 7)."""
 
 MAX_INITIAL_RTR_ADVERTISEMENTS: Final = 3
 MAX_INITIAL_RTR_ADVERT_INTERVAL: Final = 16.0
@@ -150,16 +152,16 @@ class _Told(NamedTuple):
         return {router: None for _, _, router in self.what if router is not None}
 
 
-def on_link(session: Session | None, now: float, *, dlif: bool = False) -> list[PrefixInformation]:
+def on_link(session: Session | None, now: float) -> list[PrefixInformation]:
     """The node's own on-link prefixes: preferred the one from here, deprecated those from
-    elsewhere. `dlif`: these are advertised by their anchors."""
+    elsewhere."""
     found = []
     for entry in session.having(Role.LOCAL, Role.SERVED) if session is not None else ():
         if not entry.delegated:
             left = remaining(entry.expires, now)
             valid = INFINITY if math.isinf(left) else int(left)
             preferred = valid if entry.role is Role.LOCAL else 0
-            router = of_anchor(entry.anchor) if dlif and entry.role is Role.SERVED else None
+            router = entry.router if entry.role is Role.SERVED else None
             found.append(PrefixInformation(entry.prefix, valid, preferred, router))
     return found
 
@@ -355,19 +357,22 @@ class Router:
         if current is None or when < current:
             self._timers.set(interface, when)
 
-    def stop(self) -> list[SendRouterAdvertisement]:
+    def stop(self, others: Iterable[tuple[str, RouterIdentity]]) -> list[SendRouterAdvertisement]:
         """No longer a router here: one last advertisement with a lifetime of 0 on each link
-        (section 6.2.5)."""
-        for interface in self._links:
+        (section 6.2.5), and one of each of the `others` that we have shown there."""
+        autonomous = self._settings.autonomous
+        said = []
+        for interface, link in self._links.items():
             self._timers.cancel(interface)
-        return [
-            SendRouterAdvertisement(
-                interface,
-                ALL_NODES,
-                advertisement(link.settings, 0, autonomous=self._settings.autonomous),
+            data = advertisement(link.settings, 0, autonomous=autonomous)
+            said.append(SendRouterAdvertisement(interface, ALL_NODES, data))
+        for interface, router in others:
+            link = self._links[interface]
+            data = advertisement(link.settings, 0, autonomous=autonomous, router=router)
+            said.append(
+                SendRouterAdvertisement(interface, ALL_NODES, data, ALL_NODES_FRAME, router)
             )
-            for interface, link in self._links.items()
-        ]
+        return said
 
     def _multicast(self, interface: str, now: float) -> SendRouterAdvertisement:
         link, settings = self._links[interface], self._settings

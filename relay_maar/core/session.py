@@ -15,6 +15,7 @@ from typing import Final
 from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import LIFETIME_INFINITY
+from dmm_wire.router_identity import RouterIdentity
 
 LINGER: Final = 8.0
 """Seconds for which a prefix that expired is still answered with Unreachable. Its anchor was told
@@ -93,7 +94,8 @@ us and a missing route would send the packet back there."""
 class Entry:
     """One prefix: the MAAR that anchors it and when its lifetime, as known here, ends (`now`
     seconds, or infinity). `fading`: it is FORWARDED, and nobody keeps it up; it ends when its anchor
-    surely knows of the move, and leaves nothing behind."""
+    surely knows of the move, and leaves nothing behind. `router`: where it is SERVED, the anchor is
+    shown to the node as this router (RFC 8885 section 3.7); None: as the one that all MAARs are."""
 
     prefix: Prefix
     role: Role
@@ -101,17 +103,19 @@ class Entry:
     expires: float
     delegated: bool = False
     fading: bool = False
+    router: RouterIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
     """A prefix of the full set that came with a visit; `lifetime` is its valid lifetime in seconds,
-    or infinity."""
+    or infinity. `router`: as in `Entry`."""
 
     prefix: Prefix
     anchor: bytes
     lifetime: float
     delegated: bool
+    router: RouterIdentity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +218,8 @@ def arrive(
     for name in named:
         known = before.pop(name.prefix, None)
         event = Event.HERE_LOCAL if name.anchor == endpoint else Event.HERE_SERVED
-        entry = Entry(name.prefix, _S, name.anchor, now + name.lifetime, name.delegated)
+        expires = now + name.lifetime
+        entry = Entry(name.prefix, _S, name.anchor, expires, name.delegated, router=name.router)
         after += _after(entry, event, known.role if known else None)
     spoken = {endpoint, *(entry.anchor for entry in after)}
     kept: set[Prefix] = set()
@@ -237,9 +242,11 @@ def confirm(
     named: Iterable[tuple[Prefix, bool]],
     lifetime: float,
     now: float,
+    router: RouterIdentity | None = None,
 ) -> Session:
     """The session after `anchor` said, itself or through the CMD, that it sends us `named`, each with
-    whether it is delegated, for `lifetime` seconds, and nothing else of the node."""
+    whether it is delegated, for `lifetime` seconds, and nothing else of the node; it is shown as
+    `router`."""
     if session.signalled is None:
         return session
     before = {entry.prefix: entry for entry in session.entries}
@@ -249,7 +256,7 @@ def confirm(
         expires = now + lifetime
         if known is not None and known.role is _S and known.prefix not in session.signalled.kept:
             expires = max(expires, known.expires)  # the CMD said it to the second
-        entry = Entry(prefix, _S, anchor, expires, delegated)
+        entry = Entry(prefix, _S, anchor, expires, delegated, router=router)
         after += _after(entry, Event.HERE_SERVED, known.role if known else None)
     has_spoken = bool(after)
     kept = set(session.signalled.kept) - {entry.prefix for entry in after}
@@ -272,6 +279,19 @@ def confirm(
             after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
         signalled = replace(signalled, kept=frozenset())
     return replace(session, entries=_limited(after), signalled=signalled)
+
+
+def shown_as(session: Session, anchor: bytes, router: RouterIdentity | None) -> Session:
+    """The session with this anchor shown to the node as `router`."""
+    entries = session.entries
+    if not any(entry.anchor == anchor and entry.router != router for entry in entries):
+        return session
+    return replace(
+        session,
+        entries=tuple(
+            replace(entry, router=router) if entry.anchor == anchor else entry for entry in entries
+        ),
+    )
 
 
 def doubt(session: Session) -> Session:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from dmm_wire.address import Prefix
 from dmm_wire.mobility.security import Security
+from dmm_wire.router_identity import RouterIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class AccessLink:
     slaac: bool = False
     """Hosts may make their own addresses out of their prefix here, beside DHCPv6."""
     max_nodes: int = 65536
-    """How many nodes are registered by PMIPv6 on this link at a time: any host can show any link-layer address."""
+    """How many nodes are noticed on this link at a time: any host can show any link-layer address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,9 @@ class AgentSettings:
     domain_refresh: float = 60.0
     """How often the CMD is asked for the domain's MAARs (seconds); also at start, then with backoff until answered."""
     router: RouterSettings = RouterSettings()
-    dlif: bool = False
-    """Each anchor is a router of its own to the nodes (RFC 8885 section 3.7)."""
+    identity: RouterIdentity | None = None
+    """As which router we are shown to nodes, here and elsewhere, where each anchor is one of its own (RFC 8885 section
+    3.7); None: all MAARs are the same one (RFC 6543)."""
     registers: bool = False
     """Nodes are registered with the CMD by PMIPv6; DHCPv6 is not relayed."""
     registration_lifetime: int = 3600

@@ -3,12 +3,16 @@ what is in the kernel."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from dmm_wire.address import format_address, format_mac
 from dmm_wire.identity import Identity
+from dmm_wire.router_identity import FIXED, RouterIdentity
 from relay_maar.core.items import AcceptFrom, Dlif, Item, Neighbour, Route, SourceRule, Tunnel
 from relay_maar.core.session import Attachment, Role, Session
+from relay_maar.core.settings import AgentSettings
 
 
 def came(session: Session, peers: int) -> str:
@@ -83,6 +87,33 @@ def named(item: Item) -> str:
             return f"tunnel to maar {format_address(peer)}"
         case AcceptFrom(peer):
             return f"tunnel from maar {format_address(peer)}"
+
+
+def routers_status(settings: AgentSettings, sessions: Iterable[Session]) -> list[dict[str, Any]]:
+    """As which routers hosts see us on which link: first as ourselves, and then as the anchors of nodes that are there,
+    each with the number of its nodes."""
+    own = FIXED if settings.identity is None else settings.identity
+    shown: Counter[tuple[str, bytes, RouterIdentity]] = Counter()
+    for link in settings.access:
+        shown[link.interface, settings.endpoint, own._replace(link_layer=link.link_layer)] = 0
+    ours = dict(shown)
+    for session in sessions:
+        if session.attachment is not None:
+            interface = session.attachment.interface
+            shown.update(key for key in ours if key[0] == interface)
+            served = session.having(Role.SERVED)
+            anchors = ((interface, e.anchor, e.router) for e in served if e.router is not None)
+            shown.update(dict.fromkeys(anchors, 1))
+    return [
+        {
+            "interface": interface,
+            "link_local": format_address(router.link_local),
+            "link_layer": format_mac(router.link_layer),
+            "anchor": format_address(anchor),
+            "nodes": nodes,
+        }
+        for (interface, anchor, router), nodes in shown.items()
+    ]
 
 
 def session_status(record: dict[str, Any], session: Session, present: bool) -> dict[str, Any]:

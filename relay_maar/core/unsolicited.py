@@ -24,9 +24,11 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
 )
+from dmm_wire.mobility.routers import Said, routers_in
 from relay_maar.core.actions import Action
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
+from relay_maar.core.identities import NOTHING, Identities
 from relay_maar.core.session import MAX_PREFIXES, Session, confirm, doubt
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.visits import may_be_had
@@ -41,12 +43,15 @@ _Named = tuple[tuple[Prefix, bool], ...]
 
 
 class _Told(NamedTuple):
-    """What was said at `at`: of each anchor, the prefixes that it sends us for `lifetime` seconds."""
+    """What was said at `at`: of each anchor, the prefixes that it sends us for `lifetime` seconds; and of some, as
+    which router they are shown, `by_itself` or by the CMD."""
 
     generation: int
     anchors: tuple[tuple[bytes, _Named], ...]
     lifetime: float
     at: float
+    routers: dict[bytes, Said]
+    by_itself: bool
 
 
 class Unsolicited:
@@ -58,12 +63,14 @@ class Unsolicited:
         settings: AgentSettings,
         cache: BindingCache,
         domain: Domain,
+        identities: Identities,
         ask: Callable[[Session, float], None],
         counters: Counter[str],
     ) -> None:
         self._settings = settings
         self._cache = cache
         self._domain = domain
+        self._identities = identities
         self._ask = ask
         self._counters = counters
         self._early: OrderedDict[tuple[Identity, bytes], _Told] = OrderedDict()
@@ -153,6 +160,8 @@ class Unsolicited:
             tuple((anchor, tuple(named.items())) for anchor, named in anchors.items()),
             math.inf if infinite else float(answer.lifetime),
             now,
+            routers_in(answer.options, None if is_cmd else source),
+            not is_cmd,
         )
 
     def _is_anchor(self, endpoint: bytes) -> bool:
@@ -168,7 +177,10 @@ class Unsolicited:
                 self._counters["pba.bad-prefix"] += len(named) - len(believed)
             named_here = {prefix for prefix, _ in believed}
             room = MAX_PREFIXES - sum(e.prefix not in named_here for e in session.entries)
-            session = confirm(session, anchor, believed[: max(0, room)], told.lifetime, now)
+            said = told.routers.get(anchor, NOTHING)
+            router = self._identities.told(anchor, said, by_itself=told.by_itself)
+            named = believed[: max(0, room)]
+            session = confirm(session, anchor, named, told.lifetime, now, router)
         return session
 
     def _may_be(self, session: Session, anchor: bytes, prefix: Prefix) -> bool:

@@ -12,9 +12,11 @@ from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED, Prefix, is_routable
 from dmm_wire.dhcpv6.codes import INFINITY
 from dmm_wire.identity import Identity, is_link_layer, of_link_layer
+from dmm_wire.router_identity import RouterIdentity
 from relay_maar.core.actions import Action, Log
-from relay_maar.core.attaching import made_link_local
 from relay_maar.core.cache import BindingCache
+from relay_maar.core.identities import Identities, ethernet
+from relay_maar.core.noticed import made_link_local
 from relay_maar.core.session import (
     MAX_PREFIXES,
     Attachment,
@@ -33,9 +35,16 @@ _LOG_PAUSE: Final = 10.0
 class Visits:
     """Takes in VISITs. Those that are passed over are counted in `counters`."""
 
-    def __init__(self, endpoint: bytes, cache: BindingCache, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        endpoint: bytes,
+        cache: BindingCache,
+        identities: Identities,
+        counters: Counter[str],
+    ) -> None:
         self._endpoint = endpoint
         self._cache = cache
+        self._identities = identities
         self._counters = counters
         self._logged = -math.inf
 
@@ -88,7 +97,7 @@ class Visits:
             visit.generation,
             visit.previous if is_routable(visit.previous) else UNSPECIFIED,
             attachment,
-            full_set(suboptions, self._endpoint, self._counters),
+            full_set(suboptions, self._endpoint, self._identities, self._counters),
             self._endpoint,
             now,
             signalled(suboptions),
@@ -144,10 +153,14 @@ def is_stale(visit: dmm.Visit, session: Session) -> bool:
 
 
 def full_set(
-    suboptions: Iterable[dmm.SubOption], endpoint: bytes, counters: Counter[str]
+    suboptions: Iterable[dmm.SubOption],
+    endpoint: bytes,
+    identities: Identities,
+    counters: Counter[str],
 ) -> list[Named]:
     """The prefixes that the CMD names for a node at `endpoint`, ours, without those that have ended
-    (lifetime 0) or cannot be routed; the latter are counted."""
+    (lifetime 0) or cannot be routed; the latter are counted. What it says of anchors as routers goes
+    to `identities`."""
     found: dict[Prefix, Named] = {}
     for each in suboptions:
         if not isinstance(each, dmm.AnchoredPrefix | dmm.PreviousMaar) or not each.valid:
@@ -159,8 +172,19 @@ def full_set(
             counters["visit.prefix-limit"] += 1
         else:
             lifetime = math.inf if each.valid == INFINITY else float(each.valid)
-            found.setdefault(each.prefix, Named(each.prefix, anchor, lifetime, each.delegated))
+            router = _router(each, endpoint, identities)
+            named = Named(each.prefix, anchor, lifetime, each.delegated, router)
+            found.setdefault(each.prefix, named)
     return list(found.values())
+
+
+def _router(
+    named: dmm.AnchoredPrefix | dmm.PreviousMaar, endpoint: bytes, identities: Identities
+) -> RouterIdentity | None:
+    if isinstance(named, dmm.AnchoredPrefix) or named.endpoint == endpoint:
+        return None
+    said = (named.dlif_link_local, ethernet(named.dlif_link_layer))
+    return identities.told(named.endpoint, said)
 
 
 def signalled(suboptions: Iterable[dmm.SubOption]) -> Signalled | None:

@@ -8,19 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-SOCKET_NAME = "control.sock"
+from relay_maar.io.client import SOCKET_NAME
+
 _LONGEST_REQUEST = 4096
 
 Handler = Callable[[str, Mapping[str, Any]], dict[str, Any]]
-
-
-class NotRunning(Exception):
-    """No daemon listens in that runtime directory."""
 
 
 class ControlServer:
@@ -66,24 +62,3 @@ class ControlServer:
             self._server = None
         with contextlib.suppress(FileNotFoundError):
             self._path.unlink()
-
-
-def ask(
-    directory: Path, command: str, arguments: Mapping[str, str] | None = None, timeout: float = 5.0
-) -> dict[str, Any]:
-    """Send `command` to the daemon of `directory` and return its answer. Raises NotRunning; OSError on a time-out."""
-    request = {**(arguments or {}), "command": command}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(timeout)
-        try:
-            sock.connect(str(directory / SOCKET_NAME))
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise NotRunning(f"no relay-maar runs in {directory}") from None
-        sock.sendall(json.dumps(request).encode() + b"\n")
-        answer = bytearray()
-        while chunk := sock.recv(65_536):
-            answer += chunk
-    result = json.loads(answer)
-    if not isinstance(result, dict):
-        raise OSError("the daemon's answer makes no sense")
-    return result

@@ -93,7 +93,7 @@ class Links:
         """Raises OSError; what was opened by then is for `close`."""
         self._core = Core(self._config.endpoint, self._config.core_interface)
         for device in devices:
-            self._access[device.interface] = Access(device, dlif=self._config.dlif)
+            self._access[device.interface] = Access(device, dlif=self._config.identity is not None)
 
     def listen(self) -> None:
         """Read what arrives, from now on."""
@@ -183,7 +183,9 @@ class Links:
         return self._core
 
     def _open_access(self, device: AccessDevice) -> Link:
-        access = self._access[device.interface] = Access(device, dlif=self._config.dlif)
+        access = self._access[device.interface] = Access(
+            device, dlif=self._config.identity is not None
+        )
         self._watch(access)
         return access
 

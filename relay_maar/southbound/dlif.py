@@ -24,9 +24,9 @@ from relay_maar.southbound.api import DriverUnavailable
 from relay_maar.southbound.checks import Impossible
 from relay_maar.southbound.identity import Link
 from relay_maar.southbound.layout import Layout
-from relay_maar.southbound.netlink import Netlink, Refused, Request, message
+from relay_maar.southbound.netlink import Message, Netlink, Refused, Request, message
 
-_GONE: Final = frozenset({errno.ENOENT, errno.ENODEV})
+_GONE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
 class Dlifs:
@@ -46,6 +46,9 @@ class Dlifs:
     def put(self, item: Dlif) -> None:
         """Make the device, or mend it. At once, and not in a batch with other changes: what it is to have takes its
         index. Raises Impossible."""
+        before = self._links.get(item.key)
+        if before is not None and before.link_layer != item.identity.link_layer:
+            self.drop(item)  # two devices with one address would both answer for it
         try:
             link = self._links[item.key] = self._make(item)
             for refused in self._netlink.transact(self._layout.access_rules(link.name, put=True)):
@@ -57,12 +60,16 @@ class Dlifs:
             raise Impossible(str(problem)) from None
 
     def drop(self, item: Dlif) -> None:
-        """Remove the device. Raises Impossible."""
+        """Remove the device, or from one that shows another identity, too, this address. Raises Impossible."""
         link = self._links.pop(item.key, None)
         if link is None:
             return
-        self._ending(link.number)
-        wanted = [_removal(link), *self._layout.access_rules(link.name, put=False)]
+        wanted: list[Message | Request]
+        if any(link.number == other.number for other in self._links.values()):
+            wanted = [identity.unassign(link.number, item.identity.link_local)]
+        else:
+            self._ending(link.number)
+            wanted = [_removal(link), *self._layout.access_rules(link.name, put=False)]
         try:
             for refused in self._netlink.transact(wanted):
                 if refused is not None and refused.number not in _GONE:

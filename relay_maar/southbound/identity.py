@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import (
+    RTM_DELADDR,
     RTM_DELLINK,
     RTM_GETADDR,
     RTM_GETLINK,
@@ -248,6 +249,12 @@ def _assign(netlink: Netlink, index: int, address: bytes) -> None:
     except Refused as refused:
         if refused.number != errno.EEXIST:
             raise
+
+
+def unassign(index: int, address: bytes) -> Message:
+    """The request that takes one link-local address from a device that keeps others."""
+    fields = {"family": AF_INET6, "prefixlen": 64, "index": index}
+    return message(ifaddrmsg, RTM_DELADDR, 0, fields, [("IFA_ADDRESS", format_address(address))])
 
 
 def _set_sysctls(device: str) -> None:

@@ -17,7 +17,7 @@ from lab import netns
 from relay_maar.config import AccessTable, AttachTable, Config, RouterTable, load, parse
 from relay_maar.config_fields import Table
 from relay_maar.config_security import KeyTable, SecurityTable
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.io.client import NotRunning, ask
 from tests.house.import_rules import ROOT
 
 CONFIGS = ROOT / "configs"

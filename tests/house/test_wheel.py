@@ -91,7 +91,7 @@ def test_the_wheel_names_its_programs_and_its_dhcpkit_extension(wheel: Path) -> 
     [name] = [name for name in archive.namelist() if name.endswith("/entry_points.txt")]
     text = archive.read(name).decode()
     assert "dhcp-cmd = dhcp_cmd.cli:main" in text
-    assert "relay-maar = relay_maar.cli:main" in text
+    assert "relay-maar = relay_maar.__main__:main" in text
     group = text.partition("[dhcpkit.ipv6.server.extensions]")[2]
     assert group.split("[")[0].strip() == "central-mobility-database = dhcp_cmd.plugin"
 

@@ -178,3 +178,36 @@ def test_what_cannot_be_is_refused(arguments: list[str], why: str) -> None:
     )
     assert done.returncode == 2
     assert why in done.stderr
+
+
+@pytest.mark.root
+@pytest.mark.slow
+@pytest.mark.needs(*NEEDS)
+@pytest.mark.timeout(180)
+def test_with_a_router_for_each_anchor(tmp_path: Path) -> None:
+    """RFC 8885 section 3.7. Of MAAR3 the operator chose which router it is."""
+    measured, packets = tmp_path / "demo.json", tmp_path / "demo.pcapng"
+    files = ["--json", str(measured), "--pcap", str(packets)]
+    done = subprocess.run(
+        [*DEMO, "--router-identity", "dlif", *files],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(measured.read_text())
+    assert (found["router_identity"], len(found["moves"])) == ("dlif", 3)
+    held = [assertion["what"] for assertion in found["assertions"] if assertion["held"]]
+    assert len(held) == len(found["assertions"])
+    assert sum("to the S-MAAR, of each anchor" in what for what in held) == 3
+    assert "MAAR3 shows itself as MAAR1, MAAR2, MAAR3, the other MAARs as themselves" in held
+    chosen = MAAR_PLANS[2].router
+    # Both ways of saying it: DLIF_LINK_LOCAL in PREVIOUS_MAAR, and the two options of MAAR3's PBA.
+    octets = packets.read_bytes()
+    for said in (
+        b"\0\6\0\x10" + chosen.link_local + b"\0\7\0\x08\0\1" + chosen.link_layer,
+        b"\x45\x10" + chosen.link_local,
+        b"\x46\x08\0\0" + chosen.link_layer,
+    ):
+        assert said in octets

@@ -10,12 +10,11 @@ from functools import partial
 
 import pytest
 
-from dmm_wire.address import Prefix, format_address, format_mac, parse_address
-from dmm_wire.router_identity import of_anchor
-from lab import kernel, netns
+from dmm_wire.address import format_address, format_mac
+from lab import kernel, netns, routers
 from lab.flows import PingStream, Stream
 from lab.lab import Lab
-from lab.topology import CN1, MAAR_PLANS, MN_INTERFACE, MaarPlan
+from lab.topology import CN1, MAAR_PLANS, MaarPlan
 
 pytestmark = [
     pytest.mark.root,
@@ -48,7 +47,7 @@ def wait(lab: Lab, what: str, is_so: Callable[[], object]) -> None:
     except netns.LabError as problem:
         tails = lab.daemons.tails()
         host = netns.ip("-6", "route", "show", namespace=lab.topology.namespace("mn"))
-        at = {plan.name: shown(lab, plan) for plan in MAAR_PLANS}
+        at = {plan.name: routers.shown(lab.topology, plan) for plan in MAAR_PLANS}
         raise AssertionError(f"{problem}\n{lab.node.addresses()}\n{host}\n{at}\n{tails}") from None
 
 
@@ -75,42 +74,10 @@ def move(lab: Lab, plan: MaarPlan, *, carrier: bool) -> None:
     lab.topology.attached = plan
 
 
-def routers(plans: Sequence[MaarPlan]) -> list[str]:
-    """The default routers of a host that knows those of these MAARs."""
-    return sorted(format_address(of_anchor(plan.endpoint).link_local) for plan in plans)
-
-
-def shown(lab: Lab, plan: MaarPlan) -> list[str]:
-    """The link-layer addresses of the routers that a MAAR shows on its access link."""
-    links = netns.ip_json(
-        *["link", "show", "type", "macvlan"], namespace=lab.topology.namespace(plan.node)
-    )
-    return sorted(link["address"] for link in links)
-
-
-def ways(lab: Lab) -> dict[MaarPlan, bytes]:
-    """The router by which the host reaches each of its prefixes."""
-    rows = netns.ip_json("-6", "route", "show", namespace=lab.topology.namespace("mn"))
-    return {
-        plan: parse_address(row["gateway"])
-        for row in rows
-        for plan in MAAR_PLANS
-        if "gateway" in row
-        and row["dst"] != "default"
-        and plan.link_pool.contains(Prefix.parse(row["dst"]))
-    }
-
-
-def macs(plans: Sequence[MaarPlan]) -> list[str]:
-    return sorted(format_mac(of_anchor(plan.endpoint).link_layer) for plan in plans)
-
-
-def neighbours(lab: Lab) -> dict[str, str]:
-    """What the host takes for the link-layer address of each router."""
-    found = netns.ip_json(
-        *f"-6 neigh show dev {MN_INTERFACE}".split(), namespace=lab.topology.namespace("mn")
-    )
-    return {each["dst"]: each["lladdr"] for each in found if "lladdr" in each}
+def are_shown(lab: Lab, at: Sequence[MaarPlan]) -> bool:
+    """Whether the first of these MAARs shows itself as all of them, and the others as themselves."""
+    expected = [(at[0], at), *((each, [each]) for each in at[1:])]
+    return all(routers.shown(lab.topology, plan) == routers.macs(as_) for plan, as_ in expected)
 
 
 def stands(lab: Lab, at: Sequence[MaarPlan]) -> bool:
@@ -120,15 +87,15 @@ def stands(lab: Lab, at: Sequence[MaarPlan]) -> bool:
     return (
         lab.node.is_at(here)
         and all(each is not None and each.preferred == 0 for each in old)
-        and ways(lab) == {each: of_anchor(each.endpoint).link_local for each in at}
-        and shown(lab, here) == macs(at)
-        and all(shown(lab, each) == macs([each]) for each in others)
+        and routers.ways(lab.topology)
+        == {each: format_address(each.router.link_local) for each in at}
+        and are_shown(lab, at)
     )
 
 
 def test_the_router_follows_the_host(lab: Lab) -> None:
     address = arrive(lab, ONE)
-    assert lab.node.default_routers() == routers([ONE])
+    assert lab.node.default_routers() == routers.link_locals([ONE])
     with (
         PingStream(lab.topology, address, CN1) as pings,
         Stream(lab.topology, CN1, 5001, address) as stream,
@@ -138,7 +105,7 @@ def test_the_router_follows_the_host(lab: Lab) -> None:
             lab.topology.move(at[0])
             wait(lab, f"all of it at {at[0].name}", partial(stands, lab, at))
             # dhcpcd installs one default route, whatever there is; a prefix leads to its router.
-            assert set(lab.node.default_routers()) <= set(routers(at))
+            assert set(lab.node.default_routers()) <= set(routers.link_locals(at))
             flows(lab, pings)
         assert stream.finish().complete
     for plan, maar in lab.daemons.maars.items():
@@ -164,11 +131,26 @@ def test_a_killed_maar_and_its_heir(lab: Lab) -> None:
         flows(lab, pings)
         (name,) = re.findall(r"(maar\d+d\d+)@", before)
         netns.ip("link", "del", name, namespace=namespace)
-        wait(lab, "it to be there again", lambda: shown(lab, TWO) == macs([ONE, TWO]))
+        wait(lab, "it to be there again", lambda: are_shown(lab, [TWO, ONE]))
         flows(lab, pings)
         counters = maar.status()["counters"]
         assert counters["kernel.restored"] >= 1
         assert not [each for each in counters if each.startswith("filter.")]
+
+
+def test_a_maar_that_stops_takes_leave_as_each_router(slaac: Lab) -> None:
+    """RFC 4861 section 6.2.5: a host does not wait for the end of a lifetime."""
+    lab = slaac
+    arrive(lab, ONE)
+    lab.topology.move(TWO)
+    wait(lab, "all of it at MAAR2", partial(at_once, lab, [TWO, ONE]))
+    shown = [each for each in lab.daemons.maars[TWO].status()["routers"] if each["nodes"]]
+    assert [(each["anchor"], each["link_local"], each["link_layer"]) for each in shown] == [
+        (format_address(each.endpoint), format_address(local), format_mac(mac))
+        for each, (local, mac) in ((plan, plan.router) for plan in (TWO, ONE))
+    ]
+    assert lab.daemons.maars[TWO].stop() == 0
+    wait(lab, "the host to have no router", lambda: not lab.node.default_routers())
 
 
 @pytest.mark.parametrize(
@@ -194,9 +176,8 @@ def at_once(lab: Lab, at: Sequence[MaarPlan]) -> bool:
     return (
         lab.node.is_at(at[0])
         and all(lab.node.address_of(each) is not None for each in at)
-        and sorted(lab.node.default_routers()) == routers(at)
-        and shown(lab, at[0]) == macs(at)
-        and all(shown(lab, each) == macs([each]) for each in at[1:])
+        and sorted(lab.node.default_routers()) == routers.link_locals(at)
+        and are_shown(lab, at)
     )
 
 
@@ -214,7 +195,4 @@ def test_a_host_without_a_client_is_not_cut_off_for_longer(slaac: Lab, carrier: 
             pause = pings.interruption(before, time.time_ns())
             # An address resolution that is lost takes a second.
             assert pause.milliseconds < (900 if carrier else 600), pause
-            known = neighbours(lab)
-            for router in map(of_anchor, [each.endpoint for each in at]):
-                mac = known.get(format_address(router.link_local))
-                assert mac in (None, format_mac(router.link_layer))
+            assert routers.mistaken(lab.topology) == []

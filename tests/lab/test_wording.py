@@ -43,7 +43,7 @@ OPTIONS: list[tuple[mh.MobilityOption, str]] = [
     (mh.LocalPrefix(LINK), "Local Prefix(66) Pref1"),
     (mh.PreviousMaarOption(T1, LINK), "Previous MAAR(67) Pref1 at T1"),
     (mh.ServingMaar(T2), "Serving MAAR(68) T2"),
-    (mh.DlifLinkLocal(T1), "DLIF link-local(69)"),
+    (mh.DlifLinkLocal(MAAR_PLANS[0].router.link_local), "DLIF link-local(69) R1"),
     (mh.DlifLinkLayer(bytes(6)), "DLIF link-layer(70)"),
     (mh.UnknownOption(200, b""), "option(200)"),
 ]

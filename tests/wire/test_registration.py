@@ -14,6 +14,8 @@ from dmm_wire.mobility import (
     BindingAcknowledgement,
     BindingUpdate,
     DelegatedPrefix,
+    DlifLinkLayer,
+    DlifLinkLocal,
     HandoffIndicator,
     HomeNetworkPrefix,
     LinkLocalAddress,
@@ -27,6 +29,8 @@ from dmm_wire.mobility import (
 )
 from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
 from dmm_wire.mobility.registration import shortest, told, told_options
+from dmm_wire.mobility.routers import router_options, routers_in
+from dmm_wire.router_identity import ETHERNET, RouterIdentity, of_anchor
 
 ENTERPRISE = 32473
 CMD, MAAR = parse_address("2001:db8::53"), parse_address("2001:db8::1")
@@ -62,6 +66,45 @@ def sent(
 
 def test_it_says_the_same() -> None:
     assert set(told(sent(*SAID), ENTERPRISE)) == set(SAID[1:])
+
+
+OTHER = parse_address("2001:db8::3")
+ONE, TWO = of_anchor(ANCHOR), of_anchor(OTHER)
+
+
+def shown(prefix: Prefix, anchor: bytes, router: RouterIdentity) -> dmm.PreviousMaar:
+    link_local, link_layer = router
+    return dmm.PreviousMaar(prefix, 0, 600, False, anchor, link_local, (ETHERNET, link_layer))
+
+
+def test_behind_an_anchor_stands_as_which_router_it_is_shown() -> None:
+    """RFC 8885 sections 4.7 and 4.8 leave open whose they are where there are several."""
+    said = (
+        shown(AWAY, ANCHOR, ONE),
+        dmm.PreviousMaar(Prefix.parse("2001:db8:5::/64"), 0, 600, False, MAAR),
+        shown(Prefix.parse("2001:db8:3::/64"), OTHER, TWO),
+        shown(Prefix.parse("2001:db8:4::/64"), ANCHOR, ONE),
+    )
+    answer = sent(dmm.AnchoredPrefix(LOCAL, 1800, 3600), *said)
+    kinds = (PreviousMaarOption, DlifLinkLocal, DlifLinkLayer)
+    assert [type(o) for o in answer.options if isinstance(o, kinds)] == [
+        *kinds,
+        PreviousMaarOption,
+        *kinds,
+        PreviousMaarOption,  # of one that was named before
+    ]
+    assert set(said) <= set(told(answer, ENTERPRISE))
+    assert routers_in(answer.options) == {ANCHOR: tuple(ONE), OTHER: tuple(TWO)}
+    plain = told_options(said, ENTERPRISE, routers=False)
+    assert not [o for o in plain if isinstance(o, DlifLinkLocal | DlifLinkLayer)]
+
+
+def test_in_its_own_pba_an_anchor_speaks_of_itself() -> None:
+    options = (*router_options(ONE), PreviousMaarOption(OTHER, AWAY), *router_options(TWO))
+    assert routers_in(options, ANCHOR) == {ANCHOR: tuple(ONE)}, "the first counts"
+    assert routers_in(options) == {OTHER: tuple(TWO)}, "before all others it is nobody's"
+    assert routers_in((DlifLinkLayer(TWO.link_layer),), ANCHOR) == {ANCHOR: (None, TWO.link_layer)}
+    assert router_options(None) == []
 
 
 def test_a_maar_of_any_make_reads_what_it_needs() -> None:

@@ -19,7 +19,8 @@ from dhcp_cmd.commands import context
 from dhcp_cmd.commands.output import Format, table, write
 from dhcp_cmd.pmip.sockets import Claim
 from dhcp_cmd.store import SCHEMA_VERSION, open_store
-from dmm_wire.address import parse_address
+from dmm_wire.address import format_address, format_mac, parse_address
+from dmm_wire.router_identity import of_anchor
 from tests.cmd.cli.commuter import MINUTE, commuter
 from tests.cmd.store.domain import T0, opened
 
@@ -121,6 +122,9 @@ def test_backup(lived: Shell, tmp_path: Path) -> None:
 # --- maar ---
 
 
+T1 = parse_address("2001:db8:ffff::1")
+
+
 def test_maars(shell: Shell) -> None:
     shell.ok("db", "upgrade")
     assert shell.ok("maar", *MAAR1) == "added maar1\n"
@@ -136,6 +140,8 @@ def test_maars(shell: Shell) -> None:
         "links": "2001:db8:1::/64",
         "pools": "link=2001:db8:100::/40,unit=64,preferred=3600s,valid=7200s"
         " delegated=2001:db8:8000::/36,unit=56,preferred=86400s,valid=172800s",
+        "router_link_local": format_address(of_anchor(T1).link_local),
+        "router_link_layer": format_mac(of_anchor(T1).link_layer),
     }
     assert shell.ok("maar", "undrain", "maar1") == "maar1 is active\n"
     assert shell.ok("maar", "remove", "maar1") == "removed maar1\n"
@@ -167,6 +173,8 @@ valid = "infinite"
 name = "maar2"
 endpoint = "2001:db8:ffff::2"
 relay-id = "00:03:00:01:02:00:5e:00:53:01"
+router-link-local = "fe80::2"
+router-link-layer = "02:00:5e:00:53:02"
 relay-address = "2001:db8::2"
 links = ["2001:db8:2::/64"]
 pool = [{ kind = "delegated", prefix = "2001:db8:8000::/36", unit = 56, preferred = 60, valid = "2m" }]
@@ -180,12 +188,39 @@ def test_import(shell: Shell, tmp_path: Path) -> None:
     assert shell.ok("maar", "import", str(file)) == "added 2 of 2 MAARs; 0 were there\n"
     assert shell.ok("maar", "import", str(file)) == "added 0 of 2 MAARs; 2 were there\n"
     assert shell.ok("maar", "list", "-f", "csv") == (
-        "name,state,endpoint,relay_address,relay_id,links,pools\n"
+        "name,state,endpoint,relay_address,relay_id,links,pools,router_link_local,router_link_layer\n"
         "maar1,active,2001:db8:ffff::1,2001:db8:ffff::1,000200007ed96d61617231,2001:db8:1::/64,"
-        '"link=2001:db8:100::/40,unit=64,preferred=3600s,valid=4294967295s"\n'
+        '"link=2001:db8:100::/40,unit=64,preferred=3600s,valid=4294967295s",'
+        f"{format_address(of_anchor(T1).link_local)},{format_mac(of_anchor(T1).link_layer)}\n"
         "maar2,active,2001:db8:ffff::2,2001:db8::2,0003000102005e005301,2001:db8:2::/64,"
-        '"delegated=2001:db8:8000::/36,unit=56,preferred=60s,valid=120s"\n'
+        '"delegated=2001:db8:8000::/36,unit=56,preferred=60s,valid=120s",'
+        "fe80::2,02:00:5e:00:53:02\n"
     )
+
+
+def test_which_router_a_maar_is(shell: Shell) -> None:
+    shell.ok("db", "upgrade")
+    mac = ("--router-link-layer", "02:00:5e:00:53:01")
+    shell.ok("maar", *MAAR1, *mac)
+    second = ("maar", "add", "maar2", "--endpoint", "2001:db8:ffff::2", "--link", "2001:db8:2::/64")
+    taken = (
+        "dhcp-cmd: MAAR maar2: router link-layer address 02:00:5e:00:53:01 is that of MAAR maar1\n"
+    )
+    assert shell(*second, *mac) == (2, "", taken)
+    shell.ok(*second)
+    assert shell("maar", "router", "maar2", *mac) == (2, "", taken)
+    chosen = shell.ok(
+        "maar", "router", "maar2", "--router-link-local", "fe80::2", *mac[:1], "2:0:0:0:0:2"
+    )
+    assert chosen == "maar2 is router fe80::2 02:00:00:00:00:02\n"
+    assert shell.ok("maar", "router", "maar1") == (
+        f"maar1 is router {format_address(of_anchor(T1).link_local)} {format_mac(of_anchor(T1).link_layer)}\n"
+    )
+    listed = json.loads(shell.ok("maar", "list", "--format", "json"))
+    assert [each["router_link_local"] for each in listed] == [
+        format_address(of_anchor(T1).link_local),
+        "fe80::2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +239,11 @@ def test_import(shell: Shell, tmp_path: Path) -> None:
             '"delegated"',
             '"address"',
             "maar 2 (maar2): pool 1: kind 'address' is neither link nor delegated",
+        ),
+        (
+            '"02:00:5e:00:53:02"',
+            '"x"',
+            "maar 2 (maar2): router-link-layer: text: 'x' is not a link-layer address",
         ),
         ('["2001:db8:2::/64"]', "[1]", "maar 2 (maar2): links: 1 is not text"),
         ("[[maar]]", "[maar", ": "),

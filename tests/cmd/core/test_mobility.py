@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from dhcp_cmd.core import relay_options
-from dhcp_cmd.core.model import EventType, Kind, State
+from dhcp_cmd.core.model import EventType, Kind, RouterChoice, State
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import StatusCode
+from dmm_wire.router_identity import of_anchor
 from dmm_wire.timestamp import from_micros
 from tests.cmd.core.world import (
     START,
@@ -30,6 +31,29 @@ from tests.cmd.core.world import (
     told_prefixes,
     visit,
 )
+
+
+def test_a_maar_hears_as_which_router_an_anchor_is_shown() -> None:
+    """RFC 8885 section 3.7; only where each MAAR is a router of its own."""
+    chosen = replace(a_maar(1), router_link_layer=bytes.fromhex("02005e005301"))
+    for choice, expected in (
+        (RouterChoice.FIXED, (None, None)),
+        (RouterChoice.DLIF, (chosen.router.link_local, (1, chosen.router.link_layer))),
+    ):
+        domain = a_domain([chosen, a_maar(2), a_maar(3)], {n: pools_of(n) for n in (1, 2, 3)})
+        world, host = World(domain, router_identity=choice), Host(1)
+        world.attached(host, 1, na(), pd())
+        world.later(60).attached(host, 2, na(), pd())
+        decision = world.later(60).ask(host, 3, M.REBIND, na(), pd())
+        found = {
+            (each.endpoint, each.dlif_link_local, each.dlif_link_layer)
+            for each in told(decision, dmm.PreviousMaar)
+        }
+        own = of_anchor(a_maar(2).endpoint)
+        nobodys = (
+            (None, None) if choice is RouterChoice.FIXED else (own.link_local, (1, own.link_layer))
+        )
+        assert found == {(chosen.endpoint, *expected), (a_maar(2).endpoint, *nobodys)}
 
 
 def prefixes(world: World, host: Host, anchor: int) -> set[Prefix]:

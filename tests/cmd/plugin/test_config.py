@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, Settings
+from dhcp_cmd.core.model import ConfirmPolicy, ConflictPolicy, RouterChoice, Settings
 from dhcp_cmd.plugin import config, config_security
 from dhcp_cmd.pmip.settings import PACING, PmipSettings
 from dmm_wire.address import Prefix, parse_address
@@ -71,6 +71,7 @@ def test_every_key(tmp_path: Path) -> None:
         "flap-interval 5s",
         "flap-limit 10",
         "conflict-policy accept",
+        "router-identity dlif",
         "confirm-policy Not-On-Link",
         "status-directory state",
         top="allow-rapid-commit yes\n" + TOP,
@@ -93,6 +94,7 @@ def test_every_key(tmp_path: Path) -> None:
             flap_interval=5,
             flap_limit=10,
             conflict_policy=ConflictPolicy.ACCEPT,
+            router_identity=RouterChoice.DLIF,
             confirm_policy=ConfirmPolicy.NOT_ON_LINK,
             rapid_commit=True,
         ),
@@ -126,6 +128,7 @@ def test_inside_a_filter(tmp_path: Path) -> None:
         ("quarantine 3651d", "quarantine: "),
         ("flap-interval 2h", "flap-interval: "),
         ("flap-limit 0", "flap-limit: "),
+        ("router-identity own", "router-identity: 'own' is not one of fixed, dlif"),
         ("conflict-policy maybe", "conflict-policy: 'maybe' is not one of deny, accept"),
         ("confirm-policy maybe", "confirm-policy: 'maybe' is not one of success, not-on-link"),
         ("mode central", "mode: 'central' is not one of direct, relay, locator, proxy"),

@@ -10,7 +10,8 @@ from dhcp_cmd.pmip.front import MOST_NAMED, Asked, acknowledgement
 from dmm_wire import dmm
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dmm import SignallingMode
-from dmm_wire.mobility import Status
+from dmm_wire.mobility import DlifLinkLayer, DlifLinkLocal, Status
+from dmm_wire.router_identity import ETHERNET, of_anchor
 from tests.cmd.core.registering import Maars
 from tests.cmd.core.world import ENTERPRISE, World
 
@@ -65,6 +66,24 @@ def test_what_does_not_fit_is_left_out(
     (local,) = answer.told(dmm.AnchoredPrefix)
     assert local.valid == (3600 if lifetimes else 600)
     assert answer.told(dmm.Signalling) == [dmm.Signalling(3)]
+
+
+def test_as_which_router_an_anchor_is_shown_goes_before_a_prefix_does(maars: Maars) -> None:
+    def shown(number: int) -> dmm.PreviousMaar:
+        prefix = Prefix.of(parse_address(f"2001:db8:7:{number:x}00::"), 56)
+        anchor = parse_address(f"2001:db8:ffff::{number:x}")
+        link_local, link_layer = of_anchor(anchor)
+        mac = (ETHERNET, link_layer)
+        return dmm.PreviousMaar(prefix, 0, 600, True, anchor, link_local, mac)
+
+    update = maars.update(maars.options())
+    for count, with_routers in ((4, 4), (16, 16), (24, 0)):
+        relay = (*decided(0).relay, *map(shown, range(1, count + 1)))
+        octets = maars.front.encoded(Asked(ANCHOR, update), decided(0)._replace(relay=relay))
+        assert octets is not None
+        answer = maars.read(ANCHOR, octets, update)
+        assert len(answer.previous) == count
+        assert len(answer.all(DlifLinkLocal)) == len(answer.all(DlifLinkLayer)) == with_routers
 
 
 def test_who_wants_no_answer_gets_none(maars: Maars) -> None:

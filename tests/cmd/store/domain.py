@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from dhcp_cmd.core.model import (
     MICROS,
@@ -22,7 +22,7 @@ from dhcp_cmd.core.model import (
     Pool,
     State,
 )
-from dhcp_cmd.store import SqlStore, admin, open_store, tables
+from dhcp_cmd.store import SqlStore, admin, migrate, open_store, tables
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.identity import Identity, IdentitySubtype
 from tests.cmd.memory_store import MemoryStore
@@ -73,6 +73,20 @@ def url_of(store: SqlStore, folder: Path) -> str:
     if store.engine.dialect.name == "sqlite":
         return str(folder / "cmd.sqlite")
     return store.engine.url.render_as_string(hide_password=False)
+
+
+def without_routers(connection: Connection) -> None:
+    """Make a database of today one of schema 0005 but for its number."""
+    is_sqlite = connection.dialect.name == "sqlite"
+    file = "sqlite/0001_views.sql" if is_sqlite else "postgresql/0002_views.sql"
+    views = (migrate.schema_files() / file).read_text(encoding="utf-8")
+    before = views[views.index("CREATE VIEW maars") :].partition(";")[0]
+    columns = ["router_link_local", "router_link_layer"]
+    statements = ["DROP VIEW maars", *(f"DROP INDEX maar_{column}" for column in columns)]
+    columns += ["router_link_local_text"] if is_sqlite else []
+    statements += [f"ALTER TABLE maar DROP COLUMN {column}" for column in columns]
+    for statement in (*statements, before):
+        connection.exec_driver_sql(statement)
 
 
 def _fill(url: str, maars: int, bits: int) -> None:

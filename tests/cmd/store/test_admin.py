@@ -21,7 +21,8 @@ from dhcp_cmd.core.model import (
     State,
 )
 from dhcp_cmd.store import SqlStore, admin, maintenance
-from dmm_wire.address import UNSPECIFIED, parse_address
+from dmm_wire.address import UNSPECIFIED, format_address, format_mac, parse_address
+from dmm_wire.router_identity import RouterIdentity, of_anchor
 from tests.cmd.store.domain import (
     ENGINES,
     T0,
@@ -58,6 +59,7 @@ def a_pool(text: str, unit: int = 64, kind: Kind = Kind.LINK, **lifetimes: int) 
 
 
 NEW = replace(maar_spec(9), pools=())
+ROUTER1 = of_anchor(maar_spec(1).endpoint)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +109,26 @@ NEW = replace(maar_spec(9), pools=())
             "MAAR maar9: relay id of 2 octets is not a DUID (3 to 130)",
         ),
         (replace(NEW, links=()), "MAAR maar9: needs at least one link"),
+        (
+            replace(NEW, router_link_layer=b"\x01\0\x5e\0\0\1"),
+            "MAAR maar9: router link-layer address 01:00:5e:00:00:01 is not an individual one of 6 octets",
+        ),
+        (
+            replace(NEW, router_link_local=parse_address("ff02::1")),
+            "MAAR maar9: router link-local address ff02::1 is none that a router can have",
+        ),
+        (
+            replace(NEW, router_link_local=parse_address("2001:db8::1")),
+            "MAAR maar9: router link-local address 2001:db8::1 is none that a router can have",
+        ),
+        (  # also that which nobody chose
+            replace(NEW, router_link_layer=ROUTER1.link_layer),
+            f"MAAR maar9: router link-layer address {format_mac(ROUTER1.link_layer)} is that of MAAR maar1",
+        ),
+        (
+            replace(NEW, router_link_local=ROUTER1.link_local),
+            f"MAAR maar9: router link-local address {format_address(ROUTER1.link_local)} is that of MAAR maar1",
+        ),
         (
             replace(NEW, links=(prefix("2001:db8:aaaa::/48"),)),
             "link 2001:db8:aaaa::/48 of MAAR maar9 overlaps link 2001:db8:aaaa:1::/64 of MAAR maar1",
@@ -245,3 +267,29 @@ def test_unknown_maars(store: SqlStore) -> None:
         admin.remove_maar(store, "x", T0)
     with pytest.raises(admin.AdminError, match="no MAAR x"):
         admin.set_state(store, "x", MaarState.ACTIVE)
+
+
+def test_a_maar_is_the_router_that_was_chosen(store: SqlStore) -> None:
+    mac, link_local = bytes.fromhex("02005e005309"), parse_address("fe80::9")
+    (added,) = admin.add_maars(store, [replace(NEW, router_link_layer=mac)])
+    before = admin.read_domain(store)
+    assert before.maars[added].router == RouterIdentity(parse_address("fe80::5eff:fe00:5309"), mac)
+    assert before.maars[1].router == of_anchor(before.maars[1].endpoint)
+
+    assert admin.set_router(store, "maar9", link_local, None).link_local == link_local
+    after = admin.read_domain(store)
+    own = of_anchor(NEW.endpoint).link_layer
+    assert after.maars[added].router == RouterIdentity(link_local, own)
+    assert after.version > before.version, "a running CMD sees it"
+
+    admin.set_router(store, "maar9", None, None)
+    assert admin.read_domain(store).maars[added].router == of_anchor(NEW.endpoint)
+    with pytest.raises(admin.AdminError, match="no MAAR maar7"):
+        admin.set_router(store, "maar7", link_local, None)
+
+
+def test_the_router_of_a_maar_that_went_is_free_again(store: SqlStore) -> None:
+    spec = replace(NEW, router_link_layer=bytes.fromhex("02005e005309"))
+    for _ in range(2):
+        admin.add_maars(store, [spec])
+        admin.remove_maar(store, "maar9", T0)

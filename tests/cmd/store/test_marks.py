@@ -16,7 +16,7 @@ from dhcp_cmd.store.prune import prune
 from dmm_wire.address import parse_address
 from dmm_wire.mobility.replay import SECOND, from_microseconds, microseconds, timestamp
 from tests.cmd.memory_store import MemoryMarks
-from tests.cmd.store.domain import ENGINES, T0, opened, url_of
+from tests.cmd.store.domain import ENGINES, T0, opened, url_of, without_routers
 
 ONE, TWO = (parse_address(f"2001:db8:ff::{n}") for n in (1, 2))
 HERE, THERE = "2001:db8::53", "2001:db8::54"
@@ -133,6 +133,7 @@ def test_a_database_gets_its_marks(engine: str, tmp_path: Path) -> None:
     with opened(engine, tmp_path) as store:
         url = url_of(store, tmp_path)
         with store.administration() as connection:
+            without_routers(connection)
             connection.exec_driver_sql("DROP TABLE replay_mark")
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
         with pytest.raises(StoreError, match="run `dhcp-cmd db upgrade`"):

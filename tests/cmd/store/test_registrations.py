@@ -34,6 +34,7 @@ from tests.cmd.store.domain import (
     opened,
     the_pool,
     url_of,
+    without_routers,
 )
 from tests.cmd.store.test_contract import domain_of, written
 
@@ -133,6 +134,7 @@ def test_a_database_gets_its_front_end(engine: str, tmp_path: Path) -> None:
         assigned = Record(event(EventType.ASSIGNED, binding))
         written(store, PutNode(a_node(7), True), PutBinding(binding, True), assigned)
         with store.administration() as connection:
+            without_routers(connection)
             for statement in OF_TODAY_BUT_FOR_THE_FRONT_END.split(";"):
                 connection.exec_driver_sql(statement)
         with pytest.raises(StoreError, match="run `dhcp-cmd db upgrade`"):

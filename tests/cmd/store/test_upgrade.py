@@ -17,7 +17,8 @@ from dhcp_cmd.store import (
     open_store,
     upgrade,
 )
-from dhcp_cmd.store.admin import read_domain
+from dhcp_cmd.store.admin import read_domain, set_router
+from dmm_wire.address import format_address, parse_address
 from tests.cmd.store.domain import (
     ENGINES,
     T0,
@@ -28,6 +29,7 @@ from tests.cmd.store.domain import (
     opened,
     the_pool,
     url_of,
+    without_routers,
 )
 
 LINK, LAST = "20010db8010000010000000000000000", "20010db801000001ffffffffffffffff"
@@ -78,6 +80,25 @@ def test_what_was_there_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     store.close()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_database_gets_its_routers(engine: str, tmp_path: Path) -> None:
+    with opened(engine, tmp_path) as store:
+        url = url_of(store, tmp_path)
+        before = read_domain(store)
+        with store.administration() as connection:
+            without_routers(connection)
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
+        assert upgrade(url) == ("0005", SCHEMA_VERSION)
+        assert read_domain(store).maars == before.maars
+        set_router(store, "maar1", parse_address("fe80::1"), bytes.fromhex("02005e005301"))
+        with store.administration() as connection:
+            shown = connection.exec_driver_sql(
+                "SELECT name, router_link_local, router_link_layer FROM maars ORDER BY name LIMIT 1"
+            ).one()
+        link_local = shown[1] if engine == "sqlite" else format_address(shown[1])
+        assert (shown[0], link_local, shown[2]) == ("maar1", "fe80::1", "02005e005301")
+
+
 OF_TODAY_BUT_FOR_THE_OUTBOX = (
     "DROP INDEX binding_held; ALTER TABLE mobile_node DROP COLUMN registered;"
     "ALTER TABLE binding DROP COLUMN autoconf;"
@@ -97,6 +118,7 @@ def test_a_database_gets_its_outbox(engine: str, tmp_path: Path) -> None:
             transaction.write([Record(event(EventType.ASSIGNED, binding))])
             transaction.commit()
         with store.administration() as connection:
+            without_routers(connection)
             for statement in OF_TODAY_BUT_FOR_THE_OUTBOX.split(";"):
                 connection.exec_driver_sql(statement)
         with pytest.raises(StoreError, match="run `dhcp-cmd db upgrade`"):

@@ -1,4 +1,4 @@
-"""MAARs and the real CMD's core, and a node whose frames are seen: it reports, sends, answers probes, moves."""
+"""MAARs and the real CMD's core, where the CMD is asked by DHCPv6."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import ClientMessage, RelayMessage, first, unwrap
 from dmm_wire.identity import Identity, IdentitySubtype
-from relay_maar.core import actions as act
+from relay_maar.core.relay import HANDOFF_NOT_CHANGED
 from relay_maar.core.settings import AttachSettings
 from tests.cmd.memory_store import MemoryStore
+from tests.maar.core.noticing import Noticing, Question
 from tests.maar.core.test_with_the_cmd import IAS, SERVER_DUID, RealCmd, domain
-from tests.maar.core.world import ACCESS, DUID, MAC, NODE, Maar, Packet, World, endpoint
+from tests.maar.core.world import ACCESS, DUID, MAC, NODE, Packet, endpoint
 
 HARDWARE = Identity(IdentitySubtype.EUI48, MAC)
 QUERY, CLIENT = "query", "client"
@@ -66,32 +67,18 @@ class _Cmd(RealCmd):
         return [(e.from_maar, e.to_maar) for e in self.store.history if e.type == "handover"]
 
 
-class AttachWorld(World):
-    """`slaac`: the links serve hosts without a client. `awake`: the node answers probes."""
+class AttachWorld(Noticing):
+    """`slaac`: the links serve hosts without a client."""
 
     def __init__(
         self, *, slaac: bool = False, flap_interval: int = 2, attach: AttachSettings | None = None
     ) -> None:
         self.real = _Cmd(flap_interval)
-        self.awake = True
         self.transaction = 0
-        self.probes: list[int] = []
-        self.quiet: dict[int, frozenset[bytes] | None] = {}
         changes: dict[str, Any] = {} if attach is None else {"attach": attach}
         super().__init__(cmd=self.real, slaac=slaac, **changes)
 
     # --- what happens ---
-
-    def run(self, maar: Maar, actions: list[act.Action]) -> None:
-        for action in actions:
-            if isinstance(action, act.WatchPackets):
-                self.quiet[maar.number] = action.quiet
-        super().run(maar, actions)
-        for action in actions:
-            if isinstance(action, act.SendNeighborSolicitation) and action.link_layer == MAC:
-                self.probes.append(maar.number)
-                if self.awake and self.place == maar.number:
-                    self.frame("na")
 
     def deliver(self, packet: Packet) -> None:
         if packet.kind != "up":
@@ -101,33 +88,6 @@ class AttachWorld(World):
             if replied is not None:
                 number, reply = replied
                 self._emit(Packet("down", packet.destination, endpoint(number), reply))
-
-    def go_on(self, seconds: float) -> None:
-        """Time passes; what is sent arrives at once."""
-        self.settle()
-        self.pass_time(seconds, self.settle)
-        self.settle()
-
-    def frame(self, trigger: str, at: int | None = None, source: bytes = NODE) -> None:
-        """A frame of the node is seen where it is, or `at` a MAAR where it is not any more."""
-        number = self.place if at is None else at
-        assert number is not None
-        maar = self.maars[number]
-        self.run(maar, maar.agent.seen(ACCESS, source, MAC, trigger, self.now))
-
-    def move(self, number: int, trigger: str = "mld") -> None:
-        """The node goes there and shows itself."""
-        self.place = number
-        self.frame(trigger)
-
-    def send(self, source: Prefix) -> bool:
-        """The node sends a packet. Returns whether the MAAR's filter let it through."""
-        assert self.place is not None
-        quiet = self.quiet.get(self.place)
-        if quiet is None or MAC in quiet:
-            return False
-        self.frame("data", source=source.address[:15] + b"\5")
-        return True
 
     def say(self, kind: int, ias: Sequence[tuple[int, bytes]] = IAS) -> None:
         assert self.place is not None
@@ -151,28 +111,18 @@ class AttachWorld(World):
 
     # --- how it is ---
 
-    def counters(self, number: int) -> dict[str, int]:
-        found: dict[str, int] = self.maars[number].agent.status(self.now)["counters"]
-        return found
-
-    def served_at(self) -> list[int]:
-        """The MAARs that take the node to be on their links."""
+    def questions(self) -> list[Question]:
         return [
-            number
-            for number, maar in self.maars.items()
-            for session in maar.agent.status(self.now)["sessions"]
-            if session["here"]
-            and any(each["role"] in ("local", "served") for each in session["prefixes"])
+            Question(number, attachment is not None and attachment.handoff == HANDOFF_NOT_CHANGED)
+            for number, kind, attachment in self.real.asked
+            if kind == QUERY
         ]
 
+    def handovers(self) -> list[tuple[int | None, int | None]]:
+        return self.real.handovers()
+
+    def live(self) -> dict[Prefix, int]:
+        return self.real.live()
+
     def check(self, ends: tuple[str, ...] = ("node",)) -> None:
-        """The node is served where it is and nowhere else, and every prefix leads there from the core; from the MAARs
-        to one of `ends`."""
-        assert self.served_at() == [self.place]
-        live = self.real.live()
-        assert live
-        for prefix in live:
-            assert self.trace(prefix)[-1] == "node", self.trace(prefix)
-            for start in (1, 2, 3):
-                assert self.trace(prefix, start)[-1] in ends, self.trace(prefix, start)
-        self.check_no_loop()
+        self.check_place(ends)

@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from dhcp_cmd.core.model import MICROS, Decision, Domain, Kind, Link, MaarState, Pool, Settings
+from dhcp_cmd.core.model import (
+    MICROS,
+    Decision,
+    Domain,
+    Kind,
+    Link,
+    MaarState,
+    Pool,
+    RouterChoice,
+    Settings,
+)
 from dhcp_cmd.core.model import Maar as Row
 from dhcp_cmd.core.relay_options import acknowledged
 from dhcp_cmd.core.request import read_request
@@ -36,6 +46,7 @@ from dmm_wire.mobility import (
 )
 from dmm_wire.mobility.answers import acknowledge
 from dmm_wire.mobility.security import Security
+from dmm_wire.router_identity import RouterIdentity, of_anchor
 from relay_maar.core.agent import Agent
 from tests.cmd.memory_store import MemoryMarks, MemoryOutbox, MemoryStore
 from tests.maar.core.world import (
@@ -68,9 +79,18 @@ class _Reply(NamedTuple):
     decision: Decision
 
 
-def domain(count: int) -> Domain:
+def domain(count: int, routers: Mapping[int, RouterIdentity] | None = None) -> Domain:
+    chosen = routers or {}
     rows = [
-        Row(n, f"maar{n}", settings(n).relay_id, endpoint(n), endpoint(n), MaarState.ACTIVE)
+        Row(
+            n,
+            f"maar{n}",
+            settings(n).relay_id,
+            endpoint(n),
+            endpoint(n),
+            MaarState.ACTIVE,
+            *chosen.get(n, ()),
+        )
         for n in range(1, count + 1)
     ]
     return Domain(
@@ -90,8 +110,9 @@ def domain(count: int) -> Domain:
 
 
 class ModesWorld(World):
-    """`count` MAARs; `own` and `epochs` are as of World, `security` is the CMD's. What is lost
-    is recorded, too; `reorders` turns the order round of what is on the wire together.
+    """`count` MAARs; `own` and `epochs` are as of World, `security` is the CMD's. `routers`: each is one of its own to
+    hosts, and these were chosen at the CMD. What is lost is recorded, too; `reorders` turns the order round of what is
+    on the wire together.
 
     Messages take no time; what is recorded has the seconds since `mark`.
     """
@@ -106,8 +127,15 @@ class ModesWorld(World):
         own: Mapping[int, dict[str, Any]] | None = None,
         epochs: Mapping[int, float] | None = None,
         security: Security | None = None,
+        flap_interval: int = 2,
+        routers: Mapping[int, RouterIdentity] | None = None,
     ) -> None:
         self.own = dict(own or {})
+        if routers is not None:
+            for number in range(1, count + 1):
+                identity = routers.get(number) or of_anchor(endpoint(number))
+                self.own[number] = {"identity": identity, **self.own.get(number, {})}
+        choice = RouterChoice.FIXED if routers is None else RouterChoice.DLIF
         self.epochs = dict(epochs or {})
         self.security = security or Security()
         self.marks = MemoryMarks()
@@ -123,8 +151,15 @@ class ModesWorld(World):
         self.place: int | None = None
         self.interface = ACCESS
         self.mode = mode
-        self.store = MemoryStore(domain(count))
-        self.server = Cmd(self.store, Settings(server_duid=SERVER_DUID, mode=mode, max_anchors=16))
+        self.store = MemoryStore(domain(count, routers))
+        configured = Settings(
+            server_duid=SERVER_DUID,
+            mode=mode,
+            max_anchors=16,
+            flap_interval=flap_interval,
+            router_identity=choice,
+        )
+        self.server = Cmd(self.store, configured)
         self.record: list[str] = []
         self._loses = loses or (lambda what, before: False)
         self.reorders = reorders

@@ -7,24 +7,32 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
 
+from dhcp_cmd.core.model import State
 from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.holding import Holding, Released
 from dmm_wire import dmm
+from dmm_wire.address import Prefix
 from dmm_wire.identity import Identity, IdentitySubtype
-from dmm_wire.mobility import BindingUpdate, HandoffIndicator, ServingMaar, decode
+from dmm_wire.mobility import (
+    BindingUpdate,
+    HandoffIndicator,
+    HandoffIndicatorValue,
+    ServingMaar,
+    decode,
+)
 from dmm_wire.mobility.answers import acknowledge, first
-from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from tests.maar.core.modes_world import CMD, EPOCH, Loses, ModesWorld
-from tests.maar.core.world import ACCESS, MAC, NODE, Maar, Packet, endpoint, settings
+from tests.maar.core.noticing import Noticing, Question
+from tests.maar.core.world import MAC, NODE, Packet, endpoint, settings
 
 NAME = Identity(IdentitySubtype.EUI48, MAC)
 
 _Answering: TypeAlias = Callable[[Sequence[bytes]], None]
 
 
-class PmipWorld(ModesWorld):
-    """`count` MAARs, of which `fed` by DHCPv6, the others register nodes. `awake`: the node answers probes."""
+class PmipWorld(Noticing, ModesWorld):
+    """`count` MAARs, of which `fed` by DHCPv6, the others register nodes."""
 
     def __init__(
         self,
@@ -39,7 +47,8 @@ class PmipWorld(ModesWorld):
     ) -> None:
         self.fed = fed
         self.lifetime = lifetime
-        self.awake = True
+        self.registered: list[tuple[bytes, BindingUpdate]] = []
+        """All registrations that came to the CMD, each with who sent it."""
         self.skews = skews or {}
         self.late: Holding[_Answering] = Holding()
         self.refuses_registrations: int | None = None
@@ -74,6 +83,7 @@ class PmipWorld(ModesWorld):
         self.signaller.registers = self._registers
 
     def _registers(self, asked: Sequence[Asked]) -> None:
+        self.registered += [(source, update) for source, update in asked]
         if self.refuses_registrations is not None:
             for source, update in asked:
                 refusal = acknowledge(update, self.refuses_registrations)
@@ -114,14 +124,6 @@ class PmipWorld(ModesWorld):
 
     # --- the node ---
 
-    def run(self, maar: Maar, actions: list[act.Action]) -> None:
-        super().run(maar, actions)
-        for action in actions:
-            if isinstance(action, act.SendNeighborSolicitation) and self.place == maar.number:
-                assert (action.interface, action.destination) == (ACCESS, NODE)
-                if self.awake:
-                    super().run(maar, maar.agent.seen(ACCESS, NODE, MAC, "na", self.now))
-
     def attach(self, number: int) -> None:
         """The node goes there and says what a host says whose carrier was away."""
         if number in self.fed:
@@ -133,8 +135,29 @@ class PmipWorld(ModesWorld):
     def show(self) -> None:
         """A frame of the node is seen where it is."""
         assert self.place is not None
-        maar = self.maars[self.place]
-        self.run(maar, maar.agent.seen(ACCESS, NODE, MAC, "mld", self.now))
+        self.frame("mld")
+
+    def settled_at(self, number: int) -> PmipWorld:
+        return walked(self, number, pause=60.0)
+
+    # --- how it is ---
+
+    def questions(self) -> list[Question]:
+        found = []
+        for source, update in self.registered:
+            handoff = first(update, HandoffIndicator)
+            if update.lifetime and handoff is not None:
+                number = next(n for n in self.maars if endpoint(n) == source)
+                found.append(Question(number, handoff.value == HandoffIndicatorValue.NOT_CHANGED))
+        return found
+
+    def handovers(self) -> list[tuple[int | None, int | None]]:
+        return [(e.from_maar, e.to_maar) for e in self.store.history if e.type == "handover"]
+
+    def live(self) -> dict[Prefix, int]:
+        return {
+            b.prefix: b.anchor for b in self.store.bindings.values() if b.state is not State.ENDED
+        }
 
     def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
         if self.place in self.fed:

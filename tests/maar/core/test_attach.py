@@ -1,42 +1,52 @@
-"""Nodes that come, from the first frame, with the real CMD's core: what is asked, set up, and not believed."""
+"""Nodes that come, from the first frame, with the real CMD's core: what is asked, set up, and not believed.
+
+Where nothing else is said, with either way to ask."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from dmm_wire import dmm
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType
+from dmm_wire.dmm import SignallingMode
 from relay_maar.core import actions as act
-from relay_maar.core.attaching import made_link_local
 from relay_maar.core.items import Neighbour, Route, ToNode
+from relay_maar.core.noticed import made_link_local
 from relay_maar.core.settings import AttachSettings
 from tests.maar.core.attach_world import CLIENT, QUERY, AttachWorld
-from tests.maar.core.world import ACCESS, MAC, NODE, NODE_ID, link_prefix, pools
+from tests.maar.core.both_worlds import KINDS, noticing
+from tests.maar.core.noticing import Noticing, Question
+from tests.maar.core.pmip_world import PmipWorld
+from tests.maar.core.world import ACCESS, MAC, NODE, NODE_ID, endpoint, link_prefix, pools
 
 M = MessageType
 UNSPECIFIED = bytes(16)
+MOMENT = 1e-4
+"""Seconds between two messages."""
 
 
-def anchored_at(world: AttachWorld, number: int) -> set[Prefix]:
-    return {prefix for prefix, anchor in world.real.live().items() if anchor == number}
+def anchored_at(world: Noticing, number: int) -> set[Prefix]:
+    return {prefix for prefix, anchor in world.live().items() if anchor == number}
 
 
 # --- arrivals ---
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trigger", ["mld", "rs", "ns", "na", "una", "data", "hook"])
-def test_the_first_frame_of_a_known_node_moves_it(trigger: str) -> None:
-    world = AttachWorld().settled_at(1)
-    before = len(world.real.asked)
+def test_the_first_frame_of_a_known_node_moves_it(kind: str, trigger: str) -> None:
+    world = noticing(kind).settled_at(1)
+    before = len(world.questions())
     world.move(2, trigger)
     world.settle()
-    world.check()
-    ((number, kind, attachment),) = world.real.asked[before:]
-    assert (number, kind) == (2, QUERY)
-    assert attachment == dmm.Attachment(0, 4, 4, 1, MAC)
+    world.check_place()
+    assert world.questions()[before:] == [Question(2, known=False)]
+    if isinstance(world, AttachWorld):
+        assert world.real.asked[-1] == (2, QUERY, dmm.Attachment(0, 4, 4, 1, MAC))
     assert set(world.roles(2).values()) == {"local", "served"}
     assert world.counters(2)["attach.asked"] == 1
 
@@ -46,12 +56,12 @@ def test_dhcpv6_finds_it_done_and_only_adds_leases() -> None:
     world.move(2)
     world.settle()
     session = world.maars[2].agent.status(world.now)["sessions"][0]
-    moves = world.real.handovers()
+    moves = world.handovers()
     for kind in (M.SOLICIT, M.REQUEST):
         world.say(kind)
         world.settle()
     after = world.maars[2].agent.status(world.now)["sessions"][0]
-    assert world.real.handovers() == moves == [(None, 1), (1, 2)]
+    assert world.handovers() == moves == [(None, 1), (1, 2)]
     assert (after["identity"], after["generation"]) == (str(NODE_ID), session["generation"])
     assert len(after["prefixes"]) == len(session["prefixes"]) + 1  # the delegated one
     assert [each[1] for each in world.real.asked[-3:]] == [QUERY, CLIENT, CLIENT]
@@ -69,34 +79,38 @@ def test_dhcpv6_that_comes_first_is_the_question_itself() -> None:
     world.check()
 
 
-def test_frames_of_a_node_that_is_here_ask_nothing() -> None:
-    world = AttachWorld().settled_at(1)
-    before = len(world.real.asked)
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames_of_a_node_that_is_here_ask_nothing(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
+    before = len(world.questions())
     for trigger in ("ns", "na", "una"):
         world.frame(trigger)
         world.go_on(5)
-    assert len(world.real.asked) == before
-    assert not world.send(link_prefix(1))  # its packets do not even get to us
+    assert len(world.questions()) == before
+    assert not world.send_packet(next(iter(world.live())))  # its packets do not even get to us
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("trigger", ["mld", "rs", "dad", "hook"])
-def test_what_it_says_when_it_comes_is_believed_of_one_that_never_left(trigger: str) -> None:
+def test_what_it_says_when_it_comes_is_believed_of_one_that_never_left(
+    kind: str, trigger: str
+) -> None:
     """It may have been elsewhere without our knowing. If not, nothing changes."""
-    world = AttachWorld().settled_at(1)
-    moves, before = world.real.handovers(), len(world.real.asked)
+    world = noticing(kind).settled_at(1)
+    moves, before = world.handovers(), len(world.questions())
     session = world.maars[1].agent.status(world.now)["sessions"][0]
     for _ in range(3):
         world.frame(trigger)
         world.go_on(0.1)
-    assert [each[:2] for each in world.real.asked[before:]] == [(1, QUERY)]
-    assert world.real.handovers() == moves
+    assert world.questions()[before:] == [Question(1, known=True)]
+    assert world.handovers() == moves
     after = world.maars[1].agent.status(world.now)["sessions"][0]
     assert after["generation"] == session["generation"]
 
 
 def test_many_frames_are_one_question_that_is_repeated_until_it_is_answered() -> None:
     world = AttachWorld().settled_at(1)
-    before = len(world.real.asked)
+    before = len(world.questions())
     world.cmd_up = False
     world.move(2)
     for _ in range(20):
@@ -107,22 +121,26 @@ def test_many_frames_are_one_question_that_is_repeated_until_it_is_answered() ->
     world.cmd_up = True
     world.go_on(2.0)
     world.check()
-    ((_, _, attachment),) = world.real.asked[before:]
+    ((_, _, attachment),) = world.real.asked[-1:]
+    assert len(world.questions()) == before + 1
     assert attachment is not None
     # The last frame was then, and a MAAR that knows of a later one is right.
     assert attachment.age_ms == pytest.approx(1750, abs=10)
 
 
-def test_a_cmd_that_is_away_is_not_asked_for_ever() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cmd_that_is_away_is_not_asked_for_ever(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     world.cmd_up = False
     world.move(2)
+    world.awake = False
     world.go_on(120)
-    assert world.counters(2)["attach.unanswered"] == 1
-    world.cmd_up = True
+    counters = world.counters(2)
+    assert counters.get("attach.unanswered", 0) + counters.get("attach.silent-arrival", 0) == 1
+    world.cmd_up, world.awake = True, True
     world.frame("ns")
     world.go_on(1)
-    world.check()
+    world.check_place()
 
 
 def test_a_stranger_is_asked_for_once_and_leaves_no_trace() -> None:
@@ -146,13 +164,14 @@ def test_a_stranger_is_asked_for_once_and_leaves_no_trace() -> None:
         world.check()
 
 
-def test_a_node_is_known_by_its_place_before_it_says_where_it_is() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_is_known_by_its_place_before_it_says_where_it_is(kind: str) -> None:
     """A packet, or a report from the unspecified address, shows no link-local address."""
-    world = AttachWorld().settled_at(1)
-    (link,) = anchored_at(world, 1) & {p for p in anchored_at(world, 1) if p.length == 64}
+    world = noticing(kind).settled_at(1)
+    (link,) = {prefix for prefix in anchored_at(world, 1) if prefix.length == 64}
     world.place = 2
     maar = world.maars[2]
-    assert world.send(link)
+    assert world.send_packet(link)
     world.settle()
     made = made_link_local(MAC)
     assert maar.kernel.items[Route(link, ToNode(ACCESS, made)).key] == Route(
@@ -163,15 +182,16 @@ def test_a_node_is_known_by_its_place_before_it_says_where_it_is() -> None:
     world.frame("ns")
     world.settle()
     assert Neighbour(ACCESS, made, MAC) not in maar.kernel.items.values()
-    world.check()
+    world.check_place()
     # And a packet does not bring the made one back.
     world.frame("data", source=link.address[:15] + b"\5")
     world.settle()
-    world.check()
+    world.check_place()
 
 
-def test_an_address_that_is_tried_out_is_the_nodes() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_that_is_tried_out_is_the_nodes(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     world.place = 2
     agent = world.maars[2].agent
     actions = agent.seen(ACCESS, UNSPECIFIED, MAC, "ns", world.now, target=NODE)
@@ -180,56 +200,61 @@ def test_an_address_that_is_tried_out_is_the_nodes() -> None:
     assert [(a.destination, a.link_layer) for a in sent] == [(parse_address("ff02::1"), MAC)]
     world.run(world.maars[2], actions)
     world.settle()
-    world.check()
+    world.check_place()
 
 
-def test_the_router_is_told_before_anything_is_asked() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_router_is_told_before_anything_is_asked(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     actions = world.maars[2].agent.seen(ACCESS, NODE, MAC, "mld", world.now)
     kinds = [type(a) for a in actions]
-    assert kinds.index(act.SendRouterAdvertisement) < kinds.index(act.SendToServers)
+    asked = act.SendToServers if kind == "dhcp" else act.SendMobility
+    assert kinds.index(act.SendRouterAdvertisement) < kinds.index(asked)
     assert act.Apply not in kinds
 
 
 # --- late frames, ping-pong ---
 
 
-def test_a_late_frame_does_not_pull_the_node_back() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_late_frame_does_not_pull_the_node_back(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     world.move(2)
     world.go_on(0.01)
-    moves = world.real.handovers()
+    moves = world.handovers()
     world.frame("mld", at=1)
     world.go_on(5)
-    assert world.real.handovers() == moves
+    assert world.handovers() == moves
     assert world.counters(1)["attach.late"] == 1
     assert set(world.probes) == {1}
     assert world.counters(1)["attach.silent-arrival"] == 1
-    world.check()
+    world.check_place()
 
 
-def test_a_node_that_comes_back_at_once_answers_and_is_back() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_that_comes_back_at_once_answers_and_is_back(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     world.move(2)
     world.go_on(0.2)
     world.move(1)
     world.go_on(0.05)
     assert world.counters(1)["attach.answered-probe"] == 1
-    world.check()
+    world.check_place()
 
 
-def test_a_return_that_crosses_with_the_pbu_is_noticed() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_return_that_crosses_with_the_pbu_is_noticed(kind: str) -> None:
     """It was back before we knew that it had left, and said all that it had to say."""
-    world = AttachWorld().settled_at(1)
+    world = noticing(kind).settled_at(1)
     world.move(2)
-    while packets := [packet for packet in world.wire if packet.kind != "mobility"]:
+    while packets := [p for p in world.wire if p.destination != endpoint(1)]:
         world.wire.remove(packets[0])
         world.deliver(packets[0])
     assert world.wire  # the CMD knows; the PBU is on its way
     world.frame("ns", at=1)
     world.place = 1
     world.go_on(1)
-    world.check()
+    world.check_place()
 
 
 def test_a_later_visit_elsewhere_is_believed_until_the_node_answers() -> None:
@@ -252,12 +277,8 @@ def test_a_later_visit_elsewhere_is_believed_until_the_node_answers() -> None:
     world.check()
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize("slaac", [False, True])
-def test_ping_pong_ends_in_the_true_place(seed: int, slaac: bool) -> None:
+def ping_pong(world: Noticing, noise: random.Random, after_each: Callable[[], None]) -> None:
     """Every 200 ms somewhere else, with frames that are late, lost, or seen while messages are on their way."""
-    noise = random.Random(seed)
-    world = AttachWorld(slaac=slaac).settled_at(1)
     for _ in range(noise.randint(5, 25)):
         last = world.place
         world.place = noise.choice([1, 2, 3])
@@ -266,31 +287,61 @@ def test_ping_pong_ends_in_the_true_place(seed: int, slaac: bool) -> None:
         for _ in range(noise.randint(0, 6)):
             if world.wire and noise.random() < 0.8:
                 world.deliver(world.wire.pop(noise.randrange(len(world.wire))))
+                world.now += MOMENT
         if noise.random() < 0.3:
             world.frame("mld", at=last)
         if noise.random() < 0.2 and world.wire:
             world.wire.pop(noise.randrange(len(world.wire)))  # lost
-        world.pass_time(noise.uniform(0.0, 0.4), world.check_no_loop)
+        world.pass_time(noise.uniform(0.0, 0.4), after_each)
+    while world.wire:
+        world.deliver(world.wire.pop(0))
+        world.now += MOMENT
     world.go_on(1)
     world.frame("mld")
     world.go_on(35)  # longer than the longest pause after a refusal
     assert world.place in world.served_at()
-    for prefix in world.real.live():
+    for prefix in world.live():
         assert world.trace(prefix)[-1] == "node"
     # A MAAR that was told of its visit too late, or of its end never, finds out by itself.
     world.go_on(330)
-    world.check(("node", "unreachable"))
-    moves = len(world.real.handovers())
+    world.check_place(("node", "unreachable"))
+    moves = len(world.handovers())
     world.go_on(700)
-    assert len(world.real.handovers()) == moves, "it rests"
+    assert len(world.handovers()) == moves, "it rests"
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("slaac", [False, True])
+def test_ping_pong_ends_in_the_true_place(seed: int, slaac: bool) -> None:
+    world = AttachWorld(slaac=slaac)
+    ping_pong(world.settled_at(1), random.Random(seed), world.check_no_loop)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "mode", [SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY]
+)
+def test_ping_pong_between_maars_that_register(seed: int, mode: SignallingMode) -> None:
+    """Where the CMD signals, packets may go round for as long as its messages are under way."""
+    ping_pong(noticing("pmip", mode=mode).settled_at(1), random.Random(seed), lambda: None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "mode", [SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY]
+)
+def test_ping_pong_between_maars_of_both_kinds(seed: int, mode: SignallingMode) -> None:
+    world = PmipWorld(mode, 3, fed=(2,)).settled_at(1)
+    ping_pong(world, random.Random(seed), lambda: None)
 
 
 # --- limits ---
 
 
-def test_a_flood_of_made_up_addresses_costs_a_bounded_number_of_questions() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_flood_of_made_up_addresses_costs_a_bounded_number_of_questions(kind: str) -> None:
     settings = AttachSettings(rate=10, burst=50)
-    world = AttachWorld(attach=settings).settled_at(1)
+    world = noticing(kind, attach=settings).settled_at(1)
     maar = world.maars[2]
     noise = random.Random(1)
     for _ in range(5000):
@@ -301,27 +352,47 @@ def test_a_flood_of_made_up_addresses_costs_a_bounded_number_of_questions() -> N
     assert counters["attach.asked"] <= 50 + 2 * 10 + 1
     assert counters["attach.limited"] >= 5000 - 75
     world.wire.clear()
-    # Who is known at the CMD is only late for it: DHCPv6 is not held up.
     world.place = 2
-    world.say(M.REBIND)
+    if isinstance(world, AttachWorld):
+        # Who is known at the CMD is only late for it: DHCPv6 is not held up.
+        world.say(M.REBIND)
+    else:
+        world.go_on(10)
+        world.frame("ns")
     world.settle()
-    world.check()
+    world.check_place(("node", "unreachable"))
 
 
-def test_refused_moves_are_tried_again_while_the_node_is_there() -> None:
-    world = AttachWorld(flap_interval=5).settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_node_is_asked_about_more_than_three_times_in_a_second(kind: str) -> None:
+    world = noticing(kind, flap_interval=0).settled_at(1)
+    before = {number: world.counters(number).get("attach.asked", 0) for number in (1, 2)}
+    for number in (2, 1) * 6:
+        world.move(number, "hook")
+        world.go_on(0.08)
+    for number, asked in before.items():
+        assert world.counters(number)["attach.asked"] - asked <= 3
+    world.go_on(10)
+    world.check_place()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refused_moves_are_tried_again_while_the_node_is_there(kind: str) -> None:
+    world = noticing(kind, flap_interval=5).settled_at(1)
     for number in (2, 1, 2, 1, 2):
         world.move(number)
         world.go_on(0.2)
-    assert world.counters(2)["cmd.identity-conflict"] == 1
+    refused = {"dhcp": "cmd.identity-conflict", "pmip": "registration.refused-129"}
+    assert world.counters(2)[refused[kind]] == 1
     assert world.served_at() == [1]
     world.go_on(10)
-    world.check()
+    world.check_place()
 
 
-def test_where_packets_show_nothing_they_are_not_watched() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_packets_show_nothing_they_are_not_watched(kind: str) -> None:
     settings = AttachSettings(triggers=frozenset({"mld", "hook"}))
-    world = AttachWorld(attach=settings).settled_at(1)
+    world = noticing(kind, attach=settings).settled_at(1)
     assert world.quiet == {}
     world.place = 2
     world.frame("ns")
@@ -329,14 +400,15 @@ def test_where_packets_show_nothing_they_are_not_watched() -> None:
     assert world.counters(2)["attach.not-a-trigger"] == 1
     world.frame("mld")
     world.settle()
-    world.check()
+    world.check_place()
 
 
 # --- an access point's word ---
 
 
-def test_a_detached_node_keeps_its_prefixes() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_detached_node_keeps_its_prefixes(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     world.awake = False
     maar = world.maars[1]
     before = dict(maar.kernel.items)
@@ -349,11 +421,11 @@ def test_a_detached_node_keeps_its_prefixes() -> None:
     # Back: its first frame, or packet, is news again.
     world.awake = True
     world.go_on(60)
-    assert world.send(link_prefix(1))
+    assert world.send_packet(next(iter(world.live())))
     world.settle()
     (session,) = maar.agent.status(world.now)["sessions"]
     assert session["present"]
-    world.check()
+    world.check_place()
 
 
 def test_dhcpv6_of_a_detached_node_shows_it_too() -> None:
@@ -366,12 +438,13 @@ def test_dhcpv6_of_a_detached_node_shows_it_too() -> None:
     world.settle()
     assert maar.agent.status(world.now)["sessions"][0]["present"]
     world.go_on(1)
-    assert not world.send(link_prefix(1))
+    assert not world.send_packet(link_prefix(1))
     world.check()
 
 
-def test_a_node_that_answers_has_not_left() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_node_that_answers_has_not_left(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     maar = world.maars[1]
     world.run(maar, maar.agent.detached(ACCESS, MAC, world.now))
     world.go_on(1)
@@ -381,8 +454,9 @@ def test_a_node_that_answers_has_not_left() -> None:
     assert world.counters(1)["attach.detached-unknown"] == 1
 
 
-def test_attach_by_an_access_point_needs_no_frame_and_is_never_late() -> None:
-    world = AttachWorld().settled_at(1)
+@pytest.mark.parametrize("kind", KINDS)
+def test_attach_by_an_access_point_needs_no_frame_and_is_never_late(kind: str) -> None:
+    world = noticing(kind).settled_at(1)
     for number in (2, 1):
         world.place = number
         maar = world.maars[number]
@@ -393,7 +467,7 @@ def test_attach_by_an_access_point_needs_no_frame_and_is_never_late() -> None:
     assert "attach.late" not in world.counters(1)
     world.frame("mld")
     world.settle()
-    world.check()
+    world.check_place()
 
 
 # --- hosts without a client ---
@@ -404,7 +478,7 @@ def test_a_host_without_a_client_is_served_and_keeps_its_prefix() -> None:
     world.move(1)
     world.settle()
     world.check()
-    (prefix,) = world.real.live()
+    (prefix,) = world.live()
     assert pools(1)[0].contains(prefix)
     advertised = world.maars[1].advertisements[-1].data
     option = advertised[advertised.index(prefix.address) - 16 :]
@@ -414,7 +488,7 @@ def test_a_host_without_a_client_is_served_and_keeps_its_prefix() -> None:
     world.move(2)
     world.settle()
     world.check()
-    assert len(world.real.live()) == 2
+    assert len(world.live()) == 2
     advertised = world.maars[2].advertisements[-1].data
     option = advertised[advertised.index(prefix.address) - 16 :]
     assert int.from_bytes(option[8:12], "big") == 0  # deprecated
@@ -435,11 +509,11 @@ def test_its_prefixes_last_while_it_answers(silent: bool) -> None:
         assert world.maars[2].agent.status(world.now)["tunnels"] == []
     else:
         world.check()
-        assert len(world.real.live()) == 2
-        assert world.real.handovers() == [(None, 1), (1, 2)]
+        assert len(world.live()) == 2
+        assert world.handovers() == [(None, 1), (1, 2)]
         # The host is told each time: what it knows is as long as what we know.
         data = [each for each in world.maars[2].advertisements if each.link_layer == MAC][-1].data
-        for prefix in world.real.live():
+        for prefix in world.live():
             valid = data[data.index(prefix.address) - 12 :][:4]
             assert int.from_bytes(valid, "big") > 3000
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
 from dmm_wire import dmm
-from dmm_wire.dhcpv6.codes import INFINITY
+from dmm_wire.address import format_address, format_mac, parse_address
+from dmm_wire.dhcpv6.codes import INFINITY, MessageType
 from dmm_wire.mobility import BindingAcknowledgement, DlifLinkLayer, DlifLinkLocal
 from dmm_wire.mobility.answers import first
 from dmm_wire.mobility.security import Security
-from dmm_wire.router_identity import FIXED, RouterIdentity, of_anchor
+from dmm_wire.router_identity import ETHERNET, FIXED, RouterIdentity, chosen, fault, of_anchor
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Dlif
@@ -48,6 +50,17 @@ def test_an_identity_is_stable_and_of_its_own() -> None:
     assert FIXED not in many
 
 
+def test_an_operator_may_choose_it() -> None:
+    """Both addresses, one or none; what is not chosen follows from the other, or from the endpoint."""
+    t, link_local, mac = endpoint(1), parse_address("fe80::1"), bytes.fromhex("02005e005301")
+    assert chosen(t) == of_anchor(t)
+    assert chosen(t, link_local) == (link_local, of_anchor(t).link_layer)
+    assert chosen(t, None, mac) == (parse_address("fe80::5eff:fe00:5301"), mac)
+    assert chosen(t, link_local, mac) == (link_local, mac)
+    assert fault(chosen(t)) is None
+    assert fault(chosen(t, None, bytes(8))) == "link-layer"
+
+
 def shown(world: World, number: int) -> set[RouterIdentity]:
     items = world.maars[number].kernel.items.values()
     return {item.identity for item in items if isinstance(item, Dlif)}
@@ -74,6 +87,17 @@ def test_a_restart_touches_none_of_them(kill: bool) -> None:
     world.restart(3, kill=kill)
     assert world.maars[3].kernel.items == before
     assert shown(world, 3) == {ONE, TWO}
+
+
+def test_the_other_choice_from_a_restart_on() -> None:
+    world = World()
+    world.attach(1)
+    world.attach(2)
+    for identity, expected in ((TWO, {ONE}), (None, set())):
+        world.own = {2: {"identity": identity}}
+        world.restart(2, kill=True)
+        assert shown(world, 2) == expected
+    assert world.roles(2)[link_prefix(1)] == "served"
 
 
 def test_without_the_choice_there_is_none() -> None:
@@ -195,6 +219,198 @@ def test_who_has_to_be_looked_for_is_told_all_by_us() -> None:
     ]
     assert set(sent) == {None}
     assert sent[None].data == advertisement(LINK, 1800, prefixes)
+
+
+# What is said of identities, and by whom
+
+OTHER = RouterIdentity(parse_address("fe80::2"), bytes.fromhex("02005e005302"))
+ANOTHER = RouterIdentity(parse_address("fe80::22"), bytes.fromhex("02005e005322"))
+
+
+def away_as(number: int, router: RouterIdentity, hardware_type: int = ETHERNET) -> dmm.PreviousMaar:
+    link_local, link_layer = router
+    mac = (hardware_type, link_layer)
+    return replace(away(number), dlif_link_local=link_local, dlif_link_layer=mac)
+
+
+def counted(agent: Agent, name: str) -> int:
+    return int(agent.status(0.0)["counters"].get(name, 0))
+
+
+def test_an_anchor_is_shown_as_the_cmd_says() -> None:
+    world = World(dlif=True, own={1: {"identity": OTHER}})
+    world.cmd.routers = {1: OTHER}
+    world.attach(1)
+    world.place = 2
+    for kind in (MessageType.SOLICIT, MessageType.REQUEST):
+        world.talk(kind)  # no PBA has come yet
+    assert shown(world, 2) == {OTHER}
+    world.settle()
+    world.attach(3)
+    assert shown(world, 3) == {OTHER, TWO}
+    # A MAAR of before that does not hear of it goes on as it did.
+    world.cmd.routers = {}
+    world.talk(MessageType.RENEW)
+    assert shown(world, 3) == {OTHER, TWO}
+    world.restart(3, kill=True)
+    assert shown(world, 3) == {OTHER, TWO}
+
+
+def test_what_the_cmd_says_is_nothing_where_all_are_one() -> None:
+    world = World()
+    world.cmd.routers = {1: OTHER}
+    for number in (1, 2):
+        world.attach(number)
+    assert shown(world, 2) == set()
+    assert all(each.sender is None for each in world.maars[2].advertisements)
+
+
+def test_an_anchor_that_is_another_router_from_now_on() -> None:
+    """It is one for all its nodes, and takes its leave as the one that it was."""
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2))
+    sent = told(agent, 10.0, 5, LOCAL, away_as(2, OTHER))
+    assert set(sent) == {None, TWO, OTHER}
+    assert sent[TWO].data == advertisement(LINK, 0, router=TWO)
+    prefix = PrefixInformation(link_prefix(2), 7200, 0)
+    assert sent[OTHER].data == advertisement(LINK, 1800, [prefix], router=OTHER)
+
+
+@pytest.mark.parametrize(
+    ("router", "reason"),
+    [
+        (OTHER._replace(link_local=parse_address("ff02::2")), "link-local"),
+        (OTHER._replace(link_local=parse_address("2001:db8::2")), "link-local"),
+        (OTHER._replace(link_local=parse_address("fe80:1::2")), "link-local"),
+        (OTHER._replace(link_local=parse_address("fe80::")), "link-local"),
+        (OTHER._replace(link_layer=bytes.fromhex("33335e005302")), "link-layer"),
+        (OTHER._replace(link_layer=bytes(6)), "link-layer"),
+        (OTHER._replace(link_layer=bytes(5) + b"\1\2\3"), "link-layer"),
+        (OTHER._replace(link_local=ONE.link_local), "own"),
+        (OTHER._replace(link_layer=ONE.link_layer), "own"),
+        (OTHER._replace(link_local=THREE.link_local), "taken"),
+        (OTHER._replace(link_layer=THREE.link_layer), "taken"),
+    ],
+)
+def test_what_no_router_can_be_is_refused(router: RouterIdentity, reason: str) -> None:
+    """The prefix is served all the same, by the router that nobody chose."""
+    agent = started()
+    sent = told(agent, 1.0, 5, LOCAL, away(3), away_as(2, router))
+    assert set(sent) == {None, TWO, THREE}
+    assert counted(agent, f"router.refused-{reason}") == 1
+
+
+def test_half_an_identity_is_none() -> None:
+    agent = started()
+    half = replace(away_as(2, OTHER), dlif_link_layer=None)
+    assert set(told(agent, 1.0, 5, LOCAL, half)) == {None, TWO}
+    assert counted(agent, "router.refused-incomplete") == 1
+    other = away_as(2, OTHER, hardware_type=32)  # InfiniBand
+    assert set(told(agent, 5.0, 5, LOCAL, other)) == {None, TWO}
+    assert counted(agent, "router.refused-link-layer") == 1
+
+
+def differing() -> World:
+    """A CMD that says something else of MAAR1 than it says of itself."""
+    world = World(dlif=True, own={1: {"identity": OTHER}})
+    world.cmd.routers = {1: ANOTHER}
+    world.attach(1)
+    world.attach(2)
+    return world
+
+
+def test_an_anchor_says_itself_as_which_router_it_is_shown() -> None:
+    world = World(dlif=True, own={1: {"identity": OTHER}})
+    world.attach(1)
+    world.attach(2)  # the CMD says nothing of it; its PBA does
+    assert [shows(each) for each in answers(world, 1)] == [OTHER]
+    assert shown(world, 2) == {OTHER}
+    senders = [each.sender for each in world.maars[2].advertisements if each.sender is not None]
+    assert senders[-1] == OTHER
+    assert "router.differs" not in world.maars[2].agent.status(world.now)["counters"]
+
+
+def test_of_two_words_the_latest_news_counts() -> None:
+    world = differing()
+    assert shown(world, 2) == {OTHER}
+    assert counted(world.maars[2].agent, "router.differs") == 1
+    assert len([line for line in world.maars[2].log if "do not agree" in line]) == 1
+    world.talk(MessageType.RENEW)  # the CMD repeats itself
+    assert shown(world, 2) == {OTHER}
+    new = OTHER._replace(link_local=parse_address("fe80::222"))
+    world.cmd.routers = {1: new}
+    world.talk(MessageType.RENEW)
+    assert shown(world, 2) == {new}
+
+
+# Order, the end, and what people read
+
+
+def test_a_node_hears_of_its_routers_before_all_that_can_wait() -> None:
+    """At its first frame before the CMD is asked; when the kernel is ready before its Reply and the PBUs."""
+    agent = Agent(settings(1, dlif=True), jitter=lambda: 0.5)
+    agent.start(frozenset(), [], 0.0)
+    first = agent.seen(ACCESS, NODE, MAC, "mld", 10.0)
+    kinds = [type(each) for each in first]
+    assert kinds.index(act.SendRouterAdvertisement) < kinds.index(act.SendToServers)
+    other = Agent(settings(1, dlif=True), jitter=lambda: 0.5)
+    other.start(frozenset(), [], 0.0)
+    asked = other.client_datagram(ACCESS, NODE, MAC, client_message(1), 10.0)
+    assert [type(each) for each in asked[:2]] == [act.SendRouterAdvertisement, act.SendToServers]
+
+    agent = started()
+    actions = agent.server_datagram(SERVER, visit_reply(5, LOCAL, away(2), away(3)), 1.0)
+    (apply,) = [each for each in actions if isinstance(each, act.Apply)]
+    assert not advertised(actions)
+    said = [type(each) for each in agent.applied(apply.token, {}, 1.0)]
+    order = [*[act.SendRouterAdvertisement] * 3, act.SendToClient, *[act.SendMobility] * 2]
+    assert [kind for kind in said if kind in order] == order
+
+
+def test_who_stops_is_no_router_any_more() -> None:
+    """RFC 4861 section 6.2.5: as none of those that were shown."""
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2), away(3))
+    last = advertised(agent.stop(10.0, keep=False))
+    assert {each.sender: each.data for each in last} == {
+        None: advertisement(LINK, 0),
+        TWO: advertisement(LINK, 0, router=TWO),
+        THREE: advertisement(LINK, 0, router=THREE),
+    }
+    assert {each.destination for each in last} == {ALL_NODES}
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2))
+    assert advertised(agent.stop(10.0, keep=True)) == [], "who comes next goes on"
+
+
+def test_a_node_that_goes_takes_its_routers_along() -> None:
+    """They are there for it elsewhere: nobody says that they are not."""
+    world = World(dlif=True)
+    for number in (1, 2):
+        world.attach(number)
+    heard = len(world.maars[2].advertisements)
+    world.attach(3)
+    assert shown(world, 2) == set()
+    assert len(world.maars[2].advertisements) == heard
+
+
+def test_what_is_shown_can_be_read() -> None:
+    agent = started()
+    told(agent, 1.0, 5, LOCAL, away(2), away_as(3, OTHER))
+
+    def row(router: RouterIdentity, anchor: int, nodes: int) -> dict[str, object]:
+        return {
+            "interface": ACCESS,
+            "link_local": format_address(router.link_local),
+            "link_layer": format_mac(router.link_layer),
+            "anchor": format_address(endpoint(anchor)),
+            "nodes": nodes,
+        }
+
+    own = ONE._replace(link_layer=LINK.link_layer)
+    assert agent.status(1.0)["routers"] == [row(own, 1, 1), row(TWO, 2, 1), row(OTHER, 3, 1)]
+    agent = Agent(settings(1), jitter=lambda: 0.5)
+    assert agent.status(0.0)["routers"] == [row(FIXED, 1, 0)]
 
 
 # What the MAARs tell each other (sections 4.7 and 4.8)

@@ -16,6 +16,7 @@ from dmm_wire.address import UNSPECIFIED, Prefix
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import RelayMessage
 from dmm_wire.mobility import encode
+from dmm_wire.router_identity import of_anchor
 from relay_maar.core import actions as act
 from relay_maar.core import attaching
 from relay_maar.core.agent import Agent
@@ -42,7 +43,8 @@ SOMEWHERE = st.sampled_from([ACCESS, "elsewhere"])
 
 def corpus() -> list[tuple[str, bytes]]:
     """What MAAR 2 receives in a story, by the entry point it comes in at."""
-    world = World()
+    world = World(dlif=True)
+    world.cmd.routers = {number: of_anchor(endpoint(number)) for number in (1, 2, 3)}
     found: list[tuple[str, bytes]] = []
     for number in (1, 2, 3, 2, 1):
         world.attach(number)
@@ -98,7 +100,7 @@ def feed(world: World, kind: str, source: bytes, data: bytes) -> None:
 @settings(max_examples=60, deadline=None)
 @given(packets=st.lists(mutated(), min_size=1, max_size=20), data=st.data())
 def test_mutated_messages(packets: list[tuple[str, bytes]], data: st.DataObject) -> None:
-    world = World()
+    world = World(dlif=True)
     world.attach(1)
     world.attach(2)
     right = {"down": SERVER, "client": NODE, "mobility": endpoint(1)}
@@ -143,7 +145,7 @@ JSON = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damaged_records(data: st.DataObject) -> None:
-    world = World()
+    world = World(dlif=True)
     world.attach(1)
     world.attach(2)
     record = json.loads(next(t for t, _ in world.maars[2].file.values() if "session" in t))
@@ -159,7 +161,7 @@ def test_damaged_records(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 3))):
         where, key = data.draw(st.sampled_from(places))
         where[key] = data.draw(JSON)
-    agent = Agent(maar_settings(2), jitter=lambda: 0.5)
+    agent = Agent(maar_settings(2, dlif=True), jitter=lambda: 0.5)
     agent.start(frozenset(), [record], 10.0)
     agent.start(frozenset(), [data.draw(st.dictionaries(st.text(max_size=9), JSON))], 10.0)
     agent.tick(20.0)

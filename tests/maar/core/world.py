@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from dmm_wire.dhcpv6.message import ClientMessage, RelayMessage, first, unwrap
 from dmm_wire.dhcpv6.options import ElapsedTime
 from dmm_wire.identity import Identity, IdentitySubtype
 from dmm_wire.mobility import checksum
+from dmm_wire.router_identity import ETHERNET, RouterIdentity, of_anchor
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import (
@@ -83,6 +84,8 @@ def settings(number: int, **changes: Any) -> AgentSettings:
         "access": (link,),
         "servers": (SERVER,),
     }
+    if changes.pop("dlif", False):
+        values["identity"] = of_anchor(endpoint(number))
     return AgentSettings(**{**values, **changes})
 
 
@@ -138,6 +141,8 @@ class FakeCmd:
     prefixes: dict[Prefix, tuple[int, bool, float]] = field(default_factory=dict)
     domain: tuple[int, ...] = (1, 2, 3)
     reports: list[dmm.AnchorFailed] = field(default_factory=list)
+    routers: dict[int, RouterIdentity] = field(default_factory=dict)
+    """What is said of MAARs as routers."""
 
     def answer(self, data: bytes, now: float) -> tuple[int, bytes]:
         """The MAAR to answer and the Relay-reply for a Relay-forward."""
@@ -198,8 +203,18 @@ class FakeCmd:
             if anchor == number:
                 found.append(dmm.AnchoredPrefix(prefix, left, left, delegated))
             else:
-                found.append(dmm.PreviousMaar(prefix, 0, left, delegated, endpoint(anchor)))
+                found.append(self.previous_maar(prefix, left, delegated, anchor))
         return tuple(found)
+
+    def previous_maar(
+        self, prefix: Prefix, left: int, delegated: bool, anchor: int
+    ) -> dmm.PreviousMaar:
+        named = dmm.PreviousMaar(prefix, 0, left, delegated, endpoint(anchor))
+        router = self.routers.get(anchor)
+        if router is None:
+            return named
+        link_layer = (ETHERNET, router.link_layer)
+        return replace(named, dlif_link_local=router.link_local, dlif_link_layer=link_layer)
 
 
 @dataclass
@@ -350,6 +365,12 @@ class World:
             assert after is None or before is None or after > before or self.slow_kernel
             after_each()
         self.now = end
+
+    def go_on(self, seconds: float) -> None:
+        """Time passes; what is sent arrives at once."""
+        self.settle()
+        self.pass_time(seconds, self.settle)
+        self.settle()
 
     def say(self, kind: int) -> None:
         """The node sends a DHCPv6 message where it is: at MAAR `place`, on `interface`."""

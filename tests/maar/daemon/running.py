@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import netns
-from relay_maar.io.control import NotRunning, ask
+from relay_maar.io.client import NotRunning, ask
 from tests.maar.daemon.actors import PATIENCE, Node
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -92,7 +92,9 @@ def arrived(place: Site, host: Speaker) -> int:
     generation = place.generation()
     query = place.cmd.take_arrival(host.mac).data
     place.cmd.answer_arrival(query, *told(host, generation))
-    place.peer.take(lambda each: host.duid.value in each.data)
+    # The PBU of this visit, and not the answer to one of the peer's: the kernel is done by then.
+    visit = generation.to_bytes(8, "big")
+    place.peer.take(lambda each: host.duid.value in each.data and visit in each.data)
     return generation
 
 

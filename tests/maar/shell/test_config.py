@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dmm_wire.address import Prefix, parse_address
+from dmm_wire.router_identity import FIXED, RouterIdentity, of_anchor
 from relay_maar.config import ConfigError, load, parse
 
 GOOD = """\
@@ -130,6 +131,26 @@ FAULTS = [
     ),
     (
         'name = "maar1"',
+        'name = "maar1"\nrouter-link-layer = "xy"',
+        "maar.toml:2: router-link-layer: not a link-layer address: 'xy'",
+    ),
+    (
+        'name = "maar1"',
+        'name = "maar1"\nrouter-link-local = "fe80::1"',
+        'maar.toml: router-link-local, router-link-layer: only with router-identity = "dlif"',
+    ),
+    (
+        'name = "maar1"',
+        'name = "maar1"\nrouter-identity = "dlif"\nrouter-link-local = "ff02::1"',
+        "maar.toml: router-link-local: not a link-local address that a router can have",
+    ),
+    (
+        'name = "maar1"',
+        'name = "maar1"\nrouter-identity = "dlif"\nrouter-link-layer = "01:00:5e:00:53:01"',
+        "maar.toml: router-link-layer: not an individual link-layer address of 6 octets",
+    ),
+    (
+        'name = "maar1"',
         'name = "maar1"\nrelay-id = "xy"',
         "maar.toml:2: relay-id: not hexadecimal: 'xy'",
     ),
@@ -140,6 +161,22 @@ FAULTS = [
 def test_a_fault_is_one_line(old: str, new: str, expected: str) -> None:
     assert old in GOOD
     assert faults(GOOD.replace(old, new)) == [expected]
+
+
+def test_as_which_router_it_is_shown() -> None:
+    links = {"access0": bytes(6), "access1": bytes(6)}, {"access0": 1460, "access1": 1460}
+    for keys, identity in (
+        ("", None),
+        ('router-identity = "dlif"\n', of_anchor(parse_address("2001:db8:ff::1"))),
+        (
+            'router-identity = "dlif"\nrouter-link-layer = "02:00:5e:00:53:01"\n',
+            RouterIdentity(parse_address("fe80::5eff:fe00:5301"), bytes.fromhex("02005e005301")),
+        ),
+    ):
+        config = parse(keys + GOOD, "maar.toml")
+        assert config.agent(*links).identity == identity
+        southbound = config.southbound()
+        assert (southbound.router, southbound.dlif) == (identity or FIXED, identity is not None)
 
 
 def test_every_fault_is_told_at_once() -> None:

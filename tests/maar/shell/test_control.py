@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from relay_maar.io.control import SOCKET_NAME, ControlServer, NotRunning, ask
+from relay_maar.io.client import SOCKET_NAME, NotRunning, ask
+from relay_maar.io.control import ControlServer
 
 
 def serve_while(directory: Path, work: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -182,6 +183,33 @@ def test_a_changed_configuration_takes_over(
         assert "2001:db8:f::1 " not in rules
         assert f"{settings.table_base}" not in rules
         heir.close(keep=False)
+        assert router.snapshot() == before
+
+
+def test_an_anchor_is_another_router(router: Namespace, settings: SouthboundSettings) -> None:
+    """One address of the two changes, then the other one; the new is put before the old is dropped."""
+    before = router.snapshot()
+    first = of_anchor(PEER)
+    second = first._replace(link_local=parse_address("fe80::2"))
+    third = second._replace(link_layer=parse_mac("02:00:5e:00:53:02"))
+
+    def shown() -> list[str]:
+        lines = router.ip("-o -6 addr show type macvlan").splitlines()
+        return [line.split()[3] for line in lines if re.match(r"\d+: maar\d+d", line)]
+
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, Dlif("acc1", first))
+        driver.apply([Put(Dlif("acc1", second)), Drop(Dlif("acc1", first))])
+        assert driver.dump() >= {Dlif("acc1", second)}
+        assert Dlif("acc1", first) not in driver.dump()
+        assert shown() == ["fe80::2/64"]
+        put(driver, Dlif("acc1", third))
+        assert driver.dump() & {Dlif("acc1", second), Dlif("acc1", third)} == {Dlif("acc1", third)}
+        driver.apply([Drop(Dlif("acc1", third))])
+        assert shown() == []
+        driver.close(keep=False)
         assert router.snapshot() == before
 
 
