@@ -267,7 +267,8 @@ class Signaller(Daemon):
 
 class Maar(Daemon):
     """One MAAR's `relay-maar`. `mode` is the CMD's, `more` stands at the end of its configuration. `registers`: it
-    speaks only PMIPv6. `router` is its router identity."""
+    registers its nodes by PMIPv6; then `relays` says whether it relays DHCPv6 all the same. `router` is its router
+    identity."""
 
     def __init__(
         self,
@@ -278,12 +279,14 @@ class Maar(Daemon):
         more: str = "",
         *,
         registers: bool = False,
+        relays: bool = False,
         router: str = FIXED,
     ) -> None:
         self.plan = plan
         self._peers = len(topology.plans) - 1
-        self._registers = registers
-        lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
+        self._is_told = relays or not registers
+        lines = ['signalling = "pmip"'] if registers else []
+        lines += [f'servers = ["{CMD.address}"]'] if self._is_told else []
         lines += [f'router-identity = "{router}"', *_router_keys(plan, router).splitlines()]
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
         directory = topology.directory / plan.name
@@ -317,8 +320,8 @@ class Maar(Daemon):
             raise netns.LabError(f"{self.name}: {problem}\n{self.tail()}") from None
 
     def wait_until_ready(self, *, peers: bool = True) -> None:
-        """Until it answers and, with `peers`, has learnt from the CMD which MAARs there are (one that registers nodes
-        learns that from its registrations). Raises LabError."""
+        """Until it answers and, with `peers`, has learnt from the CMD which MAARs there are (one without
+        DHCPv6 learns that from its registrations). Raises LabError."""
 
         def ready() -> bool:
             self.check()
@@ -326,15 +329,15 @@ class Maar(Daemon):
                 status = ask(self._runtime, "status")
             except (NotRunning, OSError):
                 return False
-            return not peers or self._registers or len(status["domain"]["peers"]) == self._peers
+            return not peers or not self._is_told or len(status["domain"]["peers"]) == self._peers
 
         netns.wait_for(ready, timeout=_PATIENCE, what=f"{self.name} to be ready", interval=0.05)
 
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` those MAARs that speak only PMIPv6, `router` as of Maar, `more` what a MAAR's
-    configuration has besides, by its number, and the CMD's by 0."""
+    `stock` as of Cmd, `registers` those MAARs that register nodes, `relays` those of them that relay DHCPv6 all the
+    same, `router` as of Maar, `more` what a MAAR's configuration has besides, by its number, and the CMD's by 0."""
 
     def __init__(
         self,
@@ -345,6 +348,7 @@ class Daemons:
         *,
         stock: bool = True,
         registers: Collection[MaarPlan] = (),
+        relays: Collection[MaarPlan] = (),
         router: str = FIXED,
     ) -> None:
         self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock, router=router)
@@ -357,6 +361,7 @@ class Daemons:
                 mode,
                 (more or {}).get(plan.number, ""),
                 registers=plan in registers,
+                relays=plan in relays,
                 router=router,
             )
             for plan in topology.plans

@@ -19,8 +19,8 @@ from lab.topology import MaarPlan, Topology
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
     `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number, and
-    the CMD's by 0. The MAARs in `registers` speak only PMIPv6; where all of them do, the node has no client, as without
-    `client`.
+    the CMD's by 0. The MAARs in `registers` register nodes by PMIPv6; but for those in `relays`, they relay no DHCPv6.
+    Where no MAAR does, the node has no client, as without `client`.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -34,6 +34,7 @@ class Lab:
         mode: str = DIRECT,
         stock: bool = True,
         registers: Collection[MaarPlan] = (),
+        relays: Collection[MaarPlan] = (),
         client: bool = True,
         more: Mapping[int, str] | None = None,
         router: str = FIXED,
@@ -41,8 +42,8 @@ class Lab:
         self.mode = mode
         self.stock = stock
         self.topology = Topology(prefix)
-        self._registers = frozenset(registers)
-        self.registers = self._registers.issuperset(self.topology.plans)
+        self._registers, self._relays = frozenset(registers), frozenset(relays)
+        self.registers = (self._registers - self._relays).issuperset(self.topology.plans)
         """Whether no MAAR relays DHCPv6."""
         self._client = client and not self.registers
         self._pcap = pcap
@@ -73,6 +74,7 @@ class Lab:
                     self._more,
                     stock=self.stock,
                     registers=self._registers,
+                    relays=self._relays,
                     router=self.router,
                 )
             )
