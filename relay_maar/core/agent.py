@@ -180,6 +180,10 @@ class Agent:
         actions += cache.reconcile(found)
         if self._settings.servers:
             self._domain.start(now)
+        else:
+            actions.append(
+                Log("info", "no servers, so no DHCPv6: hosts with leases lose them here")
+            )
         if self._registrar is not None:
             self._registrar.start()
         self._arrivals.start(self._links, now)
