@@ -244,7 +244,22 @@ def offer(world: ModesWorld, source: bytes, free: Prefix) -> None:
 
 @pytest.mark.parametrize("mode", SIGNALLED)
 def test_a_maar_speaks_for_what_it_anchors_in_mode_locator_only(mode: SignallingMode) -> None:
-    world = moved(mode)
+    """And only while anchors are to be heard of."""
+    lost = False
+    world = ModesWorld(mode, 3, lambda what, before: lost and "PBA" in what)
+    world.attach(1)
+    world.go_on(30.0)
+    lost = True
+    world.attach(2)
+    world.go_on(0.5)
     free = Prefix.parse("2001:db8:3:177::/64")
     offer(world, endpoint(3), free)
     assert (free in world.roles(2)) == (mode is SignallingMode.LOCATOR)
+
+
+@pytest.mark.parametrize("mode", SIGNALLED)
+def test_when_all_have_spoken_no_maar_is_believed(mode: SignallingMode) -> None:
+    world = moved(mode)
+    free = Prefix.parse("2001:db8:3:177::/64")
+    offer(world, endpoint(3), free)
+    assert free not in world.roles(2)
