@@ -26,6 +26,8 @@ from relay_maar.io.client import NotRunning, ask
 _BIN = Path(sys.executable).parent
 _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE = 20.0
+_LEAVES_IT_TO_THE_CMD = 3
+"""The number of a MAAR that registers nodes without naming a prefix."""
 _LOG_TAIL = 15
 
 # On Python 3.12 dhcpkit fails while it is imported, before it could load an extension: then our own entry comes first.
@@ -296,6 +298,9 @@ class Maar(Daemon):
         lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
         lines += [f'router-identity = "{router}"', *_router_keys(plan, router).splitlines()]
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
+        # Who chooses a node's prefix: the MAAR, as in RFC 8885 section 3.1, or the CMD. Both are seen.
+        chooses = registers and plan.number != _LEAVES_IT_TO_THE_CMD
+        lines += [f'own-prefixes = "{plan.link_pool}"'] if chooses else []
         directory = topology.directory / plan.name
         directory.mkdir()
         for name in ("state", "run"):

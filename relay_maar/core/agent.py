@@ -286,18 +286,18 @@ class Agent:
         if self._registrar is not None:
             self._counters["client.not-relayed"] += 1
             return self.seen(interface, source, link_layer, "dhcpv6", now)
+        actions = self._cache.returned(link_layer, now)
         known = self._cache.at(interface, source) is not None
         try:
             forward = self._relay.forward(link, source, link_layer, data, known)
         except (Discard, WireError) as error:
-            return self._drop(f"client.{error.reason}")
+            return [*actions, *self._drop(f"client.{error.reason}")]
         self._counters["client.relayed"] += 1
         if forward.node is not None:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
         # The node's router comes first: what it hears of it waits for nobody.
-        actions: list[Action] = []
         if not known and is_link_local(source):
             actions += self._advertise(interface, source, link_layer, now)
         actions.append(SendToServers(forward.data))
@@ -566,7 +566,8 @@ class Agent:
         if (fault := solicitation_fault(source, data)) is not None:
             return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
-        actions = self._refresh_neighbour(interface, source, link_layer, now)
+        actions = self._cache.returned(link_layer, now)
+        actions += self._refresh_neighbour(interface, source, link_layer, now)
         solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
         actions += solicited
         if link_layer is not None and any(source):
@@ -598,7 +599,8 @@ class Agent:
             return self._drop("seen.source")
         if kind != "data":
             self._counters[f"seen.{kind}"] += 1
-        actions = self._refresh_neighbour(interface, place.link_local, link_layer, now)
+        actions = self._cache.returned(link_layer, now)
+        actions += self._refresh_neighbour(interface, place.link_local, link_layer, now)
         known = self._cache.speaker(interface, place.link_layer)
         if known is None or not place.is_guessed:
             settled = source == place.link_local

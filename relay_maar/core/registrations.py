@@ -5,11 +5,10 @@ kernel has what it promises (RFC 5213 section 5.3, RFC 8885 section 3.2).
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
@@ -36,15 +35,10 @@ from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
+from relay_maar.core.order import Order
 from relay_maar.core.session import Role, Session, Signalled, depart
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import went
-
-OVERTAKEN: Final = 10.0
-"""Seconds for which a PBU may come after one that its sender sent later about the same visit."""
-
-_BEHIND: Final = 1 << 12
-"""How many sequence numbers behind a PBU still was overtaken; beyond, its sender counts anew."""
 
 
 @dataclass(slots=True)
@@ -74,8 +68,7 @@ class Registrations:
         self._domain = domain
         self._counters = counters
         self._pending: dict[tuple[bytes, Identity], _Pending] = {}
-        self._accepted: OrderedDict[tuple[bytes, Identity], tuple[int, int, float]] = OrderedDict()
-        """Of the last PBU of each sender about each node: generation, sequence number, and when."""
+        self._order = Order()
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
@@ -146,7 +139,8 @@ class Registrations:
             )
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
-        if self._is_overtaken(place, verdict.generation, update.sequence, now):
+        # Nobody waits for an answer to the earlier of two.
+        if self._order.is_overtaken(*place, verdict.generation, update.sequence, now):
             self._counters["pbu.overtaken"] += 1
             return []
         pending = self._pending.get(place)
@@ -182,23 +176,6 @@ class Registrations:
         if own is None or not session.having(Role.ANCHORED):
             return ()
         return tuple(router_options(own))
-
-    def _is_overtaken(
-        self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float
-    ) -> bool:
-        """Whether the sender has said something later about the same visit, to which the generation
-        is equal: RFC 6275 section 9.5.1 has the sequence number for that. Nobody waits for an
-        answer to the earlier one. Else this one is the last from now on."""
-        while self._accepted and next(iter(self._accepted.values()))[2] + OVERTAKEN <= now:
-            self._accepted.popitem(last=False)
-        last = self._accepted.get(place)
-        if last is not None and last[0] == generation:
-            behind = (last[1] - sequence) & 0xFFFF
-            if 0 < behind < _BEHIND:
-                return True
-        self._accepted[place] = (generation, sequence, now)
-        self._accepted.move_to_end(place)
-        return False
 
     def _depart(self, source: bytes, request: Request, now: float) -> tuple[Session, list[Action]]:
         before = self._cache.get(request.identity)

@@ -31,6 +31,7 @@ from relay_maar.core.actions import Action
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
 from relay_maar.core.identities import NOTHING, Identities
+from relay_maar.core.order import Order
 from relay_maar.core.session import MAX_PREFIXES, Session, confirm, doubt
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.visits import may_be_had
@@ -75,6 +76,7 @@ class Unsolicited:
         self._identities = identities
         self._ask = ask
         self._counters = counters
+        self._order = Order()
         self._early: OrderedDict[tuple[Identity, bytes], _Told] = OrderedDict()
 
     def received(
@@ -121,6 +123,12 @@ class Unsolicited:
             if not is_cmd:
                 return self._passed_over("unmatched")
             return self._refused(session, generation, answer.status)
+        # An anchor's copies have the sequence numbers of the CMD's PBUs. Where another CMD goes on, with numbers of its
+        # own, one may be passed over that is not late: then it is missing, and the CMD is asked.
+        if not is_cmd and self._order.is_overtaken(
+            source, identity, generation, answer.sequence, now
+        ):
+            return self._passed_over("overtaken")
         told = self._read(source, answer, is_cmd, now)
         if session is None or not session.here or session.generation < generation:
             self._early[identity, source] = told

@@ -52,6 +52,7 @@ def say(
     status: int = 0,
     lifetime: int = 1200,
     dmm: bool = True,
+    sequence: int = 7,
 ) -> None:
     """A PBA to MAAR 2."""
     options = (
@@ -61,7 +62,7 @@ def say(
         AccessTechnology(1),
         Timestamp(at),
     )
-    answer = BindingAcknowledgement(status, 7, lifetime, options, dmm=dmm)
+    answer = BindingAcknowledgement(status, sequence, lifetime, options, dmm=dmm)
     data = encode(answer, source, endpoint(2))
     maar = world.maars[2]
     world.run(maar, maar.agent.mobility_datagram(source, data, world.now))
@@ -200,6 +201,17 @@ def test_no_more_than_so_many_are_kept(world: ModesWorld) -> None:
         say(world, endpoint(1), HomeNetworkPrefix(FROM_ONE), at=1, node=node)
     assert counted(world, "early") == MOST_EARLY + 10
     assert len(world.maars[2].agent._unsolicited._early) == MOST_EARLY
+
+
+def test_what_an_anchor_said_before_its_last_word_is_late(world: ModesWorld) -> None:
+    """That prefix ended before anybody here had heard of it."""
+    at, one = generation(world), endpoint(1)
+    say(world, one, at=at, sequence=7)
+    say(world, one, HomeNetworkPrefix(FROM_ONE), at=at, sequence=6)
+    assert served(world) == set()
+    assert counted(world, "overtaken") == 1
+    say(world, one, HomeNetworkPrefix(FROM_ONE), at=at, sequence=8)
+    assert served(world) == {FROM_ONE}
 
 
 def test_where_the_s_maar_signals_nobody_else_is_believed() -> None:
