@@ -223,15 +223,27 @@ class Report(Listener):
         table.add_column("ms", justify="right")
         for column in ("in the figure (* a new option)", "on the wire", "options of RFC 8885"):
             table.add_column(column, no_wrap=True)
-        for each in seen:
+        first, later = figures.by_turns(seen)
+        for each in (*first, *later):
             message = each.message
+            place = "beside it" if each.beside else "not in it"
             table.add_row(
                 f"{(message.at - seen[0].message.at) / 1e6:.1f}",
-                str(each.arrow or ("beside it" if each.beside else "not in it")),
+                "later" if each in later else str(each.arrow or place),
                 f"{message.sender} → {message.receiver} {message.name}",
                 ", ".join(figures.new_options(message)),
             )
         self._console.print(table)
+        if any(figures.is_renewal(each.message) for each in later):
+            self._console.print(
+                "later: DHCPv6 granted longer lifetimes, and the anchors hear of them"
+            )
+        for arrow in figures.without_new_options(first):
+            self._console.print(
+                f"{arrow.name}* without a new option: Serving MAAR, which the {arrow.sender} would repeat, "
+                "says nothing new",
+                soft_wrap=True,
+            )
 
     def _routes(self, step: Step) -> None:
         """What each MAAR's kernel does with the node's prefixes."""

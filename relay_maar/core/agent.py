@@ -181,9 +181,13 @@ class Agent:
         self._knows_nobody = not len(cache) or self._counters["record.damaged"] > 0
         cache.expect(_DOMAIN, map(AcceptFrom, sorted(self._domain.peers)))
         actions += cache.reconcile(found)
-        if self._registrar is None:
+        if self._settings.servers:
             self._domain.start(now)
         else:
+            actions.append(
+                Log("info", "no servers, so no DHCPv6: hosts with leases lose them here")
+            )
+        if self._registrar is not None:
             self._registrar.start()
         self._arrivals.start(self._links, now)
         for session in cache:
@@ -283,7 +287,7 @@ class Agent:
         link = self._links.get(interface)
         if link is None:
             return self._drop("client.interface")
-        if self._registrar is not None:
+        if not self._settings.servers:
             self._counters["client.not-relayed"] += 1
             return self.seen(interface, source, link_layer, "dhcpv6", now)
         actions = self._cache.returned(link_layer, now)
@@ -300,12 +304,13 @@ class Agent:
         # The node's router comes first: what it hears of it waits for nobody.
         if not known and is_link_local(source):
             actions += self._advertise(interface, source, link_layer, now)
-        actions.append(SendToServers(forward.data))
         if link_layer is not None and forward.node == source:
-            # It is the question itself: nothing more is asked.
+            # It is the question itself, and nothing more is asked; but where nodes are registered, that comes first.
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "dhcpv6", now)
-        return actions + self._flush(now)
+            if self._registrar is not None:
+                actions += self._flush(now)
+        return [*actions, SendToServers(forward.data), *self._flush(now)]
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
         """A datagram from a server (RFC 9915 section 19.2)."""

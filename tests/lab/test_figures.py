@@ -138,3 +138,36 @@ def test_the_new_options_of_a_message_are_named_once_each() -> None:
     )
     update = Message(1, "m1", "CMD", "MAAR1", "PBU", mobility=mh.BindingUpdate(1, 4, options))
     assert len(figures.new_options(update)) == 6
+
+
+def update(at: int, anchor: str, handoff: mh.HandoffIndicatorValue) -> Message:
+    options = (mh.ServingMaar(T1), mh.HandoffIndicator(handoff))
+    return Message(at, "m1", "CMD", anchor, "PBU", mobility=mh.BindingUpdate(1, 4, options))
+
+
+def test_what_is_said_again_is_later() -> None:
+    figure = figures.of_step("proxy", moved=True)
+    moved, same = mh.HandoffIndicatorValue.BETWEEN_GATEWAYS, mh.HandoffIndicatorValue.NOT_CHANGED
+    seen = [message(1, *FORWARD), message(2, *REPLY)]
+    seen += [update(3, "MAAR1", moved), update(4, "MAAR2", moved), message(5, *ANSWERS[1])]
+    seen += [update(2000, "MAAR1", same), message(2001, *ANSWERS[0]), message(2002, *ANSWERS[1])]
+    stray = message(2003, *OWN_UPDATES[0])
+    first, later = figures.by_turns(figures.told(figure, [*seen, stray, stray], "MAAR3", ANCHORS))
+    assert [each.message.at for each in first] == [1, 2, 3, 4, 5, 2001, 2003, 2003]
+    assert [each.message.at for each in later] == [2000, 2002]
+    assert [figures.is_renewal(each.message) for each in later] == [True, False]
+    assert not any(figures.is_renewal(each.message) for each in first)
+
+
+def test_a_new_option_that_is_missing_is_noticed() -> None:
+    figure = figures.of_step("proxy", moved=True)
+
+    def without(said: list[Message]) -> list[str]:
+        found = figures.told(figure, said, "MAAR3", ANCHORS)
+        return [str(arrow) for arrow in figures.without_new_options(found)]
+
+    bare = [message(at, *each) for at, each in enumerate(LADDERS["proxy"])]
+    assert without(bare) == ["P-MAAR → CMD PBA*"]
+    answer = mh.BindingAcknowledgement(0, 1, 4, (mh.ServingMaar(T1),))
+    whole = [replace(each, mobility=answer) if each.name == "PBA" else each for each in bare]
+    assert without(whole) == []

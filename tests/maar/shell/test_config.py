@@ -179,6 +179,18 @@ def test_as_which_router_it_is_shown() -> None:
         assert (southbound.router, southbound.dlif) == (identity or FIXED, identity is not None)
 
 
+def test_who_registers_nodes_may_relay_dhcpv6_too() -> None:
+    pmip = 'signalling = "pmip"\ncmds = ["2001:db8:c::1"]\n' + GOOD
+    layers, mtus = {"access0": bytes(6), "access1": bytes(6)}, {"access0": 1460, "access1": 1460}
+    for text, registers, autonomous in (
+        (GOOD, False, False),
+        (pmip, True, False),
+        (pmip.replace('servers = ["2001:db8:c::1"]\n', ""), True, True),
+    ):
+        agent = parse(text, "maar.toml").agent(layers, mtus)
+        assert (agent.registers, agent.router.autonomous) == (registers, autonomous)
+
+
 def test_every_fault_is_told_at_once() -> None:
     lines = faults(GOOD.replace('"core0"', "7").replace('"2001:db8:1::1"', '"x"'))
     assert [line.split(": ")[1] for line in lines] == ["core-interface", "access[0].link-address"]
