@@ -12,7 +12,7 @@ from dhcp_cmd.pmip import compose, outbox
 from dhcp_cmd.pmip.holding import Holding, Released
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.mobility import HandoffIndicator, HandoffIndicatorValue, serving
-from relay_maar.core import binding_updates, registering, registrations, signalling
+from relay_maar.core import binding_updates, registering, signalling
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import Wanted
 from relay_maar.core.order import Order
@@ -156,12 +156,7 @@ def a_late_pbu_is_believed(patch: Patch) -> None:
 
 
 def an_overtaken_pbu_is_answered(patch: Patch) -> None:
-    patch.setattr(registrations, "Order", _NothingIsOvertaken)
-
-
-class _NothingIsOvertaken(Order):
-    def is_overtaken(self, *_: object) -> bool:
-        return False
+    patch.setattr(Order, "is_overtaken", lambda *_: False)
 
 
 MISTAKES: Final[dict[str, tuple[tuple[str, ...], Callable[[Patch], None]]]] = {
