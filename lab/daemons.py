@@ -18,6 +18,7 @@ from typing import Any, Self
 from dhcp_cmd.plugin import counters
 from dmm_wire.address import format_address, format_mac
 from dmm_wire.dhcpv6.codes import SERVER_PORT
+from dmm_wire.mobility.codes import MOBILITY_HEADER
 from lab import netns
 from lab.topology import CMD, MaarPlan, Topology
 from relay_maar.io.client import NotRunning, ask
@@ -25,6 +26,8 @@ from relay_maar.io.client import NotRunning, ask
 _BIN = Path(sys.executable).parent
 _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE = 20.0
+_LEAVES_IT_TO_THE_CMD = 3
+"""The number of a MAAR that registers nodes without naming a prefix."""
 _LOG_TAIL = 15
 
 # On Python 3.12 dhcpkit fails while it is imported, before it could load an extension: then our own entry comes first.
@@ -264,6 +267,15 @@ class Signaller(Daemon):
             cmd.log.parent / "signal.log",
         )
 
+    def wait_until_ready(self) -> None:
+        """Until it listens for Mobility Headers. Raises LabError."""
+
+        def listens() -> bool:
+            self.check()
+            return netns.inside(self._namespace, lambda: MOBILITY_HEADER in raw_protocols())
+
+        netns.wait_for(listens, timeout=_PATIENCE, what=f"{self.name} to listen", interval=0.05)
+
 
 class Maar(Daemon):
     """One MAAR's `relay-maar`. `mode` is the CMD's, `more` stands at the end of its configuration. `registers`: it
@@ -289,6 +301,9 @@ class Maar(Daemon):
         lines += [f'servers = ["{CMD.address}"]'] if self._is_told else []
         lines += [f'router-identity = "{router}"', *_router_keys(plan, router).splitlines()]
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
+        # Who chooses a node's prefix: the MAAR, as in RFC 8885 section 3.1, or the CMD. Both are seen.
+        chooses = registers and plan.number != _LEAVES_IT_TO_THE_CMD
+        lines += [f'own-prefixes = "{plan.link_pool}"'] if chooses else []
         directory = topology.directory / plan.name
         directory.mkdir()
         for name in ("state", "run"):
@@ -405,6 +420,8 @@ class Daemons:
     def wait_until_ready(self) -> None:
         """Until all of them serve. Raises LabError."""
         self.cmd.wait_until_ready()
+        if self.signaller is not None:
+            self.signaller.wait_until_ready()
         for maar in self._maars.values():
             maar.wait_until_ready()
 
@@ -415,5 +432,15 @@ class Daemons:
 
 def udp_ports() -> set[int]:
     """Local ports of the calling thread's network namespace that UDP over IPv6 listens on."""
-    lines = Path("/proc/thread-self/net/udp6").read_text().splitlines()[1:]
+    return _bound("udp6")
+
+
+def raw_protocols() -> set[int]:
+    """Protocols that raw IPv6 sockets of the calling thread's network namespace listen for."""
+    return _bound("raw6")
+
+
+def _bound(kind: str) -> set[int]:
+    """What stands behind the local addresses of its sockets."""
+    lines = Path("/proc/thread-self/net", kind).read_text().splitlines()[1:]
     return {int(line.split()[1].rpartition(":")[2], 16) for line in lines}

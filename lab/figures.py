@@ -113,7 +113,7 @@ _MOVES = {
             (_REGISTER,),
             (_ANSWER,),
             (Arrow("PBU", S_MAAR, P_MAAR, new=True),),
-            (Arrow("PBA", P_MAAR, S_MAAR),),
+            (Arrow("PBA", P_MAAR, S_MAAR, new=True),),
         ),
     ),
 }
@@ -175,9 +175,11 @@ def without_new_options(seen: Iterable[Told]) -> list[Arrow]:
 
 
 def is_followed(figure: Figure, seen: Sequence[Told], anchors: Sequence[str]) -> bool:
-    """Whether each arrow was seen, for each P-MAAR if it has one, after all that is above it for that P-MAAR; and no
-    other message."""
+    """Whether each arrow was seen, for each P-MAAR if it has one, after all that is above it for that P-MAAR; with an
+    option of RFC 8885 where the figure has a new one; and no other message."""
     if any(each.arrow is None and not each.beside for each in seen):
+        return False
+    if any(each.arrow and each.arrow.new and not new_options(each.message) for each in seen):
         return False
     times: dict[tuple[Arrow, str], int] = {}
     for each in seen:

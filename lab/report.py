@@ -131,6 +131,7 @@ class Report(Listener):
         self._console.print(
             "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40; likewise MAAR2 (200), MAAR3 (300)."
             "\nThe MAARs speak only PMIPv6: they register the node by PBU, and it makes its addresses itself."
+            "\nMAAR1 and MAAR2 choose its prefixes themselves (RFC 8885 section 3.1), MAAR3 leaves it to the CMD."
             if lab.registers
             else "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40, and delegates Del1, a /56 out of"
             "\n2001:db8:d100::/40; likewise MAAR2 (200, d200) and MAAR3 (300, d300)."

@@ -35,6 +35,7 @@ from relay_maar.config_fields import (
     not_empty,
 )
 from relay_maar.config_security import SecurityTable, exposed
+from relay_maar.core.own_prefixes import LENGTH as OWN_LENGTH
 from relay_maar.core.session import MAX_SESSIONS
 from relay_maar.core.settings import (
     TRIGGERS,
@@ -188,6 +189,7 @@ class Config(Table):
     route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
     table_base: Annotated[int, Field(ge=256, le=32_761)] = 21300
     registration_lifetime: Annotated[int, Field(ge=60, le=LIFETIME_INFINITY - LIFETIME_UNIT)] = 3600
+    own_prefixes: Pool | None = None
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     router_advertisements: RouterTable = RouterTable()
@@ -204,12 +206,6 @@ class Config(Table):
             for other in self.pools[:index]:
                 if pool.contains(other) or other.contains(pool):
                     raise ValueError(f"pools: {pool} overlaps {other}")
-        if self.signalling == "dhcp" and not self.servers:
-            raise ValueError('servers: at least one is needed, or signalling = "pmip"')
-        if self.signalling == "pmip" and not self.cmds:
-            raise ValueError('cmds: at least one is needed with signalling = "pmip"')
-        if self.endpoint in self.cmds:
-            raise ValueError(f"cmds: {format_address(self.endpoint)} is this MAAR's endpoint")
         chosen_router = self.router_link_local or self.router_link_layer
         if chosen_router and self.router_identity != "dlif":
             raise ValueError(
@@ -227,6 +223,24 @@ class Config(Table):
         for number, name in enumerate(ids):
             if name in ids[:number]:
                 raise ValueError(f"access: the interface-id {name!r} is used twice")
+        return self
+
+    @model_validator(mode="after")
+    def _speaks(self) -> Config:
+        """What goes with `signalling`."""
+        if self.signalling == "dhcp" and not self.servers:
+            raise ValueError('servers: at least one is needed, or signalling = "pmip"')
+        if self.signalling == "pmip" and not self.cmds:
+            raise ValueError('cmds: at least one is needed with signalling = "pmip"')
+        if (own := self.own_prefixes) is not None:
+            if self.signalling != "pmip":
+                raise ValueError('own-prefixes: only with signalling = "pmip"')
+            if own.length > OWN_LENGTH or not any(pool.contains(own) for pool in self.pools):
+                raise ValueError(
+                    f"own-prefixes: {own} has to be one of the pools, or a part of one, of /64s"
+                )
+        if self.endpoint in self.cmds:
+            raise ValueError(f"cmds: {format_address(self.endpoint)} is this MAAR's endpoint")
         return self
 
     @property
@@ -279,6 +293,7 @@ class Config(Table):
             identity=self.identity,
             registers=self.signalling == "pmip",
             registration_lifetime=self.registration_lifetime,
+            own_prefixes=self.own_prefixes,
             domain_refresh=self.domain_refresh,
             router=RouterSettings(
                 min_interval=self.router_advertisements.min_interval,

@@ -53,8 +53,8 @@ def faults(
     ] = None,
     prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-faults",
 ) -> None:
-    """Nodes move at random while PBUs and PBAs are lost (20 %), repeated (10 %) and overtake each other. In the end the
-    kernel of every MAAR must hold what it has to, and nothing else."""
+    """Nodes move at random while PBUs and PBAs are lost (20 %), repeated (10 %) and overtake each other. No packet may
+    go round in a circle, and in the end the kernel of every MAAR must hold what it has to, and nothing else."""
     if os.geteuid() != 0:
         raise LabError("network namespaces need root")
     if missing := [name for name in ("ip", "setpriv", "sqlite3") if shutil.which(name) is None]:
@@ -125,7 +125,7 @@ def rows(results: Sequence[Result]) -> list[tuple[str, list[str]]]:
         row("answers that found no node", *(r.missed for r in results)),
         *(row(name, *(r.counts.get(key, 0) for r in results)) for name, key in counts),
         row("probe packets", *(r.probes for r in results)),
-        row("went round until the hop limit", *(r.circled for r in results)),
+        row("went round in circles", *(r.circled for r in results)),
         row("all right after", *(r.converged for r in results)),
         row("after the Releases", *(r.gone for r in results)),
         row("last trace gone after", *(r.faded for r in results)),

@@ -1,4 +1,8 @@
-"""Packets between CN1 and the nodes: what the kernels really do with them, and whether any goes round in circles."""
+"""Packets between CN1 and the nodes: what the kernels really do with them, and whether any goes round in circles.
+
+Whether one does is seen in the core, which all that goes from one MAAR to another crosses. An ICMPv6 Time Exceeded does
+not tell: that of a packet in a tunnel goes to the MAAR that encapsulated it, and ends there.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +18,37 @@ from lab import netns
 from lab.faults import frames
 from lab.faults.air import PROBED, Air, Node
 from lab.kernel import host_in
+from lab.packets import UDP, parse_frame
 from lab.topology import CN1, Topology
 
-_TIME_EXCEEDED = 3
+CORE = "core"
+_ETH_P_IPV6 = 0x86DD
+_SO_RCVBUFFORCE = 33
+_BUFFER = 8 << 20
 _LARGEST = 2048
+_UDP_HEADER = 8
 
 
 class Probes:
-    """Sends and counts, between `with` and its end; a part of the loop."""
+    """Sends and counts, between `with` and its end; a part of the loop. No two probes between the same two hosts may
+    begin with the same 16 octets."""
 
     def __init__(self, topology: Topology, air: Air) -> None:
         self.arrivals: Counter[bytes] = Counter()
         """What came up to CN1."""
         self.sent = 0
-        self.circled = 0
-        """Probes that were answered with Time Exceeded: their hop limit went down to 0 on the way."""
+        self.circled: Counter[str] = Counter()
+        """Probes that went round: how often the same MAAR sent them into the core, where that was more than once. By
+        what a person would call them: "7 from 2001:db8::1 to 2001:db8::2"."""
         self._namespace = topology.namespace(CN1.node)
+        self._core = topology.namespace(CORE)
+        self._links = {plan.node for plan in topology.plans}
+        self._passed: Counter[tuple[str, bytes, bytes, bytes]] = Counter()
         self._air = air
 
     def __enter__(self) -> Self:
-        self._udp, self._icmp = netns.inside(self._namespace, _open)
+        self._udp = netns.inside(self._namespace, _open)
+        self._wire = netns.inside(self._core, _listen)
         return self
 
     def __exit__(
@@ -43,7 +58,7 @@ class Probes:
         trace: TracebackType | None,
     ) -> None:
         self._udp.close()
-        self._icmp.close()
+        self._wire.close()
 
     def down(self, prefix: Prefix, text: bytes) -> None:
         """From CN1 to a host in the prefix."""
@@ -58,25 +73,30 @@ class Probes:
         frame = frames.udp(node.mac, source, CN1.packed, (PROBED, PROBED), text)
         self._air.send(node, [frame])
 
+    def problems(self) -> list[str]:
+        """A line for each probe that went round."""
+        said = "went round in a circle: one MAAR sent it on {} times"
+        return [f"probe {name} {said.format(times)}" for name, times in self.circled.items()]
+
     # --- a part of the loop ---
 
     def descriptors(self) -> Iterable[int]:
-        return self._udp.fileno(), self._icmp.fileno()
+        return self._udp.fileno(), self._wire.fileno()
 
     def readable(self, descriptor: int, now: float) -> None:
-        is_icmp = descriptor == self._icmp.fileno()
-        sock = self._icmp if is_icmp else self._udp
+        is_wire = descriptor == self._wire.fileno()
+        sock = self._wire if is_wire else self._udp
         while True:
             try:
-                data = sock.recv(_LARGEST)
+                data, address = sock.recvfrom(_LARGEST)
             except BlockingIOError:
                 return
             except OSError:
-                continue  # the ICMPv6 error itself, which the other socket has, too
-            if not is_icmp:
+                continue  # an ICMPv6 error for a probe
+            if is_wire:
+                self._crosses(address[0], data)
+            else:
                 self.arrivals[data] += 1
-            elif data[0] == _TIME_EXCEEDED:
-                self.circled += 1
 
     def deadline(self) -> float | None:
         return None
@@ -84,11 +104,29 @@ class Probes:
     def due(self, now: float) -> None:
         return None
 
+    def _crosses(self, link: str, frame: bytes) -> None:
+        """A frame that the core gets by this link."""
+        packet = parse_frame(frame, 0, link, link, CORE) if link in self._links else None
+        if packet is None or packet.protocol != UDP or PROBED not in packet.ports:
+            return
+        text = packet.payload[_UDP_HEADER:]
+        passed = (link, packet.source, packet.destination, text)
+        self._passed[passed] += 1
+        if (times := self._passed[passed]) > 1:
+            ends = map(format_address, (packet.source, packet.destination))
+            name = f"{text.decode(errors='replace')} from {' to '.join(ends)}"
+            self.circled[name] = max(self.circled[name], times)
 
-def _open() -> tuple[socket.socket, socket.socket]:
+
+def _open() -> socket.socket:
     udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     udp.bind((format_address(CN1.packed), PROBED))
-    icmp = socket.socket(
-        socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.IPPROTO_ICMPV6
-    )
-    return udp, icmp
+    return udp
+
+
+def _listen() -> socket.socket:
+    """Whatever comes in by any interface. What leaves, a socket for one protocol does not see."""
+    protocol = socket.htons(_ETH_P_IPV6)
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    return sock

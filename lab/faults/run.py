@@ -132,6 +132,7 @@ class FaultRun:
                     if status := maar.stop():
                         self._wrong(f"{maar.name} stops with status {status}")
                 self._compare("after the end of relay-maar", before)
+                self._wrong(*self._probes.problems())
             except LabError as problem:
                 raise LabError(f"{problem}\n{self._daemons.tails()}") from None
             finally:
@@ -245,7 +246,8 @@ class FaultRun:
     def _probe_one(self) -> None:
         node = self._draws.choice(self._air.nodes)
         if prefixes := sorted(node.client.prefixes):
-            self._probes.down(self._draws.choice(prefixes), b"on the way")
+            text = b"%d on the way" % self._probes.sent
+            self._probes.down(self._draws.choice(prefixes), text)
 
     def _probe_all(self) -> None:
         """From CN1 to each prefix of each node, and back."""
@@ -311,7 +313,7 @@ class FaultRun:
         result.moves = sum(node.moved for node in self._air.nodes)
         result.counts = dict(self._storm.counts)
         result.answered, result.missed = self._air.counts["received"], self._air.counts["missed"]
-        result.probes, result.circled = self._probes.sent, self._probes.circled
+        result.probes, result.circled = self._probes.sent, len(self._probes.circled)
         result.seconds = time.monotonic() - started
 
 

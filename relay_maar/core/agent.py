@@ -25,7 +25,9 @@ from dmm_wire.mobility import (
     BindingUpdate,
     Guard,
     Status,
+    Timestamp,
 )
+from dmm_wire.mobility.answers import first
 from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
@@ -41,7 +43,7 @@ from relay_maar.core.arrivals import Arrivals
 from relay_maar.core.asking import Answer, Asking
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
-from relay_maar.core.domain import Domain, Report
+from relay_maar.core.domain import Domain, Later, Report
 from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.noticed import Place, place_of_frame
@@ -139,6 +141,7 @@ class Agent:
                 self._domain,
                 self._counters,
                 clock,
+                int(jitter() * (1 << 53)).to_bytes(8, "big"),
                 learn=self._learn_domain,
             )
         asking: Asking = self._registrar or self._questions
@@ -287,18 +290,18 @@ class Agent:
         if not self._settings.servers:
             self._counters["client.not-relayed"] += 1
             return self.seen(interface, source, link_layer, "dhcpv6", now)
+        actions = self._cache.returned(link_layer, now)
         known = self._cache.at(interface, source) is not None
         try:
             forward = self._relay.forward(link, source, link_layer, data, known)
         except (Discard, WireError) as error:
-            return self._drop(f"client.{error.reason}")
+            return [*actions, *self._drop(f"client.{error.reason}")]
         self._counters["client.relayed"] += 1
         if forward.node is not None:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
         # The node's router comes first: what it hears of it waits for nobody.
-        actions: list[Action] = []
         if not known and is_link_local(source):
             actions += self._advertise(interface, source, link_layer, now)
         if link_layer is not None and forward.node == source:
@@ -359,7 +362,7 @@ class Agent:
         node, visit = _first(suboptions, dmm.MobileNode), _first(suboptions, dmm.Visit)
         session = self._cache.get(node.identity) if node is not None else None
         if visit is not None and session is not None and session.attachment is not None:
-            learned, told = self._visit(
+            learned, told = self._accepted(
                 session.identity, session.attachment, visit, suboptions, now
             )
             actions += learned
@@ -370,6 +373,25 @@ class Agent:
         return actions
 
     def _visit(
+        self,
+        identity: Identity,
+        attachment: Attachment,
+        visit: dmm.Visit,
+        suboptions: tuple[dmm.SubOption, ...],
+        now: float,
+    ) -> tuple[list[Action], Session | None]:
+        """The CMD says that the node is here. Where we know of a later visit, and it may have lost that
+        one, it is asked again."""
+        known = self._cache.get(identity)
+        if (
+            known is not None
+            and visit.generation < known.generation
+            and not self._settings.registers
+        ):
+            self._domain.report(Later(identity, known.generation, self._endpoint), now)
+        return self._accepted(identity, attachment, visit, suboptions, now)
+
+    def _accepted(
         self,
         identity: Identity,
         attachment: Attachment,
@@ -501,8 +523,21 @@ class Agent:
             named, enterprise = outcome.binding.named, self._settings.enterprise
             for prefix in refused_prefixes(answer, named, enterprise):
                 self._domain.report(Report(outcome.identity, prefix, source), now)
+        if outcome.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED:
+            known = first(answer, Timestamp)
+            self._later(outcome.identity, outcome.binding.generation, known, source, now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]
+
+    def _later(
+        self, identity: Identity, told: int, known: Timestamp | None, anchor: bytes, now: float
+    ) -> None:
+        """An anchor knows of a later visit than the present one here, of which we have `told` it. Where
+        the node is, the CMD knows: it is told of that visit, and says which one is the latest."""
+        session = self._cache.get(identity)
+        is_present = session is not None and session.here and session.generation == told
+        if is_present and known is not None:
+            self._domain.report(Later(identity, known.value, anchor), now)
 
     def _answered(self, answer: Answer | None, now: float) -> list[Action]:
         return [] if answer is None else self._arrivals.answered(answer, now) or []
@@ -536,7 +571,8 @@ class Agent:
         if (fault := solicitation_fault(source, data)) is not None:
             return self._drop(f"rs.{fault}")
         self._counters["rs.received"] += 1
-        actions = self._refresh_neighbour(interface, source, link_layer, now)
+        actions = self._cache.returned(link_layer, now)
+        actions += self._refresh_neighbour(interface, source, link_layer, now)
         solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
         actions += solicited
         if link_layer is not None and any(source):
@@ -568,7 +604,8 @@ class Agent:
             return self._drop("seen.source")
         if kind != "data":
             self._counters[f"seen.{kind}"] += 1
-        actions = self._refresh_neighbour(interface, place.link_local, link_layer, now)
+        actions = self._cache.returned(link_layer, now)
+        actions += self._refresh_neighbour(interface, place.link_local, link_layer, now)
         known = self._cache.speaker(interface, place.link_layer)
         if known is None or not place.is_guessed:
             settled = source == place.link_local

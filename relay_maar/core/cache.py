@@ -82,6 +82,8 @@ class BindingCache:
         self._sessions: dict[Identity, Session] = {}
         self._here: dict[tuple[str, bytes], Identity] = {}
         self._speakers: dict[str, dict[bytes, Identity]] = {}
+        self._pointed: dict[bytes, Identity] = {}
+        """By its link-layer address, whom the CMD has told us to send something after."""
         self.stirred: set[str] = set()
         """The access links on which other nodes are now than when somebody last looked."""
         self._timers: Timers[Identity | str] = Timers()
@@ -260,6 +262,16 @@ class BindingCache:
             self._unsaid[identity] = None
         return self.change(session, now)
 
+    def returned(self, link_layer: bytes | None, now: float) -> list[Action]:
+        """A frame from this link-layer address was seen. If it is of a node that is elsewhere, as far as we
+        know, nothing is sent after it any more: the CMD may tell the MAAR that it comes from before us,
+        and that one sends to us what we would send to it."""
+        identity = None if link_layer is None else self._pointed.get(link_layer)
+        if identity is None:
+            return []
+        self._counters["visit.returned"] += 1
+        return self.change(replace(self._sessions[identity], returning=True), now)
+
     def acknowledged(
         self, peer: bytes, answer: BindingAcknowledgement, now: float
     ) -> tuple[Outcome, list[Action]] | None:
@@ -396,6 +408,9 @@ class BindingCache:
             self._unlist(before)
         self._sessions[session.identity] = session
         at = session.attachment
+        is_pointed = session.signalled is not None and not session.returning
+        if session.speaker and is_pointed and session.having(Role.FORWARDED):
+            self._pointed[session.speaker] = session.identity
         if at is not None:
             self._here[at.place] = session.identity
             # Who has no prefix here is not served, and is new when it is seen.
@@ -405,6 +420,8 @@ class BindingCache:
         self._set_timer(session)
 
     def _unlist(self, session: Session) -> None:
+        if session.speaker and self._pointed.get(session.speaker) == session.identity:
+            del self._pointed[session.speaker]
         at = session.attachment
         if at is None:
             return

@@ -64,6 +64,8 @@ def _items(session: Session, role: Role, prefix: Prefix, anchor: bytes) -> tuple
                 Route(prefix, ToNode(attachment.interface, attachment.link_local)),
                 SourceRule(prefix, anchor),
             )
+        case Role.FORWARDED if session.returning:
+            return ()
         case Role.ANCHORED | Role.FORWARDED:
             return (*through(session.serving), Route(prefix, ToPeer(session.serving)))
         case _:

@@ -94,6 +94,8 @@ def session_record(
             "heard": sorted(map(_text, session.signalled.heard)),
             "kept": sorted(map(str, session.signalled.kept)),
         }
+    if session.speaker is not None:
+        record |= {"speaker": session.speaker.hex(), "returning": session.returning}
     if session.attachment is not None:
         interface, link_layer = session.attachment.interface, session.attachment.link_layer
         record["attachment"] = {
@@ -153,6 +155,8 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
             entries,
             saved,
             _read_signalled(record.get("signalled")),
+            speaker=bytes.fromhex(record["speaker"]) if "speaker" in record else None,
+            returning=bool(record.get("returning")),
         )
         return session, tuple(_read_told(each, saved) for each in record["peers"])
 

@@ -37,6 +37,7 @@ from dmm_wire.mobility.answers import ALL_ZERO, first
 from dmm_wire.mobility.registration import told
 from relay_maar.core.asking import Verdict
 from relay_maar.core.noticed import Ask, Place
+from relay_maar.core.own_prefixes import MOST_REFUSED, OwnPrefixes
 from relay_maar.core.session import MAX_SESSIONS, Role, Session
 from relay_maar.core.settings import AgentSettings
 
@@ -110,7 +111,9 @@ class _Node:
 
     name: Identity
     is_named: bool = True
-    """Whether the prefix that we know is named; not after the CMD refused it."""
+    """Whether the prefix that we know, or choose, is named; not after the CMD refused it."""
+    refused: int = 0
+    """Prefixes that we chose and the CMD refused."""
     until: float | None = None
     """When what the CMD granted ends."""
     patience: float = float(INITIAL_BINDACK_TIMEOUT)
@@ -120,15 +123,17 @@ class _Node:
 
 class Registering:
     """All registrations of a MAAR. `clock` gives the timestamp (RFC 5213 section 8.8) of an instant; `session_of` the
-    session of a node."""
+    session of a node, `own` the prefix of one that has none here; without it the CMD chooses."""
 
     def __init__(
         self,
         settings: AgentSettings,
         session_of: Callable[[Identity], Session | None],
         clock: Callable[[float], int],
+        own: OwnPrefixes | None = None,
     ) -> None:
         self._settings = settings
+        self._own_prefixes = own
         self._session_of = session_of
         self._clock = clock
         self._nodes: OrderedDict[bytes, _Node] = OrderedDict()
@@ -203,7 +208,9 @@ class Registering:
         self._timestamp = self._timestamp + 1 if is_behind else clock
         self._sequence = (self._sequence + 1) & 0xFFFF
         options: list[MobilityOption] = [MobileNodeIdentifier(of_link_layer(place.link_layer))]
-        options += [HomeNetworkPrefix(each) for each in self._own(node)] or [ALL_ZERO]
+        options += [HomeNetworkPrefix(each) for each in self._own(node, place, lifetime)] or [
+            ALL_ZERO
+        ]
         options += [HandoffIndicator(handoff), AccessTechnology(settings.access_technology)]
         options += [LinkLayerIdentifier(place.link_layer), Timestamp(self._timestamp)]
         update = BindingUpdate(self._sequence, lifetime, tuple(options))
@@ -214,13 +221,17 @@ class Registering:
             self._asked.popitem(last=False)
         return Sent(cmd, update)
 
-    def _own(self, node: _Node) -> list[Prefix]:
-        """The prefix that we anchor for the node, if we know of one."""
-        session = self._session_of(node.name)
-        if session is None or not node.is_named:
+    def _own(self, node: _Node, place: Place, lifetime: int) -> list[Prefix]:
+        """The prefix that we anchor for the node, if we know of one, or choose one."""
+        if not node.is_named:
             return []
-        ours = session.having(Role.LOCAL, Role.ANCHORED)
-        return [each.prefix for each in ours if not each.delegated][:1]
+        session = self._session_of(node.name)
+        ours = () if session is None else session.having(Role.LOCAL, Role.ANCHORED)
+        known = [each.prefix for each in ours if not each.delegated][:1]
+        if known or self._own_prefixes is None or not lifetime:
+            return known
+        chosen = self._own_prefixes.choose(place.link_layer, node.refused)
+        return [] if chosen is None else [chosen]
 
     # --- the PBA ---
 
@@ -257,7 +268,7 @@ class Registering:
             node.adjusted = number
             verdict, is_denied = Verdict.AGAIN, False
         elif status in _NAMED_WRONG and node.is_named:
-            node.is_named = False  # section 6.9.1.2, 10
+            self._misnamed(node, status)
             verdict, is_denied = Verdict.AGAIN, False
         elif status in _CURABLE:
             verdict, is_denied = Verdict.REFUSED, False
@@ -266,13 +277,25 @@ class Registering:
             verdict = Verdict.REFUSED
         return Refused(number, place, verdict, status, _offset(answer, asked.timestamp), is_denied)
 
+    def _misnamed(self, node: _Node, status: int) -> None:
+        """RFC 5213 section 6.9.1.2, 10: not with this prefix again. One that we chose may just be somebody else's, but
+        where the node has one already (159), the CMD knows which."""
+        session = self._session_of(node.name)
+        node.refused += 1
+        node.is_named = (
+            self._own_prefixes is not None
+            and status == Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+            and node.refused <= MOST_REFUSED
+            and (session is None or not session.having(Role.LOCAL, Role.ANCHORED))
+        )
+
     def _accepted(
         self, asked: _Asked, node: _Node, answer: BindingAcknowledgement, now: float
     ) -> Accepted:
         suboptions = told(answer, self._settings.enterprise)
         names = [each.identity for each in suboptions if isinstance(each, dmm.MobileNode)]
         node.name = names[0] if names else of_link_layer(asked.place.link_layer)
-        node.is_named, node.adjusted = True, None
+        node.is_named, node.refused, node.adjusted = True, 0, None
         infinite = answer.lifetime >= LIFETIME_INFINITY
         node.until = math.inf if infinite else now + float(max(answer.lifetime, LIFETIME_UNIT))
         if not any(isinstance(s, dmm.Signalling) and s.expected for s in suboptions):

@@ -24,6 +24,7 @@ from relay_maar.core.asking import Answer, Served, Verdict
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
 from relay_maar.core.noticed import Ask, Pace, Place, Why
+from relay_maar.core.own_prefixes import OwnPrefixes
 from relay_maar.core.registering import Accepted, Refused, Registering, Sent
 from relay_maar.core.router import PrefixInformation, Router, on_link
 from relay_maar.core.session import Attachment, Role, Session, arrive
@@ -60,6 +61,7 @@ class Registrar:
         domain: Domain,
         counters: Counter[str],
         clock: Callable[[float], int],
+        secret: bytes,
         *,
         learn: Learn,
     ) -> None:
@@ -72,7 +74,10 @@ class Registrar:
         self._domain = domain
         self._counters = counters
         self._learn = learn
-        self._registering = Registering(settings, cache.get, clock)
+        own = None
+        if settings.own_prefixes is not None:
+            own = OwnPrefixes(settings.own_prefixes, secret, cache.is_free)
+        self._registering = Registering(settings, cache.get, clock, own)
         self._leaving: Timers[bytes] = Timers()
         """Until when the CMD's word on those that are gone is waited for, by link-layer address."""
         self._from: dict[bytes, Place] = {}

@@ -5,11 +5,10 @@ kernel has what it promises (RFC 5213 section 5.3, RFC 8885 section 3.2).
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
 
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
@@ -36,15 +35,10 @@ from relay_maar.core.actions import Action, Log, SendMobility
 from relay_maar.core.binding_updates import Refusal, Request, judge, same
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
+from relay_maar.core.order import Order
 from relay_maar.core.session import Role, Session, Signalled, depart
 from relay_maar.core.settings import AgentSettings
 from relay_maar.core.telling import went
-
-OVERTAKEN: Final = 10.0
-"""Seconds for which a PBU may come after one that its sender sent later about the same visit."""
-
-_BEHIND: Final = 1 << 12
-"""How many sequence numbers behind a PBU still was overtaken; beyond, its sender counts anew."""
 
 
 @dataclass(slots=True)
@@ -74,8 +68,7 @@ class Registrations:
         self._domain = domain
         self._counters = counters
         self._pending: dict[tuple[bytes, Identity], _Pending] = {}
-        self._accepted: OrderedDict[tuple[bytes, Identity], tuple[int, int, float]] = OrderedDict()
-        """Of the last PBU of each sender about each node: generation, sequence number, and when."""
+        self._order = Order()
 
     def received(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
         """A PBU from `source`."""
@@ -89,7 +82,7 @@ class Registrations:
         identifier = first(update, MobileNodeIdentifier)
         if identifier is None or self._cache.get(identifier.identity) is not None:
             return []
-        if not is_cmd and source not in self._domain.peers:
+        if not is_cmd and source not in self._signallers(update):
             return []
         speaker = first(update, LinkLayerIdentifier)
         if speaker is not None and len(speaker.value) in (6, 8):
@@ -103,9 +96,24 @@ class Registrations:
                     return self._cache.rename(holder, identifier.identity, now)
         return []
 
+    def _signallers(self, update: BindingUpdate) -> frozenset[bytes]:
+        """The MAARs that may say this, besides the CMD: in mode direct those of the domain; in any
+        other, and where nodes are registered, none. Only the S-MAAR of a visit that it signalled
+        when the mode was direct still speaks for that one: it moves nothing, until the CMD speaks."""
+        if self._settings.registers:
+            return frozenset()
+        if self._domain.mode == SignallingMode.DIRECT:
+            return self._domain.peers
+        identifier, timestamp = first(update, MobileNodeIdentifier), first(update, Timestamp)
+        session = None if identifier is None else self._cache.get(identifier.identity)
+        if session is None or session.signalled is not None or timestamp is None:
+            return frozenset()
+        if timestamp.value != session.generation:
+            return frozenset()
+        return self._domain.peers & {session.serving}
+
     def _judged(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
-        # Where nodes are registered, the CMD alone says where they are.
-        peers = frozenset() if self._settings.registers else self._domain.peers
+        peers = self._signallers(update)
         timestamp = first(update, Timestamp)
         told = 0 if timestamp is None else timestamp.value
         verdict = judge(
@@ -121,9 +129,9 @@ class Registrations:
             verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
         if isinstance(verdict, Refusal):
             self._counters[f"pbu.refused-{int(verdict.status)}"] += 1
-            known = source in self._domain.peers or source in self._settings.cmds
-            if not known and not self._settings.registers:
-                self._domain.suspect(now)
+            is_believed = source in peers or source in self._settings.cmds
+            if not is_believed and not self._settings.registers:
+                self._domain.suspect(now)  # a MAAR that is new, or a mode
             settings = self._settings
             said = refusal_options(verdict.prefixes, settings.endpoint, settings.enterprise)
             refusal = acknowledge(
@@ -131,7 +139,8 @@ class Registrations:
             )
             return self._answer(source, refusal, now)
         place = (source, verdict.identity)
-        if self._is_overtaken(place, verdict.generation, update.sequence, now):
+        # Nobody waits for an answer to the earlier of two.
+        if self._order.is_overtaken(*place, verdict.generation, update.sequence, now):
             self._counters["pbu.overtaken"] += 1
             return []
         pending = self._pending.get(place)
@@ -167,23 +176,6 @@ class Registrations:
         if own is None or not session.having(Role.ANCHORED):
             return ()
         return tuple(router_options(own))
-
-    def _is_overtaken(
-        self, place: tuple[bytes, Identity], generation: int, sequence: int, now: float
-    ) -> bool:
-        """Whether the sender has said something later about the same visit, to which the generation
-        is equal: RFC 6275 section 9.5.1 has the sequence number for that. Nobody waits for an
-        answer to the earlier one. Else this one is the last from now on."""
-        while self._accepted and next(iter(self._accepted.values()))[2] + OVERTAKEN <= now:
-            self._accepted.popitem(last=False)
-        last = self._accepted.get(place)
-        if last is not None and last[0] == generation:
-            behind = (last[1] - sequence) & 0xFFFF
-            if 0 < behind < _BEHIND:
-                return True
-        self._accepted[place] = (generation, sequence, now)
-        self._accepted.move_to_end(place)
-        return False
 
     def _depart(self, source: bytes, request: Request, now: float) -> tuple[Session, list[Action]]:
         before = self._cache.get(request.identity)

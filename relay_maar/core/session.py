@@ -161,8 +161,11 @@ class Session:
     `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
     which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
     `touched` is when anybody last told us something about the node. `signalled` is None where it is
-    for the S-MAAR to tell the P-MAARs (mode direct). `withdrawn` is what we have anchored for the
-    node until a PBU of this visit elsewhere did not name it any more.
+    for the S-MAAR to tell the P-MAARs (mode direct). `withdrawn` is what has ended on
+    this visit, so that what was under way does not bring it back: what we have anchored until a PBU of
+    a visit elsewhere did not name it any more; what a VISIT here, or the anchor after it, did not name.
+    `speaker` is the link-layer address by which a node that is elsewhere was here last; `returning`: it
+    has been seen here again since, and nothing is sent after it.
     """
 
     identity: Identity
@@ -174,6 +177,8 @@ class Session:
     touched: float = 0.0
     signalled: Signalled | None = None
     withdrawn: frozenset[Prefix] = frozenset()
+    speaker: bytes | None = None
+    returning: bool = False
 
     @property
     def here(self) -> bool:
@@ -223,8 +228,13 @@ def arrive(
         after += _after(entry, event, known.role if known else None)
     spoken = {endpoint, *(entry.anchor for entry in after)}
     kept: set[Prefix] = set()
+    is_same = session is not None and session.generation == generation
+    withdrawn = set(session.withdrawn) if session is not None and is_same else set()
+    withdrawn -= {entry.prefix for entry in after}
     for entry in before.values():
         is_open = signalled is not None and signalled.missing and entry.anchor not in spoken
+        if not is_open:
+            withdrawn.add(entry.prefix)
         if is_open and entry.role in (_S, _F):
             kept.add(entry.prefix)
             after += _after(entry, Event.HERE_SERVED, entry.role)
@@ -232,8 +242,17 @@ def arrive(
             after += _after(_ending(entry, signalled, now), Event.HERE_UNNAMED, entry.role)
     if signalled is not None:
         signalled = replace(signalled, kept=frozenset(kept))
-    entries = _limited(after)
-    return Session(identity, generation, endpoint, previous, attachment, entries, now, signalled)
+    return Session(
+        identity,
+        generation,
+        endpoint,
+        previous,
+        attachment,
+        _limited(after),
+        now,
+        signalled,
+        frozenset(withdrawn),
+    )
 
 
 def confirm(
@@ -250,27 +269,35 @@ def confirm(
     if session.signalled is None:
         return session
     before = {entry.prefix: entry for entry in session.entries}
+    said = {e.prefix: e for e in session.having(_S) if e.prefix not in session.signalled.kept}
     after: list[Entry] = []
+    named = tuple(named)
+    withdrawn = set(session.withdrawn)
     for prefix, delegated in named:
+        # It was under way when the CMD, or the anchor, said that the prefix has ended; so it was when all have been
+        # heard of.
+        if prefix in withdrawn or (prefix not in said and not session.signalled.missing):
+            continue
         known = before.pop(prefix, None)
         expires = now + lifetime
-        if known is not None and known.role is _S and known.prefix not in session.signalled.kept:
-            expires = max(expires, known.expires)  # the CMD said it to the second
+        if prefix in said:
+            expires = max(expires, said[prefix].expires)  # the CMD said it to the second
         entry = Entry(prefix, _S, anchor, expires, delegated, router=router)
         after += _after(entry, Event.HERE_SERVED, known.role if known else None)
-    has_spoken = bool(after)
+    # Who anchors nothing is not among the expected. Nor is, of whom the CMD had heard: what comes of it, again or late,
+    # must not pass for what is missing.
+    is_expected = bool(after) and all(entry.anchor != anchor for entry in said.values())
+    heard = session.signalled.heard | ({anchor} if is_expected else set())
     kept = set(session.signalled.kept) - {entry.prefix for entry in after}
     for entry in before.values():
         if entry.anchor == anchor and entry.prefix in kept:
-            has_spoken = True
             kept.discard(entry.prefix)
+            withdrawn.add(entry.prefix)
             after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
-        elif entry.anchor == anchor and entry.role is _E:
+        elif entry.anchor == anchor and entry.role is _E and entry.prefix not in dict(named):
             after += _after(entry, Event.WITHDRAWN, entry.role)
         else:
             after.append(entry)
-    # Who anchors nothing is not among the expected.
-    heard = session.signalled.heard | {anchor} if has_spoken else session.signalled.heard
     signalled = replace(session.signalled, heard=heard, kept=frozenset(kept))
     if not signalled.missing and kept:
         ends = [entry for entry in after if entry.prefix in kept]
@@ -278,7 +305,8 @@ def confirm(
         for entry in ends:
             after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
         signalled = replace(signalled, kept=frozenset())
-    return replace(session, entries=_limited(after), signalled=signalled)
+    entries = _limited(after)
+    return replace(session, entries=entries, signalled=signalled, withdrawn=frozenset(withdrawn))
 
 
 def shown_as(session: Session, anchor: bytes, router: RouterIdentity | None) -> Session:
@@ -340,6 +368,7 @@ def depart(
     withdrawn = {entry.prefix for entry in before.values() if entry.anchor == endpoint}
     if session is not None and session.generation == generation:
         withdrawn |= session.withdrawn
+    at = session.attachment if session is not None else None
     return Session(
         identity,
         generation,
@@ -348,6 +377,8 @@ def depart(
         touched=now,
         signalled=signalled,
         withdrawn=frozenset(withdrawn),
+        speaker=at.link_layer if at is not None else session.speaker if session else None,
+        returning=session is not None and session.returning,
     )
 
 

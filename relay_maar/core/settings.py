@@ -96,5 +96,8 @@ class AgentSettings:
     section 6.11)."""
     registration_lifetime: int = 3600
     """Seconds for which a node is registered at a time."""
+    own_prefixes: Prefix | None = None
+    """Out of which this MAAR chooses the prefix of a node that it registers (RFC 8885 section 3.1); None: the CMD
+    chooses."""
     attach: AttachSettings = AttachSettings()
     security: Security = field(default_factory=Security)

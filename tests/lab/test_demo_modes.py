@@ -143,6 +143,7 @@ def what_they_say(mode: str, texts: dict[tuple[str, str, str], str]) -> None:
     assert "PBA: status 0 accepted" in agreed
     assert "flags PD" in agreed
     assert "HNP(22) Pref1" in agreed
+    assert "Serving MAAR(68) T2" in agreed
     (visit,) = re.findall(r"VISIT (\S+), left T1", told)
     for text in (update, agreed):
         assert f"Timestamp(27) {visit}" in text

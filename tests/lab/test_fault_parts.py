@@ -12,11 +12,12 @@ from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode, StatusCode
 from dmm_wire.dhcpv6.message import ClientMessage, first, parse
 from dmm_wire.dhcpv6.options import IaAddress, IaNa, IaPd, IaPrefix, StatusOption
-from lab.command import MISTAKE
+from lab.command import FAILED, MISTAKE
 from lab.faults import cli, frames
 from lab.faults.client import Client
 from lab.faults.itinerary import Deed, itinerary
 from lab.faults.oracle import Truth, View, differences
+from lab.faults.run import Result, Settings
 from lab.faults.weather import FAIR, Fates, Weather
 from lab.kernel import UNREACHABLE, Decision
 from lab.topology import MAAR_PLANS, MAARS, MaarPlan
@@ -245,3 +246,26 @@ def test_what_cannot_be_meant_is_refused(
     monkeypatch.setattr("shutil.which", lambda name: name)
     assert cli.run(arguments) == MISTAKE
     assert capsys.readouterr().err.startswith("faults: ")
+
+
+@pytest.mark.parametrize(("problems", "status"), [([], 0), (["probe 7 went round"], FAILED)])
+def test_what_is_wrong_is_told_and_is_the_status(
+    problems: list[str],
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Run:
+        def __init__(self, settings: Settings, *_: object) -> None:
+            self.settings = settings
+
+        def run(self) -> Result:
+            return Result(self.settings, circled=len(problems), problems=problems)
+
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    monkeypatch.setattr(cli, "FaultRun", Run)
+    assert cli.run(["--mode", "proxy", "--seed", "1"]) == status
+    said = capsys.readouterr().out
+    assert said.startswith("seed 1\n")
+    assert all(f"proxy: {each}" in said for each in problems)

@@ -34,7 +34,8 @@ LADDERS = {
 
 
 def message(at: int, name: str, sender: str, receiver: str) -> Message:
-    options: tuple[mh.MobilityOption, ...] = (mh.ServingMaar(T1),) if name == "PBU" else ()
+    new = mh.PreviousMaarOption(T1, PREFIX) if sender == "CMD" else mh.ServingMaar(T1)
+    options: tuple[mh.MobilityOption, ...] = (mh.ServingMaar(T1) if name == "PBU" else new,)
     place = (at, "m1", sender, receiver, name)
     match name:
         case "PBU":
@@ -69,6 +70,17 @@ def test_without_any_of_its_messages_it_does_not(mode: str) -> None:
 @pytest.mark.parametrize("mode", LADDERS)
 def test_from_the_end_to_the_beginning_it_does_not(mode: str) -> None:
     assert not follows(mode, LADDERS[mode][::-1])
+
+
+@pytest.mark.parametrize("mode", LADDERS)
+def test_without_the_new_option_of_a_pba_it_does_not(mode: str) -> None:
+    figure = figures.of_step(mode, moved=True)
+    seen = [message(at, *each) for at, each in enumerate(LADDERS[mode])]
+    plain = mh.BindingAcknowledgement(0, 1, 4, ())
+    number = LADDERS[mode].index(COPIES[1] if mode == "direct" else ANSWERS[1])
+    seen[number] = replace(seen[number], mobility=plain)
+    told = figures.told(figure, seen, "MAAR3", ANCHORS)
+    assert not figures.is_followed(figure, told, ANCHORS)
 
 
 def test_p_maars_do_not_wait_for_each_other() -> None:

@@ -1,15 +1,6 @@
-"""The modes, message by message: recorded with 1, 2 and 8 P-MAARs, with losses and overtaking.
-
-What is recorded is in `recorded_modes.txt`. After a change that is meant:
-
-    python -m tests.maar.core.test_modes
-"""
+"""The modes when more goes wrong than a message: what is to be true in the end. Step by step: test_recorded.py."""
 
 from __future__ import annotations
-
-import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -19,86 +10,12 @@ from dmm_wire.dhcpv6.message import ClientMessage
 from dmm_wire.dhcpv6.options import IaNa, IaPd
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.identity import Identity, IdentitySubtype
-from tests.maar.core.modes_world import CMD, Loses, ModesWorld
+from tests.maar.core.modes_world import CMD, ModesWorld
 from tests.maar.core.world import ACCESS, NODE_ID, endpoint
 
-RECORDED = Path(__file__).with_name("recorded_modes.txt")
 MODES = (SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY)
-COUNTS = (1, 2, 8)
 TIME = 9
 """Columns of the time in a line of the record."""
-
-
-def never(what: str, before: int) -> bool:
-    """Nothing is lost."""
-    return False
-
-
-def first_pbu(what: str, before: int) -> bool:
-    """The first PBU to each MAAR is lost."""
-    return "PBU" in what and before == 0
-
-
-def first_pba(what: str, before: int) -> bool:
-    """The first PBA from each MAAR to each is lost."""
-    return "PBA" in what and before == 0
-
-
-def copies(what: str, before: int) -> bool:
-    """Every PBA to the S-MAAR is lost, and the first to the CMD from MAAR 1."""
-    return "PBA" in what and ("cmd" not in what or ("maar1 > cmd" in what and before == 0))
-
-
-CASES: dict[str, tuple[Loses, bool]] = {
-    "clean": (never, False),
-    "the first PBUs are lost": (first_pbu, False),
-    "the first PBAs are lost": (first_pba, False),
-    "PBAs to the S-MAAR are lost": (copies, False),
-    "everything overtakes": (never, True),
-}
-
-
-def story(mode: SignallingMode, count: int, loses: Loses, reorders: bool) -> ModesWorld:
-    """A node that has been at `count` MAARs comes to another one, and all is said that is to be said about it."""
-    on = False
-    world = ModesWorld(mode, count + 1, lambda what, before: on and loses(what, before))
-    for number in range(1, count + 1):
-        world.attach(number)
-        world.go_on(60.0)
-    world.mark()
-    world.forget_what_was_said()
-    on, world.reorders = True, reorders
-    world.attach(count + 1)
-    world.go_on(20.0)
-    return world
-
-
-def stories() -> Iterator[tuple[str, SignallingMode, int, Loses, bool]]:
-    for mode in (SignallingMode.DIRECT, *MODES):
-        for count in COUNTS:
-            for name, (loses, reorders) in CASES.items():
-                title = f"{mode.name.lower()}, {count} P-MAARs, {name}"
-                yield title, mode, count, loses, reorders
-
-
-def recorded() -> dict[str, str]:
-    parts = re.split(r"^== (.*) ==\n", RECORDED.read_text(), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-@pytest.mark.parametrize(
-    ("title", "mode", "count", "loses", "reorders"), list(stories()), ids=[s[0] for s in stories()]
-)
-def test_as_recorded(
-    title: str, mode: SignallingMode, count: int, loses: Loses, reorders: bool
-) -> None:
-    world = story(mode, count, loses, reorders)
-    world.check()
-    assert "\n".join(world.record) == recorded()[title].strip("\n")
-
-
-def test_every_recorded_case_is_run() -> None:
-    assert set(recorded()) == {title for title, *_ in stories()}
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -346,18 +263,3 @@ def test_a_database_that_is_away_for_a_while(mode: SignallingMode) -> None:
     world.outbox.failing = False
     world.go_on(5.0)
     world.check()
-
-
-def write_recorded(path: Path, tell: Callable[[str], None]) -> None:
-    """Record all stories anew."""
-    texts = []
-    for title, mode, count, loses, reorders in stories():
-        world = story(mode, count, loses, reorders)
-        world.check()
-        texts.append(f"== {title} ==\n" + "\n".join(world.record) + "\n")
-        tell(title)
-    path.write_text("\n".join(texts))
-
-
-if __name__ == "__main__":
-    write_recorded(RECORDED, print)

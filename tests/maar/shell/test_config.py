@@ -211,3 +211,21 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "none.toml")
     assert caught.value.lines == [f"{tmp_path}/none.toml: No such file or directory"]
+
+
+def test_out_of_what_prefixes_are_chosen() -> None:
+    pmip = GOOD.replace(
+        'servers = ["2001:db8:c::1"]', 'signalling = "pmip"\ncmds = ["2001:db8:c::1"]'
+    )
+    layers, mtus = {"access0": bytes(6), "access1": bytes(6)}, {"access0": 1460, "access1": 1460}
+    assert parse(pmip, "maar.toml").agent(layers, mtus).own_prefixes is None
+    for pool in ("2001:db8:1000::/40", "2001:db8:1080::/48", "2001:db8:2000::/64"):
+        config = parse(f'own-prefixes = "{pool}"\n{pmip}', "maar.toml")
+        assert config.agent(layers, mtus).own_prefixes == Prefix.parse(pool)
+    for pool in ("2001:db8:3000::/40", "2001:db8:1000::/39", "2001:db8:1000::/72"):
+        (line,) = faults(f'own-prefixes = "{pool}"\n{pmip}')
+        assert line == (
+            f"maar.toml: own-prefixes: {pool} has to be one of the pools, or a part of one, of /64s"
+        )
+    (line,) = faults(f'own-prefixes = "2001:db8:1000::/40"\n{GOOD}')
+    assert line == 'maar.toml: own-prefixes: only with signalling = "pmip"'
