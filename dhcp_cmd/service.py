@@ -12,7 +12,7 @@ from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
 from dhcp_cmd.core.errors import Undecidable
 from dhcp_cmd.core.inquire import Inquiry, foresee, inquire, inquire_registration, window_at
-from dhcp_cmd.core.link import link
+from dhcp_cmd.core.link import link, unlink
 from dhcp_cmd.core.model import (
     MICROS,
     BindingRequest,
@@ -25,6 +25,7 @@ from dhcp_cmd.core.model import (
     Micros,
     Need,
     NodeId,
+    PutNode,
     PutSignal,
     Registration,
     Settings,
@@ -33,7 +34,7 @@ from dhcp_cmd.core.model import (
 )
 from dhcp_cmd.core.ports import Collision, Refused, Store, StoreError, Transaction
 from dhcp_cmd.core.reap import reap
-from dhcp_cmd.core.signals import refused
+from dhcp_cmd.core.signals import RAISED, TOO_FAR, later_visit, refused
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.identity import Identity
@@ -93,6 +94,9 @@ class Cmd:
                 return [*first, *self.handle(requests[middle:], clock)]
             decisions = [self._spoilt(error)]
         self.outcomes.update(decision.outcome for decision in decisions)
+        if self.outcomes[TOO_FAR] and TOO_FAR not in self._logged:
+            self._logged.add(TOO_FAR)
+            _log.error("an anchor knows a visit that is far ahead of our clock: not believed")
         for maar in {each.forgot for each in decisions if each.forgot is not None}:
             self.tell_again(maar, clock())
         return decisions
@@ -155,6 +159,30 @@ class Cmd:
 
         self._retried(once)
 
+    def anchor_knows_later(
+        self, identity: Identity, anchor: MaarId, known: int, now: Micros
+    ) -> str | None:
+        """The anchor says that it knows a visit of the node with the generation `known`. Where that is later than ours,
+        ours is made the later one, and the anchor is owed it again. Returns RAISED, TOO_FAR, or None where it is not
+        later. Raises StoreError."""
+
+        def once(_salt: int) -> str | None:
+            with self.store.transaction() as transaction:
+                node = transaction.read([Lookup((identity,))]).nodes.get(identity)
+                if node is None or node.serving == anchor:
+                    return None
+                after = later_visit(node, known, now)
+                if after is None or isinstance(after, str):
+                    return after
+                news = Signal(node.id, anchor, True, now)
+                changes: list[Change] = [PutNode(after, False), PutSignal(news)]
+                transaction.write(changes)
+                transaction.commit()
+                self._committed(changes)
+                return RAISED
+
+        return self._retried(once)
+
     def link(self, first: Identity, second: Identity, now: Micros) -> bool:
         """The operator says that both are one node's; whether that is news. Raises StoreError, `core.link.Unknown`.
 
@@ -170,6 +198,21 @@ class Cmd:
                 if settings.mode is _DIRECT and any(snapshot.signals.values()):
                     settings = replace(settings, mode=SignallingMode.PROXY)
                 changes = link(first, second, snapshot, settings, now)
+                if changes:
+                    transaction.write(changes)
+                    transaction.commit()
+                    self._committed(changes)
+                return bool(changes)
+
+        return self._retried(once)
+
+    def unlink(self, first: Identity, second: Identity) -> bool:
+        """The operator says that `second` is not the node's any more that has `first`; whether it was. Raises
+        StoreError."""
+
+        def once(_salt: int) -> bool:
+            with self.store.transaction() as transaction:
+                changes = unlink(first, second, transaction.read([Lookup((first, second))]))
                 if changes:
                     transaction.write(changes)
                     transaction.commit()

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +26,8 @@ from relay_maar.io.client import NotRunning, ask
 _BIN = Path(sys.executable).parent
 _ROOT = Path(__file__).resolve().parent.parent
 _PATIENCE = 20.0
+_LEAVES_IT_TO_THE_CMD = 3
+"""The number of a MAAR that registers nodes without naming a prefix."""
 _LOG_TAIL = 15
 
 # On Python 3.12 dhcpkit fails while it is imported, before it could load an extension: then our own entry comes first.
@@ -277,7 +279,8 @@ class Signaller(Daemon):
 
 class Maar(Daemon):
     """One MAAR's `relay-maar`. `mode` is the CMD's, `more` stands at the end of its configuration. `registers`: it
-    speaks only PMIPv6. `router` is its router identity."""
+    registers its nodes by PMIPv6; then `relays` says whether it relays DHCPv6 all the same. `router` is its router
+    identity."""
 
     def __init__(
         self,
@@ -288,14 +291,19 @@ class Maar(Daemon):
         more: str = "",
         *,
         registers: bool = False,
+        relays: bool = False,
         router: str = FIXED,
     ) -> None:
         self.plan = plan
         self._peers = len(topology.plans) - 1
-        self._registers = registers
-        lines = ['signalling = "pmip"' if registers else f'servers = ["{CMD.address}"]']
+        self._is_told = relays or not registers
+        lines = ['signalling = "pmip"'] if registers else []
+        lines += [f'servers = ["{CMD.address}"]'] if self._is_told else []
         lines += [f'router-identity = "{router}"', *_router_keys(plan, router).splitlines()]
         lines += [f'cmds = ["{CMD.address}"]'] if mode != DIRECT else []
+        # Who chooses a node's prefix: the MAAR, as in RFC 8885 section 3.1, or the CMD. Both are seen.
+        chooses = registers and plan.number != _LEAVES_IT_TO_THE_CMD
+        lines += [f'own-prefixes = "{plan.link_pool}"'] if chooses else []
         directory = topology.directory / plan.name
         directory.mkdir()
         for name in ("state", "run"):
@@ -327,8 +335,8 @@ class Maar(Daemon):
             raise netns.LabError(f"{self.name}: {problem}\n{self.tail()}") from None
 
     def wait_until_ready(self, *, peers: bool = True) -> None:
-        """Until it answers and, with `peers`, has learnt from the CMD which MAARs there are (one that registers nodes
-        learns that from its registrations). Raises LabError."""
+        """Until it answers and, with `peers`, has learnt from the CMD which MAARs there are (one without
+        DHCPv6 learns that from its registrations). Raises LabError."""
 
         def ready() -> bool:
             self.check()
@@ -336,15 +344,15 @@ class Maar(Daemon):
                 status = ask(self._runtime, "status")
             except (NotRunning, OSError):
                 return False
-            return not peers or self._registers or len(status["domain"]["peers"]) == self._peers
+            return not peers or not self._is_told or len(status["domain"]["peers"]) == self._peers
 
         netns.wait_for(ready, timeout=_PATIENCE, what=f"{self.name} to be ready", interval=0.05)
 
 
 class Daemons:
     """CMD and MAARs, between `with` and its end, ready when entered. `driver` is the MAARs' tunnel driver, `mode` and
-    `stock` as of Cmd, `registers` and `router` as of Maar, `more` what a MAAR's configuration has besides, by its
-    number, and the CMD's by 0."""
+    `stock` as of Cmd, `registers` those MAARs that register nodes, `relays` those of them that relay DHCPv6 all the
+    same, `router` as of Maar, `more` what a MAAR's configuration has besides, by its number, and the CMD's by 0."""
 
     def __init__(
         self,
@@ -354,7 +362,8 @@ class Daemons:
         more: Mapping[int, str] | None = None,
         *,
         stock: bool = True,
-        registers: bool = False,
+        registers: Collection[MaarPlan] = (),
+        relays: Collection[MaarPlan] = (),
         router: str = FIXED,
     ) -> None:
         self.cmd = Cmd(topology, mode, (more or {}).get(0, ""), stock=stock, router=router)
@@ -366,7 +375,8 @@ class Daemons:
                 driver,
                 mode,
                 (more or {}).get(plan.number, ""),
-                registers=registers,
+                registers=plan in registers,
+                relays=plan in relays,
                 router=router,
             )
             for plan in topology.plans

@@ -29,7 +29,7 @@ from lab.netns import LabError
 from lab.report import WIDTH, Report
 from lab.scenario import MOVES, MainJob
 from lab.signals import Terminated, tidy_on_signals
-from lab.topology import CN1
+from lab.topology import CN1, MAAR_PLANS
 
 INTERRUPTED = 130
 STOCK = "ipv6-dhcpd"
@@ -68,7 +68,7 @@ def _run(console: Console, options: argparse.Namespace) -> int:
         driver=options.driver,
         mode=options.mode,
         stock=options.server == STOCK,
-        registers=options.signalling == PMIP,
+        registers=MAAR_PLANS if options.signalling == PMIP else (),
         router=options.router_identity,
     ) as lab:
         try:

@@ -113,7 +113,7 @@ _MOVES = {
             (_REGISTER,),
             (_ANSWER,),
             (Arrow("PBU", S_MAAR, P_MAAR, new=True),),
-            (Arrow("PBA", P_MAAR, S_MAAR),),
+            (Arrow("PBA", P_MAAR, S_MAAR, new=True),),
         ),
     ),
 }
@@ -144,10 +144,36 @@ def told(
     return found
 
 
+def by_turns(seen: Iterable[Told]) -> tuple[list[Told], list[Told]]:
+    """Each message of a figure when it was said first, with all that is not in it; and what was said again later: what
+    was repeated, or longer lifetimes."""
+    first: list[Told] = []
+    later: list[Told] = []
+    said: set[tuple[str, str, str]] = set()
+    for each in seen:
+        kind = each.message.name, each.message.sender, each.message.receiver
+        is_again = kind in said and (each.arrow is not None or each.beside)
+        (later if is_again else first).append(each)
+        said.add(kind)
+    return first, later
+
+
+def is_renewal(message: Message) -> bool:
+    """Whether a PBU tells of lifetimes, and not of a move (RFC 5213 section 8.4)."""
+    update = message.mobility
+    return isinstance(update, mh.BindingUpdate) and any(
+        isinstance(option, mh.HandoffIndicator)
+        and option.value == mh.HandoffIndicatorValue.NOT_CHANGED
+        for option in update.options
+    )
+
+
 def is_followed(figure: Figure, seen: Sequence[Told], anchors: Sequence[str]) -> bool:
-    """Whether each arrow was seen, for each P-MAAR if it has one, after all that is above it for that P-MAAR; and no
-    other message."""
+    """Whether each arrow was seen, for each P-MAAR if it has one, after all that is above it for that P-MAAR; with an
+    option of RFC 8885 where the figure has a new one; and no other message."""
     if any(each.arrow is None and not each.beside for each in seen):
+        return False
+    if any(each.arrow and each.arrow.new and not new_options(each.message) for each in seen):
         return False
     times: dict[tuple[Arrow, str], int] = {}
     for each in seen:

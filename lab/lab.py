@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,8 @@ from lab.topology import MaarPlan, Topology
 class Lab:
     """Everything between `with` and its end. `pcap` keeps all packets in a file, `driver` is the MAARs' tunnel driver,
     `mode` and `stock` the CMD's (see `Cmd`), `more` what a MAAR's configuration has besides, by its number, and
-    the CMD's by 0. With `registers` the MAARs speak only PMIPv6, and the node has no client, as without `client`.
+    the CMD's by 0. The MAARs in `registers` register nodes by PMIPv6; but for those in `relays`, they relay no DHCPv6.
+    Where no MAAR does, the node has no client, as without `client`.
 
     Raises LabError when something cannot be made or does not get ready.
     """
@@ -32,16 +33,19 @@ class Lab:
         driver: str = "auto",
         mode: str = DIRECT,
         stock: bool = True,
-        registers: bool = False,
+        registers: Collection[MaarPlan] = (),
+        relays: Collection[MaarPlan] = (),
         client: bool = True,
         more: Mapping[int, str] | None = None,
         router: str = FIXED,
     ) -> None:
         self.mode = mode
-        self.registers = registers
         self.stock = stock
-        self._client = client and not registers
         self.topology = Topology(prefix)
+        self._registers, self._relays = frozenset(registers), frozenset(relays)
+        self.registers = (self._registers - self._relays).issuperset(self.topology.plans)
+        """Whether no MAAR relays DHCPv6."""
+        self._client = client and not self.registers
         self._pcap = pcap
         self._driver = driver
         self._more = more or {}
@@ -51,7 +55,7 @@ class Lab:
         self.daemons: Daemons
         self.node: SlaacNode
         self.mn: MobileNode
-        """The same with its client, unless the MAARs register nodes."""
+        """The same with its client, where it has one."""
         self.kernels: dict[MaarPlan, str] = {}
         """What each MAAR's kernel held before its `relay-maar` was started (see `kernel.snapshot`)."""
 
@@ -69,7 +73,8 @@ class Lab:
                     self.mode,
                     self._more,
                     stock=self.stock,
-                    registers=self.registers,
+                    registers=self._registers,
+                    relays=self._relays,
                     router=self.router,
                 )
             )

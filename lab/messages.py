@@ -226,7 +226,8 @@ def _icmpv6(packet: Packet, names: Names) -> Message:
     details: tuple[str, ...] = ()
     if name == "RA" and len(packet.payload) >= 16:
         flags = " ".join(text for bit, text in _RA_FLAGS.items() if packet.payload[5] & bit)
-        target = "all nodes" if packet.destination[0] == 0xFF else "unicast"
+        # One to all nodes (ff02::1) may be in a frame to this node alone.
+        target = "all nodes" if packet.multicast else "to the node"
         router = names.address(packet.source)
         shown = f" as {router}" if router.startswith("R") else ""
         details = (

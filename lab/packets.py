@@ -34,7 +34,8 @@ class Packet:
     ends ("m1", "core", "mn"...), not the packet's. Addresses and `protocol` are the innermost packet's; `tunnel` holds
     source and destination of the IPv6 header around it, None for a packet that is not encapsulated. `extensions` are
     the protocol numbers of extension headers behind the outer header. `payload` is whole for signalling, its first
-    octets for user data, `length` its length on the link.
+    octets for user data, `length` its length on the link. `multicast`: the frame went to a group of nodes, whatever the
+    packet is addressed to.
     """
 
     at: int
@@ -48,6 +49,7 @@ class Packet:
     length: int
     tunnel: tuple[bytes, bytes] | None = None
     extensions: tuple[int, ...] = ()
+    multicast: bool = False
 
     @property
     def ports(self) -> tuple[int, int]:
@@ -106,6 +108,7 @@ def parse_frame(frame: bytes, at: int, link: str, sender: str, receiver: str) ->
         length,
         tunnel,
         extensions,
+        multicast=bool(frame[0] & 1),
     )
 
 

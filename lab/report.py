@@ -131,6 +131,7 @@ class Report(Listener):
         self._console.print(
             "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40; likewise MAAR2 (200), MAAR3 (300)."
             "\nThe MAARs speak only PMIPv6: they register the node by PBU, and it makes its addresses itself."
+            "\nMAAR1 and MAAR2 choose its prefixes themselves (RFC 8885 section 3.1), MAAR3 leaves it to the CMD."
             if lab.registers
             else "\nMAAR1 gives the node Pref1, a /64 out of 2001:db8:100::/40, and delegates Del1, a /56 out of"
             "\n2001:db8:d100::/40; likewise MAAR2 (200, d200) and MAAR3 (300, d300)."
@@ -222,15 +223,21 @@ class Report(Listener):
         table.add_column("ms", justify="right")
         for column in ("in the figure (* a new option)", "on the wire", "options of RFC 8885"):
             table.add_column(column, no_wrap=True)
-        for each in seen:
+        first, later = figures.by_turns(seen)
+        for each in (*first, *later):
             message = each.message
+            place = "beside it" if each.beside else "not in it"
             table.add_row(
                 f"{(message.at - seen[0].message.at) / 1e6:.1f}",
-                str(each.arrow or ("beside it" if each.beside else "not in it")),
+                "later" if each in later else str(each.arrow or place),
                 f"{message.sender} → {message.receiver} {message.name}",
                 ", ".join(figures.new_options(message)),
             )
         self._console.print(table)
+        if any(figures.is_renewal(each.message) for each in later):
+            self._console.print(
+                "later: DHCPv6 granted longer lifetimes, and the anchors hear of them"
+            )
 
     def _routes(self, step: Step) -> None:
         """What each MAAR's kernel does with the node's prefixes."""

@@ -230,8 +230,6 @@ class Config(Table):
         """What goes with `signalling`."""
         if self.signalling == "dhcp" and not self.servers:
             raise ValueError('servers: at least one is needed, or signalling = "pmip"')
-        if self.signalling == "pmip" and self.servers:
-            raise ValueError('servers: with signalling = "pmip" no DHCPv6 is relayed')
         if self.signalling == "pmip" and not self.cmds:
             raise ValueError('cmds: at least one is needed with signalling = "pmip"')
         if (own := self.own_prefixes) is not None:
@@ -301,7 +299,7 @@ class Config(Table):
                 min_interval=self.router_advertisements.min_interval,
                 max_interval=self.router_advertisements.max_interval,
                 router_lifetime=self.router_advertisements.router_lifetime,
-                autonomous=self.signalling == "pmip",
+                autonomous=not self.servers,
             ),
             attach=self.attach.settings(),
             security=self.authentication(),

@@ -26,6 +26,7 @@ from dhcp_cmd.core.place import Place
 from dhcp_cmd.core.register import CAUSE, register
 from dhcp_cmd.core.relay_options import fits, hold, peers, signalling, status, visit_options
 from dhcp_cmd.core.reply import reply
+from dhcp_cmd.core.signals import RAISED, later_visit
 from dmm_wire import dmm
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import DmmStatus, SubOption
@@ -174,12 +175,20 @@ def _makes_addresses(draft: Draft) -> bool:
 
 
 def _report(draft: Draft, claim: Claim, node: Node, failed: list[dmm.AnchorFailed]) -> Decision:
-    """ANCHOR_FAILED, or a question about a node: no sign that the node is there, so only its S-MAAR comes as far as
-    this, and nothing is promised for longer."""
+    """ANCHOR_FAILED, VISIT (an anchor knows a later one than we), or a question about a node: no sign that the node is
+    there, so only its S-MAAR comes as far as this, and nothing is promised for longer."""
     draft.adopt(node, claim.key)
     settle(draft)
     draft.fail(failed)
-    return _told(draft, visit_options(draft), "anchor-failed" if failed else QUERY)
+    outcome = "anchor-failed" if failed else QUERY
+    later = draft.place.first(dmm.Visit)
+    present = draft.node or node
+    after = None if later is None else later_visit(present, later.generation, draft.now)
+    if isinstance(after, str):
+        outcome = after
+    elif after is not None:
+        draft.node, outcome = after, RAISED
+    return _told(draft, visit_options(draft), outcome)
 
 
 def _told(draft: Draft, relay: tuple[SubOption, ...], outcome: str) -> Decision:

@@ -170,13 +170,17 @@ def refused(status: int, clock: int | None = None, *, outcome: str | None = None
 def _is_late(registration: Registration, node: Node, here: Maar, latest: int) -> bool:
     """Whether something later is known of the node than this (RFC 5213 section 5.5).
 
-    A MAAR's clock is compared with that of the MAARs before; with ours where the visit is known by DHCPv6. The same
+    A MAAR's clock is compared with that of the MAARs before; with ours where the visit is known by DHCPv6, unless it is
+    this very visit: a MAAR that relays DHCPv6, too, says the same in both ways, and either may be first. The same
     message again is no later and no earlier. What is later than `latest`, the latest time that is believed, was told by
     a clock that has been set back since, and nothing on its way is older. One that only wants to go on with a visit
     that is over by now is late, whatever its clock says.
     """
     is_by_pbu = node.heard is not None and node.heard[0] in (REGISTRATION, DEREGISTRATION)
-    known = [node.registered or 0] if is_by_pbu else [node.registered or 0, node.generation]
+    is_here = registration.lifetime > 0 and node.serving == here.id
+    known = (
+        [node.registered or 0] if is_by_pbu or is_here else [node.registered or 0, node.generation]
+    )
     last = max((each for each in known if each <= latest), default=0)
     if registration.timestamp <= last:
         return registration.timestamp < last or node.serving != here.id

@@ -28,10 +28,17 @@ from dhcp_cmd.core.model import (
     State,
 )
 from dmm_wire.address import Prefix
+from dmm_wire.timestamp import from_micros
 
 REFRESH_MARGIN: Micros = 10 * MICROS
 """What is anchored away is not promised for longer unless by more than this: each longer promise is a PBU, and the
 messages of one DHCPv6 exchange would make it one or two seconds."""
+
+MOST_AHEAD: Micros = 86_400 * MICROS
+"""A visit that a MAAR knows may be so far ahead of our clock: more than a clock is likely to be set back by."""
+
+RAISED, TOO_FAR = "visit-raised", "visit-too-far"
+"""What becomes of a later visit than ours that a MAAR says it knows."""
 
 Ends = dict[MaarId, dict[Prefix, Micros]]
 """What a node holds at each MAAR, and until when."""
@@ -110,6 +117,18 @@ def refused(
     if gone and anchor in _ends(left):
         changes.append(PutSignal(Signal(node.id, anchor, True, now)))
     return tuple(changes)
+
+
+def later_visit(node: Node, known: int, now: Micros) -> Node | str | None:
+    """A MAAR refuses what we say of the node, because it knows of a visit with the generation `known`. Where that is
+    none of ours (we have lost visits, or somebody made it up), the node's visit is to be the later one: the node is
+    where we say that it is. Gives the node as it is to be, TOO_FAR, or None where we know as late a visit: then
+    something was overtaken, and nothing is wrong."""
+    if node.serving is None or known <= node.generation:
+        return None
+    if known >= from_micros(now + MOST_AHEAD):
+        return TOO_FAR
+    return node._replace(generation=known + 1)
 
 
 def _ends(bindings: Iterable[Binding]) -> Ends:

@@ -79,6 +79,7 @@ class Daemon:
             authenticated,
             outcomes,
             refused=cmd.anchor_refused,
+            knows_later=cmd.anchor_knows_later,
             enterprise=cmd.settings.enterprise,
             clock=_now,
             monotonic=time.monotonic,
@@ -122,6 +123,7 @@ class Daemon:
             self._configuration = after
             cmd = Cmd(self._store, after.settings)
             self._signaller.refused = cmd.anchor_refused
+            self._signaller.knows_later = cmd.anchor_knows_later
             self._signaller.enterprise = cmd.settings.enterprise
             self._signaller.change(security)
             self._front.cmd = cmd

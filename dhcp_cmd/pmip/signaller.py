@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from dhcp_cmd.core.model import Domain, MaarId, Micros
 from dhcp_cmd.core.ports import StoreError
+from dhcp_cmd.core.signals import TOO_FAR
 from dhcp_cmd.pmip.authenticated import Authenticated
 from dhcp_cmd.pmip.compose import compose
 from dhcp_cmd.pmip.front import Asked
@@ -32,6 +33,7 @@ from dmm_wire.mobility import (
     Status,
     Timestamp,
 )
+from dmm_wire.mobility.answers import first
 from dmm_wire.mobility.guard import Message
 from dmm_wire.mobility.routers import router_options, routers_in
 from dmm_wire.mobility.security import Security
@@ -50,6 +52,7 @@ MOST_ASKED: Final = 128
 """PBUs answered from one transaction."""
 
 _REFUSED: Final = Status.NOT_AUTHORIZED_FOR_HOME_NETWORK_PREFIX
+_LOWER: Final = Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
 _LOOK, _KEEP, _FINISH = "look", "keep", "finish"
 
 _log = logging.getLogger(__name__)
@@ -97,13 +100,22 @@ class Refused(Protocol):
         ...
 
 
+class KnowsLater(Protocol):
+    """See `dhcp_cmd.service.Cmd.anchor_knows_later`."""
+
+    def __call__(self, identity: Identity, anchor: MaarId, known: int, now: Micros) -> str | None:
+        """The anchor knows of a later visit."""
+        ...
+
+
 class Signaller:
     """Sends what is owed, until it is acknowledged.
 
     `enterprise` is whose number MAARs say in their refusals which prefixes these are about.
     All that is sent and heard goes through `authenticated`, whose `outcomes` are the same.
     `heard` is told of each acknowledgement of where a node is, and says whether an answer to the S-MAAR waited for it;
-    if not, in mode RELAY, the S-MAAR is told by a PBA. `ended` is told of each refusal that ended something.
+    if not, in mode RELAY, the S-MAAR is told by a PBA. `refused` is told what an anchor does not serve, `ended` that
+    something ended by it; `knows_later` that an anchor knows of a later visit.
     `registers` takes the PBUs that have come. `clock` is in microseconds since the epoch, `monotonic` in seconds.
     `outcomes` counts what became of messages; whoever reads it may clear it.
     """
@@ -118,6 +130,7 @@ class Signaller:
         outcomes: Counter[str],
         *,
         refused: Refused,
+        knows_later: KnowsLater,
         clock: Callable[[], Micros],
         monotonic: Callable[[], float],
         enterprise: int = DEFAULT_ENTERPRISE,
@@ -128,6 +141,7 @@ class Signaller:
     ) -> None:
         self.signals = signals
         self.refused = refused
+        self.knows_later = knows_later
         self.enterprise = enterprise
         self.heard = heard
         self.ended = ended
@@ -306,7 +320,8 @@ class Signaller:
                 continue
             outcome = self._outbox.answered(source, message, self._time())
             if outcome is None:
-                self.outcomes["pba-unmatched"] += 1
+                is_foreign = message.proxy and message.accepted and not message.dmm
+                self.outcomes["pba-no-dmm" if is_foreign else "pba-unmatched"] += 1
             else:
                 self._answered(outcome, message)
         for batch in range(0, len(asked), MOST_ASKED):
@@ -330,6 +345,9 @@ class Signaller:
             is_end = outcome.status == _REFUSED and outcome.is_latest
             if is_end and not self._end(sent, answer):
                 return  # nothing is finished: it will be sent, and refused, again
+            is_behind = outcome.status == _LOWER and outcome.is_latest
+            if is_behind and not self._catch_up(sent, answer):
+                return
         if outcome.is_over:
             self._over(sent.key, sent.serial)
 
@@ -344,6 +362,25 @@ class Signaller:
             return False
         self.ended(sent.key)
         self._tell(sent, _REFUSED, 0)
+        return True
+
+    def _catch_up(self, sent: Sent, answer: BindingAcknowledgement) -> bool:
+        """The anchor knows of a later visit, the generation of which it says. It is for the CMD to say where a node is:
+        where that visit is none of ours, the node's gets a later generation, and the anchor hears of it again."""
+        known = first(answer, Timestamp)
+        if known is None or known.value <= sent.notice.generation:
+            return True
+        try:
+            became = self.knows_later(sent.notice.identity, sent.key[1], known.value, self._clock())
+        except StoreError as error:
+            self._fails(error)
+            self._outbox.put(sent.key, self._time() + PATIENCE)
+            return False
+        if became is not None:
+            self.outcomes[became] += 1
+        if became == TOO_FAR:
+            at, node = format_address(sent.peer), sent.notice.identity
+            _log.error("maar %s knows a visit of %s that is far ahead of our clock", at, node)
         return True
 
     def _router_of(self, anchor: bytes, answer: BindingAcknowledgement) -> RouterIdentity | None:

@@ -70,6 +70,7 @@ class Signalling:
             self._authenticated,
             outcomes,
             refused=cmd.anchor_refused,
+            knows_later=cmd.anchor_knows_later,
             enterprise=cmd.settings.enterprise,
             clock=_now,
             monotonic=time.monotonic,
@@ -89,6 +90,7 @@ class Signalling:
         store.sender = self._owner
         self._signaller.signals = self._outbox = SqlOutbox(store, self._owner)
         self._signaller.refused = cmd.anchor_refused
+        self._signaller.knows_later = cmd.anchor_knows_later
         self._signaller.enterprise = cmd.settings.enterprise
         self._signaller.change(security)
         self._front.cmd = cmd

@@ -1,4 +1,4 @@
-"""The PBA to a PBU: which of its options are echoed (RFC 5213 section 5.3.6)."""
+"""The PBA to a PBU: which of its options are echoed (RFC 5213 section 5.3.6; Serving MAAR: RFC 8885 section 3.2, 3)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dmm_wire.mobility.options import (
     MobileNodeIdentifier,
     MobilityOption,
     ReplayProtection,
+    ServingMaar,
     Timestamp,
     UnknownOption,
 )
@@ -70,6 +71,11 @@ def acknowledge(
     if link_local is not None and not any(link_local.address) and status < _REJECTED:
         link_local = LinkLocalAddress(ROUTER_LINK_LOCAL)  # it asks for one, the same ever after
     # The last is what a PBU is known again by (RFC 4285 section 6).
-    found = (first(update, LinkLayerIdentifier), link_local, first(update, ReplayProtection))
+    found = (
+        first(update, LinkLayerIdentifier),
+        link_local,
+        first(update, ServingMaar),
+        first(update, ReplayProtection),
+    )
     options += [option for option in found if option is not None]
     return BindingAcknowledgement(status, update.sequence, lifetime, tuple(options))

@@ -108,7 +108,7 @@ class FaultRun:
                     self._topology,
                     mode=settings.mode,
                     stock=settings.stock,
-                    registers=settings.registers,
+                    registers=self._topology.plans if settings.registers else (),
                     more={0: _CONFIGURATION},
                 )
             )

@@ -25,7 +25,9 @@ from dmm_wire.mobility import (
     BindingUpdate,
     Guard,
     Status,
+    Timestamp,
 )
+from dmm_wire.mobility.answers import first
 from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
@@ -41,7 +43,7 @@ from relay_maar.core.arrivals import Arrivals
 from relay_maar.core.asking import Answer, Asking
 from relay_maar.core.authenticated import Authenticated
 from relay_maar.core.cache import POOLS, BindingCache
-from relay_maar.core.domain import Domain, Report
+from relay_maar.core.domain import Domain, Later, Report
 from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
 from relay_maar.core.noticed import Place, place_of_frame
@@ -179,9 +181,13 @@ class Agent:
         self._knows_nobody = not len(cache) or self._counters["record.damaged"] > 0
         cache.expect(_DOMAIN, map(AcceptFrom, sorted(self._domain.peers)))
         actions += cache.reconcile(found)
-        if self._registrar is None:
+        if self._settings.servers:
             self._domain.start(now)
         else:
+            actions.append(
+                Log("info", "no servers, so no DHCPv6: hosts with leases lose them here")
+            )
+        if self._registrar is not None:
             self._registrar.start()
         self._arrivals.start(self._links, now)
         for session in cache:
@@ -281,7 +287,7 @@ class Agent:
         link = self._links.get(interface)
         if link is None:
             return self._drop("client.interface")
-        if self._registrar is not None:
+        if not self._settings.servers:
             self._counters["client.not-relayed"] += 1
             return self.seen(interface, source, link_layer, "dhcpv6", now)
         actions = self._cache.returned(link_layer, now)
@@ -298,12 +304,13 @@ class Agent:
         # The node's router comes first: what it hears of it waits for nobody.
         if not known and is_link_local(source):
             actions += self._advertise(interface, source, link_layer, now)
-        actions.append(SendToServers(forward.data))
         if link_layer is not None and forward.node == source:
-            # It is the question itself: nothing more is asked.
+            # It is the question itself, and nothing more is asked; but where nodes are registered, that comes first.
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "dhcpv6", now)
-        return actions + self._flush(now)
+            if self._registrar is not None:
+                actions += self._flush(now)
+        return [*actions, SendToServers(forward.data), *self._flush(now)]
 
     def server_datagram(self, source: bytes, data: bytes, now: float) -> list[Action]:
         """A datagram from a server (RFC 9915 section 19.2)."""
@@ -355,7 +362,7 @@ class Agent:
         node, visit = _first(suboptions, dmm.MobileNode), _first(suboptions, dmm.Visit)
         session = self._cache.get(node.identity) if node is not None else None
         if visit is not None and session is not None and session.attachment is not None:
-            learned, told = self._visit(
+            learned, told = self._accepted(
                 session.identity, session.attachment, visit, suboptions, now
             )
             actions += learned
@@ -366,6 +373,25 @@ class Agent:
         return actions
 
     def _visit(
+        self,
+        identity: Identity,
+        attachment: Attachment,
+        visit: dmm.Visit,
+        suboptions: tuple[dmm.SubOption, ...],
+        now: float,
+    ) -> tuple[list[Action], Session | None]:
+        """The CMD says that the node is here. Where we know of a later visit, and it may have lost that
+        one, it is asked again."""
+        known = self._cache.get(identity)
+        if (
+            known is not None
+            and visit.generation < known.generation
+            and not self._settings.registers
+        ):
+            self._domain.report(Later(identity, known.generation, self._endpoint), now)
+        return self._accepted(identity, attachment, visit, suboptions, now)
+
+    def _accepted(
         self,
         identity: Identity,
         attachment: Attachment,
@@ -497,8 +523,21 @@ class Agent:
             named, enterprise = outcome.binding.named, self._settings.enterprise
             for prefix in refused_prefixes(answer, named, enterprise):
                 self._domain.report(Report(outcome.identity, prefix, source), now)
+        if outcome.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED:
+            known = first(answer, Timestamp)
+            self._later(outcome.identity, outcome.binding.generation, known, source, now)
         line = f"maar {format_address(source)} refused the PBU with status {outcome.status}"
         return [*actions, Log("warning", f"{outcome.identity}: {line}")]
+
+    def _later(
+        self, identity: Identity, told: int, known: Timestamp | None, anchor: bytes, now: float
+    ) -> None:
+        """An anchor knows of a later visit than the present one here, of which we have `told` it. Where
+        the node is, the CMD knows: it is told of that visit, and says which one is the latest."""
+        session = self._cache.get(identity)
+        is_present = session is not None and session.here and session.generation == told
+        if is_present and known is not None:
+            self._domain.report(Later(identity, known.value, anchor), now)
 
     def _answered(self, answer: Answer | None, now: float) -> list[Action]:
         return [] if answer is None else self._arrivals.answered(answer, now) or []

@@ -75,7 +75,7 @@ class Arrivals:
         self._most = {link.interface: link.max_nodes for link in settings.access}
         attach = settings.attach
         if settings.registers:
-            # Nobody relays it, and so it is no question by itself.
+            # Relayed or not, it is no registration.
             attach = replace(attach, triggers=attach.triggers | {"dhcpv6"})
         self._watches = "data" in attach.triggers
         self._attaching = Attaching(attach, asking.pace, self._is_here, transaction_id, counters)

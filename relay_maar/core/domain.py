@@ -1,5 +1,5 @@
 """What a MAAR asks the CMD for itself: who belongs to the domain; which anchors of a node have
-acknowledged; and, telling it, that an anchor refused (DESIGN 3.1).
+acknowledged; and, telling it, that an anchor refused or knows a later visit (DESIGN 3.1).
 
 Each question is an Information-request of our own, repeated with a growing interval until the CMD
 answers it.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
@@ -45,6 +45,20 @@ class Report:
     anchor: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A MAAR, at `anchor`, knows of a visit with this generation, which is later than the one that
+    the CMD told."""
+
+    identity: Identity
+    generation: int
+    anchor: bytes
+
+
+_Name: TypeAlias = Report | Later | Identity | None
+"""What a question is about; None: the domain."""
+
+
 @dataclass(slots=True)
 class _Question:
     transaction_id: bytes
@@ -72,8 +86,8 @@ class Domain:
         self._ask = ask
         self._jitter = jitter
         self._awaits = awaits
-        self._timers: Timers[Report | Identity | None] = Timers()
-        self._questions: dict[Report | Identity | None, _Question] = {}
+        self._timers: Timers[_Name] = Timers()
+        self._questions: dict[_Name, _Question] = {}
         self._patience: dict[Identity, tuple[int, float]] = {}
         """Of nodes whose anchors are waited for: the visit, and how long the CMD was not asked."""
         self._asked = float("-inf")
@@ -95,8 +109,8 @@ class Domain:
             self._questions.pop(None, None)
             self._timers.set(None, when)
 
-    def report(self, report: Report, now: float) -> None:
-        """Tell the CMD that an anchor refused. What does not fit a bounded number of open reports
+    def report(self, report: Report | Later, now: float) -> None:
+        """Tell the CMD that an anchor refused, or knows more. What does not fit a bounded number of open reports
         is dropped."""
         if report not in self._questions and len(self._questions) <= _MAX_REPORTS:
             self._timers.set(report, now)
@@ -139,7 +153,7 @@ class Domain:
                 self._questions[name] = question
             if name is None:
                 self._asked = now
-            elif isinstance(name, Report) and question.times == _REPORT_PATIENCE:
+            elif isinstance(name, Report | Later) and question.times == _REPORT_PATIENCE:
                 del self._questions[name]
                 continue
             question.times += 1
@@ -171,9 +185,11 @@ class Domain:
         return self._last_id.to_bytes(3, "big")
 
 
-def _suboptions(name: Report | Identity | None) -> tuple[dmm.SubOption, ...]:
+def _suboptions(name: _Name) -> tuple[dmm.SubOption, ...]:
     if name is None:
         return ()
     if isinstance(name, Identity):
         return (dmm.MobileNode(name),)
+    if isinstance(name, Later):
+        return (dmm.MobileNode(name.identity), dmm.Visit(name.generation, name.anchor))
     return (dmm.MobileNode(name.identity), dmm.AnchorFailed(name.prefix, name.anchor))

@@ -1,4 +1,4 @@
-"""The CMD is asked about nodes by PMIPv6, where a MAAR speaks nothing else: PBUs to it out, and what its PBAs say
+"""The CMD is asked about nodes by PMIPv6, where a MAAR registers them: PBUs to it out, and what its PBAs say
 made the same that a Relay-reply says.
 """
 
@@ -68,6 +68,7 @@ class Registrar:
         self._endpoint = settings.endpoint
         self._refresh = settings.domain_refresh
         self._cmds = settings.cmds
+        self._is_told = bool(settings.servers)
         self._cache = cache
         self._router = router
         self._domain = domain
@@ -171,9 +172,10 @@ class Registrar:
 
     def _peers(self, suboptions: Iterable[dmm.SubOption], now: float) -> list[dmm.SubOption]:
         """Of other MAARs it is said only who matters; the domain's mode is always. Who matters to no
-        session any more is forgotten once in a while: it may have left the domain."""
+        session any more is forgotten once in a while: it may have left the domain. A MAAR that relays
+        DHCPv6 is told of all of them, and forgets those who have left when it is told so."""
         named = set(self._domain.peers)
-        if now >= self._looked + self._refresh:
+        if not self._is_told and now >= self._looked + self._refresh:
             self._looked = now
             named &= {each for session in self._cache for each in session.maars()}
         beside: list[dmm.SubOption] = []

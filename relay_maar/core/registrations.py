@@ -82,7 +82,7 @@ class Registrations:
         identifier = first(update, MobileNodeIdentifier)
         if identifier is None or self._cache.get(identifier.identity) is not None:
             return []
-        if not is_cmd and source not in self._domain.peers:
+        if not is_cmd and source not in self._signallers(update):
             return []
         speaker = first(update, LinkLayerIdentifier)
         if speaker is not None and len(speaker.value) in (6, 8):
@@ -96,9 +96,24 @@ class Registrations:
                     return self._cache.rename(holder, identifier.identity, now)
         return []
 
+    def _signallers(self, update: BindingUpdate) -> frozenset[bytes]:
+        """The MAARs that may say this, besides the CMD: in mode direct those of the domain; in any
+        other, and where nodes are registered, none. Only the S-MAAR of a visit that it signalled
+        when the mode was direct still speaks for that one: it moves nothing, until the CMD speaks."""
+        if self._settings.registers:
+            return frozenset()
+        if self._domain.mode == SignallingMode.DIRECT:
+            return self._domain.peers
+        identifier, timestamp = first(update, MobileNodeIdentifier), first(update, Timestamp)
+        session = None if identifier is None else self._cache.get(identifier.identity)
+        if session is None or session.signalled is not None or timestamp is None:
+            return frozenset()
+        if timestamp.value != session.generation:
+            return frozenset()
+        return self._domain.peers & {session.serving}
+
     def _judged(self, source: bytes, update: BindingUpdate, now: float) -> list[Action]:
-        # Where nodes are registered, the CMD alone says where they are.
-        peers = frozenset() if self._settings.registers else self._domain.peers
+        peers = self._signallers(update)
         timestamp = first(update, Timestamp)
         told = 0 if timestamp is None else timestamp.value
         verdict = judge(
@@ -114,9 +129,9 @@ class Registrations:
             verdict = Refusal(Status.INSUFFICIENT_RESOURCES)
         if isinstance(verdict, Refusal):
             self._counters[f"pbu.refused-{int(verdict.status)}"] += 1
-            known = source in self._domain.peers or source in self._settings.cmds
-            if not known and not self._settings.registers:
-                self._domain.suspect(now)
+            is_believed = source in peers or source in self._settings.cmds
+            if not is_believed and not self._settings.registers:
+                self._domain.suspect(now)  # a MAAR that is new, or a mode
             settings = self._settings
             said = refusal_options(verdict.prefixes, settings.endpoint, settings.enterprise)
             refusal = acknowledge(

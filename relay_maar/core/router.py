@@ -1,8 +1,8 @@
 """Router Advertisements on the access links (RFC 4861 sections 4.2 and 6.2).
 
 They make a MAAR the default router and send the host to DHCPv6 (M flag). A prefix is named with
-neither L nor A: nothing is on-link, and addresses come from the CMD. At a MAAR that registers nodes
-by PMIPv6 the M flag is clear and the A flag set: hosts make their own addresses (RFC 4862). On a link
+neither L nor A: nothing is on-link, and addresses come from the CMD. At a MAAR that relays
+no DHCPv6 the M flag is clear and the A flag set: hosts make their own addresses (RFC 4862). On a link
 with `slaac` both are set: a host may do either.
 
 With a router identity for each anchor (RFC 8885 section 3.7) a node gets one from each of its anchors,

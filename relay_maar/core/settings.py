@@ -92,7 +92,8 @@ class AgentSettings:
     """As which router we are shown to nodes, here and elsewhere, where each anchor is one of its own (RFC 8885 section
     3.7); None: all MAARs are the same one (RFC 6543)."""
     registers: bool = False
-    """Nodes are registered with the CMD by PMIPv6; DHCPv6 is not relayed."""
+    """Nodes are registered with the CMD by PMIPv6. DHCPv6 is relayed besides where there are `servers` (RFC 5213
+    section 6.11)."""
     registration_lifetime: int = 3600
     """Seconds for which a node is registered at a time."""
     own_prefixes: Prefix | None = None

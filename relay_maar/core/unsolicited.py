@@ -1,8 +1,9 @@
 """Acknowledgements that answer no PBU of ours: where the CMD signals, P-MAARs tell the S-MAAR what they send it, by a
 copy of their PBA (mode locator, RFC 8885 section 3.3) or through the CMD (what is late in mode relay, section 3.2).
 
-They are believed from MAARs of the domain and from its CMDs, about a node that is here, of its present visit. One can
-overtake the Relay-reply that says that the node is here; so what is of a later visit is kept for a moment.
+They are believed from the CMDs and, in mode locator, from MAARs of the domain, about a node that is here, of its
+present visit. One can overtake the Relay-reply that says that the node is here; so what is of a later visit is kept
+for a moment.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from dmm_wire.address import Prefix, is_routable
+from dmm_wire.dmm import SignallingMode
 from dmm_wire.identity import Identity
 from dmm_wire.mobility import (
     LIFETIME_INFINITY,
@@ -106,7 +108,8 @@ class Unsolicited:
     def _judged(self, source: bytes, answer: BindingAcknowledgement, now: float) -> Session | None:
         """The session as it is to be from now on."""
         is_cmd = source in self._settings.cmds
-        if not (is_cmd or source in self._domain.peers):
+        is_anchor = self._domain.mode == SignallingMode.LOCATOR and source in self._domain.peers
+        if not (is_cmd or is_anchor):
             return self._passed_over("unmatched")
         names = [o for o in answer.options if isinstance(o, MobileNodeIdentifier)]
         times = [o for o in answer.options if isinstance(o, Timestamp)]

@@ -55,7 +55,7 @@ def either(request: pytest.FixtureRequest) -> Iterator[Lab]:
         with Lab(PREFIX) as lab:
             yield lab
     else:
-        with Lab(PREFIX, mode="proxy", stock=False, registers=True) as lab:
+        with Lab(PREFIX, mode="proxy", stock=False, registers=MAAR_PLANS) as lab:
             yield lab
 
 

@@ -240,7 +240,7 @@ def has_read_again(lab: Lab, number: int) -> None:
 @pytest.mark.parametrize("mode", ["proxy", "relay"])
 def test_maars_that_register_nodes_with_keys(mode: str) -> None:
     keys = KEYS | {THREE.number: KEY.format(WRONG)}
-    with Lab(PREFIX, mode=mode, stock=False, registers=True, more=keys) as lab:
+    with Lab(PREFIX, mode=mode, stock=False, registers=MAAR_PLANS, more=keys) as lab:
         cmd, three = lab.daemons.cmd, lab.daemons.maars[THREE]
         lab.topology.plug(ONE)
         arrive(lab, ONE, 0)

@@ -143,6 +143,7 @@ def what_they_say(mode: str, texts: dict[tuple[str, str, str], str]) -> None:
     assert "PBA: status 0 accepted" in agreed
     assert "flags PD" in agreed
     assert "HNP(22) Pref1" in agreed
+    assert "Serving MAAR(68) T2" in agreed
     (visit,) = re.findall(r"VISIT (\S+), left T1", told)
     for text in (update, agreed):
         assert f"Timestamp(27) {visit}" in text
@@ -157,7 +158,7 @@ def what_they_say(mode: str, texts: dict[tuple[str, str, str], str]) -> None:
         assert texts[COPY] == agreed
     else:
         registered = texts[REGISTERED]
-        assert "HNP(22) all-zero" in registered
+        assert "HNP(22) Pref2" in registered
         assert "flags AHPD" in registered
         assert "Serving MAAR" not in registered
         assert "Previous MAAR(67) Pref1 at T1" in told

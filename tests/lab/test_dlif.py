@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 import pytest
@@ -154,9 +154,10 @@ def test_a_maar_that_stops_takes_leave_as_each_router(slaac: Lab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "registers"), [("proxy", False), ("locator", False), ("relay", False), ("proxy", True)]
+    ("mode", "registers"),
+    [("proxy", ()), ("locator", ()), ("relay", ()), ("proxy", MAAR_PLANS)],
 )
-def test_in_the_other_modes(mode: str, registers: bool) -> None:
+def test_in_the_other_modes(mode: str, registers: Collection[MaarPlan]) -> None:
     """Whoever says where a prefix is anchored says as which router it is advertised."""
     stock = mode != "relay"
     with Lab(PREFIX, router="dlif", mode=mode, registers=registers, stock=stock) as lab:

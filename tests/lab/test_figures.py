@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dmm_wire import dmm
@@ -32,7 +34,8 @@ LADDERS = {
 
 
 def message(at: int, name: str, sender: str, receiver: str) -> Message:
-    options: tuple[mh.MobilityOption, ...] = (mh.ServingMaar(T1),) if name == "PBU" else ()
+    new = mh.PreviousMaarOption(T1, PREFIX) if sender == "CMD" else mh.ServingMaar(T1)
+    options: tuple[mh.MobilityOption, ...] = (mh.ServingMaar(T1) if name == "PBU" else new,)
     place = (at, "m1", sender, receiver, name)
     match name:
         case "PBU":
@@ -67,6 +70,17 @@ def test_without_any_of_its_messages_it_does_not(mode: str) -> None:
 @pytest.mark.parametrize("mode", LADDERS)
 def test_from_the_end_to_the_beginning_it_does_not(mode: str) -> None:
     assert not follows(mode, LADDERS[mode][::-1])
+
+
+@pytest.mark.parametrize("mode", LADDERS)
+def test_without_the_new_option_of_a_pba_it_does_not(mode: str) -> None:
+    figure = figures.of_step(mode, moved=True)
+    seen = [message(at, *each) for at, each in enumerate(LADDERS[mode])]
+    plain = mh.BindingAcknowledgement(0, 1, 4, ())
+    number = LADDERS[mode].index(COPIES[1] if mode == "direct" else ANSWERS[1])
+    seen[number] = replace(seen[number], mobility=plain)
+    told = figures.told(figure, seen, "MAAR3", ANCHORS)
+    assert not figures.is_followed(figure, told, ANCHORS)
 
 
 def test_p_maars_do_not_wait_for_each_other() -> None:
@@ -124,3 +138,22 @@ def test_the_new_options_of_a_message_are_named_once_each() -> None:
     )
     update = Message(1, "m1", "CMD", "MAAR1", "PBU", mobility=mh.BindingUpdate(1, 4, options))
     assert len(figures.new_options(update)) == 6
+
+
+def update(at: int, anchor: str, handoff: mh.HandoffIndicatorValue) -> Message:
+    options = (mh.ServingMaar(T1), mh.HandoffIndicator(handoff))
+    return Message(at, "m1", "CMD", anchor, "PBU", mobility=mh.BindingUpdate(1, 4, options))
+
+
+def test_what_is_said_again_is_later() -> None:
+    figure = figures.of_step("proxy", moved=True)
+    moved, same = mh.HandoffIndicatorValue.BETWEEN_GATEWAYS, mh.HandoffIndicatorValue.NOT_CHANGED
+    seen = [message(1, *FORWARD), message(2, *REPLY)]
+    seen += [update(3, "MAAR1", moved), update(4, "MAAR2", moved), message(5, *ANSWERS[1])]
+    seen += [update(2000, "MAAR1", same), message(2001, *ANSWERS[0]), message(2002, *ANSWERS[1])]
+    stray = message(2003, *OWN_UPDATES[0])
+    first, later = figures.by_turns(figures.told(figure, [*seen, stray, stray], "MAAR3", ANCHORS))
+    assert [each.message.at for each in first] == [1, 2, 3, 4, 5, 2001, 2003, 2003]
+    assert [each.message.at for each in later] == [2000, 2002]
+    assert [figures.is_renewal(each.message) for each in later] == [True, False]
+    assert not any(figures.is_renewal(each.message) for each in first)

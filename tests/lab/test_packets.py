@@ -201,6 +201,20 @@ def test_the_ladder_fits_and_repeats_share_a_line() -> None:
     assert columns == sorted(columns)
 
 
+def test_an_advertisement_in_a_frame_to_one_node_is_told_to_that_node() -> None:
+    everybody, here = parse_address("ff02::1"), parse_address("fe80::200:5eff:fe00:5213")
+    data = ipv6(here, everybody, 58, bytes((134, 0, 0, 0, 64, 0x80)) + bytes(10))
+
+    def told(target: bytes) -> str:
+        packet = parse_frame(target + bytes(6) + b"\x86\xdd" + data, 1, "access1", "m1", "mn")
+        assert packet is not None
+        (message,) = messages.read([packet], Names())
+        return message.details[0]
+
+    assert told(bytes.fromhex("02005e0053aa")) == "to the node, flags M"
+    assert told(bytes.fromhex("333300000001")) == "all nodes, flags M"
+
+
 def test_pcapng_can_be_read_back(tmp_path: Path) -> None:
     writer = PcapNgWriter(tmp_path / "x.pcapng", ["m1", "access1"])
     writer.write(1, 1_700_000_000_123_456_789, b"abcde")

@@ -35,7 +35,7 @@ _PATIENCE = 20.0
 
 @pytest.fixture(params=["proxy", "locator", "relay"])
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
-    with Lab(PREFIX, mode=request.param, stock=False, registers=True) as lab:
+    with Lab(PREFIX, mode=request.param, stock=False, registers=MAAR_PLANS) as lab:
         yield lab
 
 

@@ -516,6 +516,19 @@ def test_a_pbu_from_before_a_visit_by_dhcp_is_late(world: World, maars: Maars) -
     assert late.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
 
 
+def test_a_pbu_from_before_this_very_visit_by_dhcp_is_not(world: World, maars: Maars) -> None:
+    """A MAAR may register a node and relay its DHCPv6 messages: which of the two is heard first says nothing."""
+    world.attached(Host(1, mac=MAC), 1)
+    assert maars.register(1, skew=-0.1).status == Status.ACCEPTED
+    # Who says that it is gone has to be later than what shows that it is there.
+    world.later(1)
+    world.attached(Host(1, mac=MAC), 1, na())
+    world.later(1)
+    world.attached(Host(1, mac=MAC), 2)
+    gone = maars.register(2, skew=-0.1, lifetime=0)
+    assert gone.status == Status.TIMESTAMP_LOWER_THAN_PREV_ACCEPTED
+
+
 def test_the_tables_end_equal_whichever_way_a_node_comes() -> None:
     """A walk over the MAARs, each step by DHCPv6 or by PBU: the visits and LINK prefixes are the same."""
 

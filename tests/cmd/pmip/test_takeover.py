@@ -74,6 +74,7 @@ class Sender:
             Authenticated(endpoint, Security(), NoMarks(), outcomes, **times),  # type: ignore[arg-type]
             outcomes,
             refused=lambda identity, anchor, prefixes, now: None,
+            knows_later=lambda identity, anchor, known, now: None,
             clock=clock.micros,
             monotonic=lambda: clock.now,
         )

@@ -141,6 +141,8 @@ class ModesWorld(World):
         self.marks = MemoryMarks()
         self.ahead = 0.0
         """By how many seconds the CMD's clock is ahead, as of its start."""
+        self.behind = 0.0
+        """By how many seconds the CMD's time of day has been set back, to its database, too."""
         self.count = count
         self.now = 1000.0
         self.cmd = FakeCmd()
@@ -208,6 +210,7 @@ class ModesWorld(World):
             self.authenticated,
             outcomes,
             refused=self.server.anchor_refused,
+            knows_later=self.server.anchor_knows_later,
             clock=self.clock,
             monotonic=lambda: self.now,
             heard=self._heard,
@@ -216,7 +219,7 @@ class ModesWorld(World):
         self._arrived: list[tuple[bytes, bytes]] = []
 
     def clock(self) -> int:
-        return EPOCH * MICROS + round(self.now * MICROS)
+        return EPOCH * MICROS + round((self.now - self.behind) * MICROS)
 
     def send(self, destination: bytes, data: bytes) -> None:
         if data[2] == MobilityHeaderType.BINDING_ERROR:

@@ -12,6 +12,7 @@ from dhcp_cmd.pmip.front import Asked, Front, Late
 from dhcp_cmd.pmip.holding import Holding, Released
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
+from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.identity import Identity, IdentitySubtype
 from dmm_wire.mobility import (
     BindingUpdate,
@@ -32,7 +33,7 @@ _Answering: TypeAlias = Callable[[Sequence[bytes]], None]
 
 
 class PmipWorld(Noticing, ModesWorld):
-    """`count` MAARs, of which `fed` by DHCPv6, the others register nodes."""
+    """`count` MAARs, of which `fed` by DHCPv6, the others register nodes, and of these `relays` relay DHCPv6, too."""
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class PmipWorld(Noticing, ModesWorld):
         loses: Loses | None = None,
         *,
         fed: Sequence[int] = (),
+        relays: Sequence[int] = (),
         lifetime: int = 3600,
         skews: dict[int, float] | None = None,
         **changes: Any,
     ) -> None:
         self.fed = fed
+        self.relays = relays
         self.lifetime = lifetime
         self.registered: list[tuple[bytes, BindingUpdate]] = []
         """All registrations that came to the CMD, each with who sent it."""
@@ -58,9 +61,10 @@ class PmipWorld(Noticing, ModesWorld):
     def _agent(self, number: int) -> Agent:
         if number in self.fed:
             return super()._agent(number)
-        mine = settings(number, cmds=(CMD,), servers=(), **self.own.get(number, {}))
+        mine = settings(number, cmds=(CMD,), **self.own.get(number, {}))
         mine = replace(mine, registers=True, registration_lifetime=self.lifetime)
-        mine = replace(mine, router=replace(mine.router, autonomous=True))
+        if number not in self.relays:
+            mine = replace(mine, servers=(), router=replace(mine.router, autonomous=True))
         skew = self.skews.get(number, 0.0)
         epoch = self.epochs.get(number, float(EPOCH))
         return Agent(
@@ -131,6 +135,8 @@ class PmipWorld(Noticing, ModesWorld):
             return
         self.place = number
         self.show()
+        if number in self.relays:
+            self.say(MessageType.REBIND)
 
     def show(self) -> None:
         """A frame of the node is seen where it is."""
@@ -160,7 +166,7 @@ class PmipWorld(Noticing, ModesWorld):
         }
 
     def say(self, kind: int, *ias: tuple[int, bytes]) -> None:
-        if self.place in self.fed:
+        if self.place in self.fed or self.place in self.relays:
             super().say(kind, *ias)
 
     # --- what is said ---

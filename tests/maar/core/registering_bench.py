@@ -58,7 +58,8 @@ class Bench:
         self.now = 100.0
         self.offset = 0.0
         """Of its clock, in seconds."""
-        mine = replace(settings(1), cmds=cmds, registers=True, registration_lifetime=lifetime)
+        mine = replace(settings(1), servers=(), cmds=cmds, registers=True)
+        mine = replace(mine, registration_lifetime=lifetime)
         link = replace(mine.access[0], max_nodes=max_nodes)
         mine = replace(mine, access=(link, replace(link, interface="access1")))
         mine = replace(mine, attach=replace(mine.attach, confirm=confirm))

@@ -233,6 +233,7 @@ def test_a_refusal_echoes_what_came(world: World) -> None:
         AccessTechnology(4),
         Timestamp(1),  # ours, which is ahead
         LinkLayerIdentifier(MAC),
+        ServingMaar(endpoint(2)),
     )
 
 
@@ -273,6 +274,7 @@ def test_accepted(world: World) -> None:
         AccessTechnology(4),
         Timestamp(7),
         LinkLayerIdentifier(MAC),
+        ServingMaar(endpoint(2)),  # RFC 8885 section 3.2, 3
     )
     items = world.maars[1].kernel.items.values()
     for prefix in (link_prefix(1), delegated_prefix(1)):

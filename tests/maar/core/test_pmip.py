@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dhcp_cmd.core.model import MaarState, State
+from dhcp_cmd.core.model import Kind, MaarState, State
 from dmm_wire.address import format_address
 from dmm_wire.dmm import SignallingMode
 from relay_maar.core.items import Route
@@ -113,6 +113,73 @@ def test_both_kinds_of_maars(mode: SignallingMode, fed: tuple[int, ...]) -> None
         walked(world, number)
         world.check()
         assert len(world.store.tables.nodes) == 1
+
+
+# --- with DHCPv6 besides ---
+
+
+def kinds(world: PmipWorld) -> dict[int, set[Kind]]:
+    """What the node has, by anchor."""
+    live = [b for b in world.store.bindings.values() if b.state is not State.ENDED]
+    return {b.anchor: {other.kind for other in live if other.anchor == b.anchor} for b in live}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("fed", [(), (1,), (2,), (1, 3), (2, 4)])
+def test_a_node_with_leases_at_both_kinds_of_maars(
+    mode: SignallingMode, fed: tuple[int, ...]
+) -> None:
+    """RFC 5213 section 6.11: a MAAR that registers the node relays its DHCPv6 messages, too."""
+    relays = tuple({1, 2, 3, 4} - {*fed})
+    world = PmipWorld(mode, 4, fed=fed, relays=relays)
+    seen: set[int] = set()
+    for number in (1, 2, 3, 4, 1, 3):
+        walked(world, number)
+        world.check()
+        seen.add(number)
+        assert kinds(world) == {each: set(Kind) for each in seen}
+        assert len(world.store.tables.nodes) == 1
+        assert world.advertised(number)[5] == 0x80  # M
+    moves = [event for event in world.store.history if event.type == "handover"]
+    assert [event.to_maar for event in moves] == [1, 2, 3, 4, 1, 3]
+    assert [event.cause == "pbu" for event in moves] == [event.to_maar in relays for event in moves]
+
+
+def test_dhcpv6_may_be_heard_of_before_the_registration() -> None:
+    """The two go to the CMD by two sockets. A PBU from before the visit that DHCPv6 tells of is good."""
+    world = walked(PmipWorld(PROXY, 2, relays=(1, 2)), 1)
+    world.mark()
+    world.attach(2)
+    early = [p for p in world.wire if p.kind == "mobility" and p.source == endpoint(2)]
+    assert early
+    for packet in early:
+        world.wire.remove(packet)
+    world.now += 0.01
+    world.settle()
+    world.check()
+    for packet in early:
+        world.deliver(packet)
+    world.go_on(5)
+    world.check()
+    assert world.maars[2].agent.status(world.now)["counters"]["registration.accepted"] == 1
+    assert not [line for line in world.record if "status 157" in line]
+    assert [event.to_maar for event in world.store.history if event.type == "handover"] == [1, 2]
+
+
+def test_all_maars_are_known_by_dhcpv6() -> None:
+    """A PBA says who matters; DOMAIN says who there is, and that is not forgotten."""
+    world = walked(PmipWorld(PROXY, 4, relays=(1, 2)), 1, 2, pause=100)
+    others = {format_address(endpoint(number)) for number in (1, 3, 4)}
+    assert set(world.maars[2].agent.status(world.now)["domain"]["peers"]) == others
+
+
+def test_a_maar_that_relays_is_started_again() -> None:
+    world = walked(PmipWorld(PROXY, 3, relays=(1, 2), fed=(3,)), 1, 3, 2)
+    world.restart(2)
+    world.go_on(10)
+    world.check()
+    walked(world, 3, 1)
+    world.check()
 
 
 # --- losses ---

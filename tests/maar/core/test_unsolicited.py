@@ -133,6 +133,40 @@ def test_only_what_can_be_the_nodes_is_believed(world: ModesWorld) -> None:
     assert anchors == {"2001:db8:1::1"}
 
 
+def test_no_anchor_names_what_is_in_a_pool_of_ours() -> None:
+    """Nor what a pool of ours is in: neither is anybody's, so that nothing else would stop it."""
+    unused = Prefix.parse("2001:db8:7700::/48")
+    world = ModesWorld(SignallingMode.LOCATOR, 3, own={2: {"pools": (*pools(2), unused)}})
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(30.0)
+    before = world.roles(2)
+    wrong = [
+        HomeNetworkPrefix(Prefix.parse("2001:db8:7700:77::/64")),
+        DelegatedPrefix(Prefix.parse("2001:db8:2:2f0::/60")),
+        HomeNetworkPrefix(Prefix.parse("2001:db8:7700::/40")),
+    ]
+    for each in wrong:
+        say(world, endpoint(1), each, at=generation(world))
+    assert world.roles(2) == before
+    assert counted(world, "bad-prefix") == 3
+
+
+def test_a_node_that_is_not_here_is_not_served_whoever_says_so(world: ModesWorld) -> None:
+    """Of the very visit that it is known to be on elsewhere."""
+    world.attach(3)
+    world.go_on(5.0)
+    before = world.roles(2)
+    tunnels = world.maars[2].agent.status(world.now)["tunnels"]
+    for source in (endpoint(1), CMD):
+        named = [HomeNetworkPrefix(FROM_ONE), PreviousMaarOption(endpoint(1), FROM_ONE)]
+        say(world, source, *named, at=generation(world))
+    assert world.roles(2) == before
+    assert world.maars[2].agent.status(world.now)["tunnels"] == tunnels
+    assert counted(world, "early") == 2
+    assert counted(world, "unsolicited") == 0
+
+
 def test_the_cmd_speaks_for_the_maars_of_the_domain(world: ModesWorld) -> None:
     stranger = parse_address("2001:db8:77::1")
     other = Prefix.parse("2001:db8:77:1::/64")

@@ -179,6 +179,18 @@ def test_as_which_router_it_is_shown() -> None:
         assert (southbound.router, southbound.dlif) == (identity or FIXED, identity is not None)
 
 
+def test_who_registers_nodes_may_relay_dhcpv6_too() -> None:
+    pmip = 'signalling = "pmip"\ncmds = ["2001:db8:c::1"]\n' + GOOD
+    layers, mtus = {"access0": bytes(6), "access1": bytes(6)}, {"access0": 1460, "access1": 1460}
+    for text, registers, autonomous in (
+        (GOOD, False, False),
+        (pmip, True, False),
+        (pmip.replace('servers = ["2001:db8:c::1"]\n', ""), True, True),
+    ):
+        agent = parse(text, "maar.toml").agent(layers, mtus)
+        assert (agent.registers, agent.router.autonomous) == (registers, autonomous)
+
+
 def test_every_fault_is_told_at_once() -> None:
     lines = faults(GOOD.replace('"core0"', "7").replace('"2001:db8:1::1"', '"x"'))
     assert [line.split(": ")[1] for line in lines] == ["core-interface", "access[0].link-address"]
@@ -199,3 +211,21 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "none.toml")
     assert caught.value.lines == [f"{tmp_path}/none.toml: No such file or directory"]
+
+
+def test_out_of_what_prefixes_are_chosen() -> None:
+    pmip = GOOD.replace(
+        'servers = ["2001:db8:c::1"]', 'signalling = "pmip"\ncmds = ["2001:db8:c::1"]'
+    )
+    layers, mtus = {"access0": bytes(6), "access1": bytes(6)}, {"access0": 1460, "access1": 1460}
+    assert parse(pmip, "maar.toml").agent(layers, mtus).own_prefixes is None
+    for pool in ("2001:db8:1000::/40", "2001:db8:1080::/48", "2001:db8:2000::/64"):
+        config = parse(f'own-prefixes = "{pool}"\n{pmip}', "maar.toml")
+        assert config.agent(layers, mtus).own_prefixes == Prefix.parse(pool)
+    for pool in ("2001:db8:3000::/40", "2001:db8:1000::/39", "2001:db8:1000::/72"):
+        (line,) = faults(f'own-prefixes = "{pool}"\n{pmip}')
+        assert line == (
+            f"maar.toml: own-prefixes: {pool} has to be one of the pools, or a part of one, of /64s"
+        )
+    (line,) = faults(f'own-prefixes = "2001:db8:1000::/40"\n{GOOD}')
+    assert line == 'maar.toml: own-prefixes: only with signalling = "pmip"'
