@@ -137,6 +137,7 @@ def test_a_cmd_that_is_away_is_not_asked_for_ever(kind: str) -> None:
     world.go_on(120)
     counters = world.counters(2)
     assert counters.get("attach.unanswered", 0) + counters.get("attach.silent-arrival", 0) == 1
+    assert counters.get("attach.asked-again", 0) == (7 if kind == "dhcp" else 0)
     world.cmd_up, world.awake = True, True
     world.frame("ns")
     world.go_on(1)

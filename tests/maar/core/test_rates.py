@@ -1,0 +1,18 @@
+"""How often the CMD may be asked about nodes."""
+
+from __future__ import annotations
+
+from relay_maar.core.rates import Rates
+
+
+def test_who_is_still_here_leaves_half_of_it_to_those_who_come() -> None:
+    """A crowd that is confirmed all at once does not keep one from being noticed."""
+    rates = Rates(rate=10, burst=100)
+    still = [rates.may_ask(1.0, spare=True) for _ in range(100)]
+    assert still == [True] * 51 + [False] * 49
+    come = [rates.may_ask(1.0, spare=False) for _ in range(100)]
+    assert come == [True] * 49 + [False] * 51
+    assert not rates.may_ask(1.05, spare=False)
+    assert rates.may_ask(1.15, spare=False)
+    assert not rates.may_ask(5.0, spare=True)
+    assert rates.may_ask(6.2, spare=True)
