@@ -189,12 +189,9 @@ def transaction(
         is_well = False
         try:
             yield connection
-            if kept is not None:
-                if connection.in_transaction():
-                    connection.rollback()
-                is_well = not connection.invalidated and not _is_dead(connection)
+            is_well = True
         finally:
-            if kept is not None and is_well:
+            if kept is not None and is_well and _is_clean(connection, errors):
                 kept.append(connection)
             else:
                 _leave(connection, errors)
@@ -204,22 +201,42 @@ def transaction(
 
 def _begin(engine: Engine, mode: Mode, kept: list[Connection] | None) -> Connection:
     errors = errors_of(engine)
+    if kept:
+        connection = kept.pop()
+        if _begins(connection, errors):
+            return connection
+        leave_all(kept, errors)  # the others are as dead
     for is_last in (False, True):
-        try:
-            connection = (kept or []).pop()
-        except IndexError:
-            connection = engine.connect().execution_options(**{_MODE: mode})
-        try:
-            connection.begin()
+        connection = engine.connect().execution_options(**{_MODE: mode})
+        if _begins(connection, errors, may_be_dead=not is_last):
             break
-        except errors:
-            dead = _is_dead(connection)
-            _leave(connection, errors)
-            if is_last or not dead:
-                raise
-            leave_all(kept or [], errors)  # the others are as dead
-            engine.dispose()
+        engine.dispose()  # the others in the pool are as dead
     return connection
+
+
+def _begins(
+    connection: Connection, errors: tuple[type[Exception], ...], *, may_be_dead: bool = True
+) -> bool:
+    """Begin; where that fails the connection is left. Returns False for one that is dead, if that `may_be`."""
+    try:
+        connection.begin()
+    except errors:
+        dead = _is_dead(connection)
+        _leave(connection, errors)
+        if not (dead and may_be_dead):
+            raise
+        return False
+    return True
+
+
+def _is_clean(connection: Connection, errors: tuple[type[Exception], ...]) -> bool:
+    """Roll back what was not committed. Returns whether the connection can be used again as it is."""
+    try:
+        if connection.in_transaction():
+            connection.rollback()
+    except errors:
+        return False
+    return not connection.invalidated and not _is_dead(connection)
 
 
 def leave_all(kept: list[Connection], errors: tuple[type[Exception], ...]) -> None:
