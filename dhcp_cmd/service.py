@@ -12,7 +12,7 @@ from dhcp_cmd.core.apply import apply
 from dhcp_cmd.core.decide import decide
 from dhcp_cmd.core.errors import Undecidable
 from dhcp_cmd.core.inquire import Inquiry, foresee, inquire, inquire_registration, window_at
-from dhcp_cmd.core.link import link
+from dhcp_cmd.core.link import link, unlink
 from dhcp_cmd.core.model import (
     MICROS,
     BindingRequest,
@@ -198,6 +198,21 @@ class Cmd:
                 if settings.mode is _DIRECT and any(snapshot.signals.values()):
                     settings = replace(settings, mode=SignallingMode.PROXY)
                 changes = link(first, second, snapshot, settings, now)
+                if changes:
+                    transaction.write(changes)
+                    transaction.commit()
+                    self._committed(changes)
+                return bool(changes)
+
+        return self._retried(once)
+
+    def unlink(self, first: Identity, second: Identity) -> bool:
+        """The operator says that `second` is not the node's any more that has `first`; whether it was. Raises
+        StoreError."""
+
+        def once(_salt: int) -> bool:
+            with self.store.transaction() as transaction:
+                changes = unlink(first, second, transaction.read([Lookup((first, second))]))
                 if changes:
                     transaction.write(changes)
                     transaction.commit()

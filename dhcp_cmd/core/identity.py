@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum, auto
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -126,8 +126,42 @@ def identify(
     accept: bool = False,
 ) -> Finding:
     """Judge a claim; `to` is the MAAR that the node would be at. With `accept`, a conflict is not one: the node moves
-    and learns what nobody else has.
+    and learns what nobody else has. With what it learns comes what the operator linked with that.
     """
+    finding = _judged(claim, snapshot, now, to, accept=accept)
+    if not (finding.learn and snapshot.domain.linked):
+        return finding
+    return _as_linked(finding, snapshot)
+
+
+def _as_linked(finding: Finding, snapshot: Snapshot) -> Finding:
+    """What the operator said of identifiers before the node was known by them, or forgotten since."""
+    said, learn = snapshot.domain.linked, finding.learn
+    others = dict.fromkeys(each for identity in learn for each in said.get(identity, ()))
+    known = [node for each in others if (node := snapshot.nodes.get(each)) is not None]
+    free = (each for each in others if each not in snapshot.nodes)
+    learn = tuple(dict.fromkeys((*learn, *free)))
+    if finding.verdict is _UNKNOWN and known:
+        return Finding(_KNOWN, max(known, key=lambda node: (node.generation, node.id)), learn=learn)
+    return finding._replace(learn=learn)
+
+
+def linked(pairs: Iterable[tuple[Identity, Identity]]) -> dict[Identity, tuple[Identity, ...]]:
+    """By each identifier, all others of the same node, if each of `pairs` is one's."""
+    groups: dict[Identity, dict[Identity, None]] = {}
+    for one, other in pairs:
+        joined = groups.get(one, {one: None}) | groups.get(other, {other: None})
+        for each in joined:
+            groups[each] = joined
+    return {
+        identity: tuple(each for each in group if each != identity)
+        for identity, group in groups.items()
+    }
+
+
+def _judged(
+    claim: Claim, snapshot: Snapshot, now: Micros, to: MaarId | None, *, accept: bool
+) -> Finding:
     named = snapshot.nodes.get(claim.name) if claim.name is not None else None
     seen = snapshot.nodes.get(claim.link_layer) if claim.link_layer is not None else None
     if named is None:

@@ -113,6 +113,9 @@ def _looked_up(
     window: int,
 ) -> Inquiry:
     identities = claim.identities
+    if domain.linked:
+        others = (each for identity in identities for each in domain.linked.get(identity, ()))
+        identities = tuple(dict.fromkeys((*identities, *others)))
     if not identities or maar.state is not _ACTIVE:
         return Inquiry(request, place, claim, Lookup(identities), {}, window)
     units: dict[tuple[PoolId, int | None], tuple[Prefix, ...]] = {}

@@ -1,4 +1,4 @@
-"""The operator says that two identifiers are one node's (`dhcp-cmd node link`)."""
+"""The operator says that two identifiers are one node's (`dhcp-cmd node link`), or are not (`node unlink`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.errors import CmdError
 from dhcp_cmd.core.identity import Claim, known_by, mobile_node
 from dhcp_cmd.core.inquire import REGISTRATION, Inquiry
-from dhcp_cmd.core.model import BindingRequest, Change, Lookup, Micros, Node, Settings, Snapshot
+from dhcp_cmd.core.model import (
+    BindingRequest,
+    Change,
+    DropIdentity,
+    Lookup,
+    Micros,
+    Node,
+    PutNode,
+    Settings,
+    Snapshot,
+)
 from dhcp_cmd.core.place import NOWHERE
 from dmm_wire.address import UNSPECIFIED
 from dmm_wire.identity import Identity
@@ -44,6 +54,18 @@ def link(
     assert node is not None
     draft.node = node._replace(identities=known_by(*node.identities, first, second))
     return draft.changes()
+
+
+def unlink(first: Identity, second: Identity, snapshot: Snapshot) -> tuple[Change, ...]:
+    """The changes after which `second` is not the node's any more that has `first`, and nobody's until it is seen
+    again: none where it is not. What the node holds it keeps."""
+    node, other = snapshot.nodes.get(first), snapshot.nodes.get(second)
+    if node is None or other is None or node.id != other.id:
+        return ()
+    left = tuple(each for each in node.identities if each != second)
+    link_layer = None if node.link_layer == second else node.link_layer
+    changed = node._replace(identities=left, link_layer=link_layer)
+    return DropIdentity(second), PutNode(changed, new=False)
 
 
 def _draft(

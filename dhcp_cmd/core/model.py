@@ -131,6 +131,8 @@ class Domain:
     links: tuple[Link, ...]
     pools: Mapping[MaarId, tuple[Pool, ...]]
     by_relay_id: Mapping[bytes, Maar]
+    linked: Mapping[Identity, tuple[Identity, ...]] = field(default_factory=dict)
+    """By each identifier that the operator linked (`dhcp-cmd node link`): all others of the same node."""
     _links: Mapping[int, Mapping[int, Link]] = field(init=False, compare=False, repr=False)
     """By prefix length, then by the bits of the prefix: a domain has thousands of links, of very few lengths."""
     _pools: Mapping[tuple[MaarId, Kind], tuple[Pool, ...]] = field(

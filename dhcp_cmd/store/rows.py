@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from dhcp_cmd.core.identity import link_layer_identity
+from dhcp_cmd.core.identity import link_layer_identity, linked
 from dhcp_cmd.core.model import (
     Binding,
     Domain,
@@ -54,6 +54,7 @@ def domain_of(
     maars: Iterable[Maar],
     links: Iterable[Link],
     pools: Iterable[Pool],
+    pairs: Iterable[tuple[Identity, Identity]] = (),
 ) -> Domain:
     """The domain with its indexes."""
     by_id = {maar.id: maar for maar in maars}
@@ -67,6 +68,7 @@ def domain_of(
         links=tuple(links),
         pools={maar: tuple(found) for maar, found in by_maar.items()},
         by_relay_id={maar.relay_id: maar for maar in by_id.values()},
+        linked=linked(pairs),
     )
 
 

@@ -473,15 +473,17 @@ def _key_last(row: Values) -> Values:
 
 
 def load_domain(connection: Connection) -> Domain:
-    """The mobility domain: the MAARs that were not removed, their links and pools."""
+    """The mobility domain: the MAARs that were not removed, with all that belongs to it."""
     version, hash_key = connection.execute(select(t.domain.c.version, t.domain.c.hash_key)).one()
     maars = select(*t.columns(t.maar)).where(t.maar.c.removed_at.is_(None)).order_by(t.maar.c.id)
     links = select(*t.columns(t.link)).order_by(t.link.c.id)
     pools = select(*t.columns(t.pool)).where(t.pool.c.removed_at.is_(None)).order_by(t.pool.c.id)
+    pairs = select(t.node_link.c.first, t.node_link.c.second)
     return domain_of(
         version,
         hash_key,
         map(maar_of, connection.execute(maars)),
         map(link_of, connection.execute(links)),
         map(pool_of, connection.execute(pools)),
+        [(Identity.parse(one), Identity.parse(other)) for one, other in connection.execute(pairs)],
     )

@@ -139,6 +139,14 @@ signal = Table(
     Column("claimed_until", Time),
 )
 
+node_link = Table(
+    "node_link",
+    metadata,
+    Column("first", Text, primary_key=True),
+    Column("second", Text, primary_key=True),
+    Column("made_at", Time),
+)
+
 replay_mark = Table(
     "replay_mark",
     metadata,

@@ -1,8 +1,10 @@
-"""`dhcp-cmd node link`: two identifiers that are one node's."""
+"""`dhcp-cmd node`: two identifiers that are one node's, and who the nodes are."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,11 +77,84 @@ def test_one_node_gets_another_name(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert set(nodes[mac(9)].identities) == {duid(7), mac(9)}
 
 
-def test_who_is_not_known(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with opened("sqlite", tmp_path) as store:
-        assert run(store, tmp_path, str(NAI), str(mac(1))) == 2
-        told = f"dhcp-cmd: no node is known by {NAI} or {mac(1)}\n"
+def node(store: SqlStore, folder: Path, *arguments: str) -> int:
+    return cli.run(["--database", url_of(store, folder), "node", *arguments])
+
+
+def rows(
+    store: SqlStore, folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str
+) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert node(store, folder, *arguments, "--format", "json") == 0
+    found: list[dict[str, Any]] = json.loads(capsys.readouterr().out)
+    return found
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_link_is_prepared_and_taken_back(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(engine, tmp_path) as store:
+        version = domain_of(store).version
+        assert run(store, tmp_path, str(NAI), str(mac(1))) == 0
+        assert capsys.readouterr().out == f"{NAI} and {mac(1)} will be one node\n"
+        assert run(store, tmp_path, str(mac(1)), str(NAI)) == 0
+        assert capsys.readouterr().out == f"{mac(1)} and {NAI} will be one node already\n"
+        assert domain_of(store).version > version
+        assert domain_of(store).linked == {NAI: (mac(1),), mac(1): (NAI,)}
+        (row,) = rows(store, tmp_path, capsys, "list")
+        assert (row["identities"], row["state"]) == (f"{mac(1)} {NAI}", "to come")
+        assert rows(store, tmp_path, capsys, "show", str(NAI)) == []
+        assert node(store, tmp_path, "unlink", str(NAI), str(mac(1))) == 0
+        assert capsys.readouterr().out == f"{NAI} and {mac(1)} are not one node any more\n"
+        assert domain_of(store).linked == {}
+        assert node(store, tmp_path, "unlink", str(NAI), str(mac(1))) == 2
+        told = f"dhcp-cmd: {NAI} and {mac(1)} are not linked\n"
         assert capsys.readouterr() == ("", told)
+        assert maintenance.check(store) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_known_node_is_shown_and_parted(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened(engine, tmp_path) as store:
+        binding = a_binding(the_pool(domain_of(store)), 1, 7)
+        assigned = Record(event(EventType.ASSIGNED, binding))
+        written(store, PutNode(a_node(7), True), PutBinding(binding, True), assigned)
+        assert run(store, tmp_path, str(duid(7)), str(NAI)) == 0
+        (row,) = rows(store, tmp_path, capsys, "list")
+        assert set(row["identities"].split()) >= {str(duid(7)), str(NAI)}
+        assert (row["state"], row["serving"], row["holds"]) == ("known", "maar1", 1)
+        assert row["since"].endswith("Z")
+        by_duid, by_nai = (
+            rows(store, tmp_path, capsys, "show", str(name)) for name in (duid(7), NAI)
+        )
+        assert by_duid == by_nai
+        assert [(each["prefix"], each["anchor"]) for each in by_duid] == [
+            (str(binding.prefix), "maar1")
+        ]
+        assert node(store, tmp_path, "show", str(NAI)) == 0
+        assert f"{duid(7)}" in capsys.readouterr().out.splitlines()[0]
+        assert node(store, tmp_path, "unlink", str(duid(7)), str(NAI)) == 0
+        assert [each["holds"] for each in rows(store, tmp_path, capsys, "list")] == [1]
+        assert node(store, tmp_path, "show", str(NAI)) == 2
+        assert capsys.readouterr().err == f"dhcp-cmd: no node is known by {NAI}\n"
+        assert maintenance.check(store) == []
+
+
+def test_what_is_linked_by_way_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with opened("sqlite", tmp_path) as store:
+        for first, second in ((duid(1), NAI), (NAI, mac(1)), (duid(1), mac(1))):
+            assert run(store, tmp_path, str(first), str(second)) == 0
+        (row,) = rows(store, tmp_path, capsys, "list")
+        assert set(row["identities"].split()) == {str(duid(1)), str(NAI), str(mac(1))}
+        assert node(store, tmp_path, "unlink", str(duid(1)), str(mac(1))) == 2
+        assert "are still one node, by other links" in capsys.readouterr().err
+        assert run(store, tmp_path, str(NAI), str(NAI)) == 2
+        assert capsys.readouterr().err == f"dhcp-cmd: {NAI} is one identifier\n"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,11 @@ def without_routers(connection: Connection) -> None:
     views = (migrate.schema_files() / file).read_text(encoding="utf-8")
     before = views[views.index("CREATE VIEW maars") :].partition(";")[0]
     columns = ["router_link_local", "router_link_layer"]
-    statements = ["DROP VIEW maars", *(f"DROP INDEX maar_{column}" for column in columns)]
+    statements = [
+        "DROP TABLE node_link",
+        "DROP VIEW maars",
+        *(f"DROP INDEX maar_{column}" for column in columns),
+    ]
     columns += ["router_link_local_text"] if is_sqlite else []
     statements += [f"ALTER TABLE maar DROP COLUMN {column}" for column in columns]
     for statement in (*statements, before):

@@ -19,10 +19,13 @@ from dhcp_cmd.core.model import (
 from dhcp_cmd.core.ports import Store
 from dhcp_cmd.service import Cmd
 from dhcp_cmd.store import SCHEMA_VERSION, SqlStore, StoreError, maintenance, open_store, upgrade
+from dhcp_cmd.store.nodes import keep_link, known
+from dmm_wire import dmm
 from dmm_wire.dmm import SignallingMode
+from dmm_wire.identity import Identity, IdentitySubtype
 from dmm_wire.mobility import Status
 from tests.cmd.core.registering import EUI48, MAC, Maars
-from tests.cmd.core.world import World
+from tests.cmd.core.world import Host, World, na
 from tests.cmd.store.domain import (
     ENGINES,
     T0,
@@ -39,6 +42,7 @@ from tests.cmd.store.domain import (
 from tests.cmd.store.test_contract import domain_of, written
 
 HELD = T0 + 10 * MICROS
+OTHER = Identity(IdentitySubtype.NAI, b"anna@example.org")
 
 
 @pytest.fixture(params=["memory", *ENGINES])
@@ -115,6 +119,26 @@ def test_a_life_by_pbu(store: Store) -> None:
     assert node.link_layer is not None
     assert node.link_layer.value == MAC
     if isinstance(store, SqlStore):
+        assert maintenance.check(store) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_was_linked_before_is_one_node(engine: str, tmp_path: Path) -> None:
+    """A running CMD sees it in its next transaction."""
+    with opened(engine, tmp_path) as store:
+        world = OnStore(store)
+        host, maars = Host(1), Maars(world)
+        assert maars.register(2, identity=OTHER, link_layer=None).status == Status.ACCEPTED
+        assert keep_link(store, host.identity, EUI48, world.now)
+        world.attached(host, 1, na())
+        world.later(10)
+        answer = maars.register(2)
+        assert [str(each.identity) for each in answer.told(dmm.MobileNode)] == [str(host.identity)]
+        found = {frozenset(each.identities): each.serving for each in known(store)}
+        assert found == {
+            frozenset({str(OTHER)}): "maar2",
+            frozenset(map(str, (host.identity, host.hardware, EUI48))): "maar2",
+        }
         assert maintenance.check(store) == []
 
 

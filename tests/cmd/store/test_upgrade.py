@@ -18,6 +18,7 @@ from dhcp_cmd.store import (
     upgrade,
 )
 from dhcp_cmd.store.admin import read_domain, set_router
+from dhcp_cmd.store.nodes import drop_link, keep_link
 from dmm_wire.address import format_address, parse_address
 from tests.cmd.store.domain import (
     ENGINES,
@@ -26,6 +27,7 @@ from tests.cmd.store.domain import (
     a_node,
     duid,
     event,
+    mac,
     opened,
     the_pool,
     url_of,
@@ -97,6 +99,26 @@ def test_a_database_gets_its_routers(engine: str, tmp_path: Path) -> None:
             ).one()
         link_local = shown[1] if engine == "sqlite" else format_address(shown[1])
         assert (shown[0], link_local, shown[2]) == ("maar1", "fe80::1", "02005e005301")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_database_gets_its_links(engine: str, tmp_path: Path) -> None:
+    with opened(engine, tmp_path) as store:
+        url = url_of(store, tmp_path)
+        before = read_domain(store)
+        with store.administration() as connection:
+            connection.exec_driver_sql("DROP TABLE node_link")
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
+        with pytest.raises(StoreError, match="run `dhcp-cmd db upgrade`"):
+            open_store(url)
+        assert upgrade(url) == ("0006", SCHEMA_VERSION)
+        assert read_domain(store) == before
+        assert keep_link(store, duid(7), mac(8), T0)
+        after = read_domain(store)
+        assert after.version > before.version
+        assert after.linked == {duid(7): (mac(8),), mac(8): (duid(7),)}
+        assert drop_link(store, mac(8), duid(7))
+        assert read_domain(store).version > after.version
 
 
 OF_TODAY_BUT_FOR_THE_OUTBOX = (

@@ -254,3 +254,11 @@ def test_a_maar_speaks_for_what_it_anchors_in_mode_locator_only(mode: Signalling
     assert (free in world.roles(2)) == is_locator
     counters = world.maars[2].agent.status(world.now)["counters"]
     assert counters.get("pba.unmatched", 0) == (not is_locator)
+
+
+@pytest.mark.parametrize("mode", SIGNALLED)
+def test_when_all_have_spoken_no_maar_is_believed(mode: SignallingMode) -> None:
+    world = moved(mode)
+    free = Prefix.parse("2001:db8:3:177::/64")
+    offer(world, endpoint(3), free)
+    assert free not in world.roles(2)
