@@ -344,7 +344,7 @@ class Registration(NamedTuple):
     5213 section 8.8, `lifetime` is seconds (0: de-registration), `handoff` the Handoff Indicator. `prefixes` are the
     home network prefixes that are named, none for all-zero; `delegated` those of RFC 7148. `arrived` is when it came.
     `fault` is the status for what it lacks: `lacks` where a look at its timestamp comes first (RFC 5213 section 5.3.1,
-    9).
+    9). `forgot`: the MAAR says that it has lost what it knew.
     """
 
     source: bytes
@@ -359,6 +359,7 @@ class Registration(NamedTuple):
     arrived: Micros
     fault: int | None = None
     lacks: int | None = None
+    forgot: bool = False
 
 
 # --- What the store reads for a batch, and what a decision asks back ---

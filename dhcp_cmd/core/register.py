@@ -45,6 +45,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import first
+from dmm_wire.mobility.registration import has_forgotten
 from dmm_wire.timestamp import from_micros, to_micros
 
 _DELEGATED: Final = Kind.DELEGATED
@@ -63,7 +64,9 @@ CAUSE: Final = "pbu"
 """In the history, what a MAAR registered."""
 
 
-def read_registration(update: BindingUpdate, source: bytes, arrived: int) -> Registration:
+def read_registration(
+    update: BindingUpdate, source: bytes, arrived: int, enterprise: int
+) -> Registration:
     """What a PBU from `source` asks, and what it lacks, in the order of RFC 5213 section 5.3.1."""
     identifier, timestamp = first(update, MobileNodeIdentifier), first(update, Timestamp)
     handoff, link_layer = first(update, HandoffIndicator), first(update, LinkLayerIdentifier)
@@ -81,6 +84,7 @@ def read_registration(update: BindingUpdate, source: bytes, arrived: int) -> Reg
         arrived,
         _fault(update, identifier),
         _lacks(update),
+        has_forgotten(update, enterprise),
     )
 
 
@@ -149,7 +153,8 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     _accept(draft, registration)
     accepted = Registered(Status.ACCEPTED)
     relay, changes = (*visit_options(draft), *_expected(draft)), draft.changes()
-    return Decision(None, 0, relay, changes, "pbu-registered", hold(draft), accepted)
+    forgot = here.id if registration.forgot else None
+    return Decision(None, 0, relay, changes, "pbu-registered", hold(draft), accepted, forgot)
 
 
 def _expected(draft: Draft) -> tuple[SubOption, ...]:

@@ -81,7 +81,10 @@ class Front:
     def _answer(
         self, updates: Sequence[Asked], arrived: Micros, clock: Clock
     ) -> list[bytes | Late | None]:
-        registrations = [read_registration(each.update, each.source, arrived) for each in updates]
+        enterprise = self.cmd.settings.enterprise
+        registrations = [
+            read_registration(each.update, each.source, arrived, enterprise) for each in updates
+        ]
         decisions = self.cmd.handle(registrations, clock)
         answers: list[bytes | Late | None] = []
         for asked, decision in zip(updates, decisions, strict=True):

@@ -13,6 +13,7 @@ anchor is shown, DLIF Link-Local Address (69) and DLIF Link-Layer Address (70) s
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -22,7 +23,7 @@ from dmm_wire.dhcpv6.codes import INFINITY
 from dmm_wire.errors import WireError
 from dmm_wire.mobility.answers import first
 from dmm_wire.mobility.codes import LIFETIME_INFINITY, LIFETIME_UNIT
-from dmm_wire.mobility.message import BindingAcknowledgement
+from dmm_wire.mobility.message import BindingAcknowledgement, BindingUpdate
 from dmm_wire.mobility.options import (
     DelegatedPrefix,
     HomeNetworkPrefix,
@@ -39,6 +40,24 @@ _BESIDE: Final = (dmm.Visit, dmm.Signalling, dmm.MobileNode, dmm.Domain)
 _LONGEST: Final = 250
 """Octets that an option holds beside enterprise number and sub-type. A longer name is that of the PBU."""
 _LIFETIMES: Final = (dmm.AnchoredPrefix, dmm.PreviousMaar)
+
+
+def forgot_option(endpoint: bytes, enterprise: int) -> VendorSpecific:
+    """What a PBU says beside what it registers where the MAAR at `endpoint` knows of no node, as in a
+    Relay-forward: whoever was told that it anchors something for nodes elsewhere tells it again."""
+    said = dmm.Maar(endpoint, dmm.NO_SESSIONS)
+    return VendorSpecific(enterprise, dmm.code_of(said), said.body())
+
+
+def has_forgotten(update: BindingUpdate, enterprise: int) -> bool:
+    """Whether a PBU says so."""
+    for option in update.options:
+        if isinstance(option, VendorSpecific) and option.enterprise == enterprise:
+            if dmm.REGISTRY.get(option.subtype) is not dmm.Maar:
+                continue
+            with suppress(WireError):
+                return bool(dmm.Maar.decode(option.data).capabilities & dmm.NO_SESSIONS)
+    return False
 
 
 def told_options(

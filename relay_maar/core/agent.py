@@ -188,7 +188,7 @@ class Agent:
                 Log("info", "no servers, so no DHCPv6: hosts with leases lose them here")
             )
         if self._registrar is not None:
-            self._registrar.start()
+            self._registrar.start(knows_nobody=self._knows_nobody)
         self._arrivals.start(self._links, now)
         for session in cache:
             self._unsolicited.wait_for_anchors(session, now)

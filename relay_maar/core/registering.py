@@ -34,7 +34,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import ALL_ZERO, first
-from dmm_wire.mobility.registration import told
+from dmm_wire.mobility.registration import forgot_option, told
 from relay_maar.core.asking import Verdict
 from relay_maar.core.noticed import Ask, Place
 from relay_maar.core.own_prefixes import MOST_REFUSED, OwnPrefixes
@@ -143,6 +143,8 @@ class Registering:
         self._timestamp = 0
         self._cmd = 0
         """The CMD that answered last."""
+        self.knows_nobody = False
+        """There was no record of any node when we were started, and no CMD has heard so."""
 
     # --- what is known ---
 
@@ -213,6 +215,8 @@ class Registering:
         ]
         options += [HandoffIndicator(handoff), AccessTechnology(settings.access_technology)]
         options += [LinkLayerIdentifier(place.link_layer), Timestamp(self._timestamp)]
+        if self.knows_nobody and lifetime:
+            options.append(forgot_option(settings.endpoint, settings.enterprise))
         update = BindingUpdate(self._sequence, lifetime, tuple(options))
         asked = _Asked(transaction_id, place, update, self._timestamp)
         self._asked[cmd, self._sequence] = asked
@@ -292,6 +296,7 @@ class Registering:
     def _accepted(
         self, asked: _Asked, node: _Node, answer: BindingAcknowledgement, now: float
     ) -> Accepted:
+        self.knows_nobody = False
         suboptions = told(answer, self._settings.enterprise)
         names = [each.identity for each in suboptions if isinstance(each, dmm.MobileNode)]
         node.name = names[0] if names else of_link_layer(asked.place.link_layer)

@@ -84,8 +84,10 @@ class Registrar:
         """Where these were."""
         self._looked = -math.inf
 
-    def start(self) -> None:
-        """Go on with the sessions that an earlier process left."""
+    def start(self, *, knows_nobody: bool) -> None:
+        """Go on with the sessions that an earlier process left. `knows_nobody`: they may be lost. Where DHCPv6
+        is relayed, too, the question for the domain says so."""
+        self._registering.knows_nobody = knows_nobody and not self._is_told
         for session in self._cache:
             self._registering.restore(session)
 

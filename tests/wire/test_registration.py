@@ -28,7 +28,13 @@ from dmm_wire.mobility import (
     encode,
 )
 from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
-from dmm_wire.mobility.registration import shortest, told, told_options
+from dmm_wire.mobility.registration import (
+    forgot_option,
+    has_forgotten,
+    shortest,
+    told,
+    told_options,
+)
 from dmm_wire.mobility.routers import router_options, routers_in
 from dmm_wire.router_identity import ETHERNET, RouterIdentity, of_anchor
 
@@ -216,3 +222,18 @@ def test_who_asks_for_a_link_local_address_gets_the_domains(
     answer = acknowledge(update, status)
     (said,) = [o for o in answer.options if isinstance(o, LinkLocalAddress)]
     assert said.address == parse_address(answered)
+
+
+def test_a_maar_that_knows_nobody_says_so() -> None:
+    option = forgot_option(MAAR, ENTERPRISE)
+    assert option.body().hex() == "00007ed9" + "01" + MAAR.hex() + "1000"
+    assert has_forgotten(BindingUpdate(1, 4, (option,)), ENTERPRISE)
+    for other in (
+        forgot_option(MAAR, 1),
+        VendorSpecific(ENTERPRISE, 1, dmm.Maar(MAAR, 0xC000).body()),
+        VendorSpecific(ENTERPRISE, 1, b"damaged"),
+        VendorSpecific(ENTERPRISE, 5, option.data),
+        VendorSpecific(ENTERPRISE, 99, option.data),
+    ):
+        assert not has_forgotten(BindingUpdate(1, 4, (other,)), ENTERPRISE)
+    assert not has_forgotten(BindingUpdate(1, 4, ()), ENTERPRISE)

@@ -7,12 +7,14 @@ from dataclasses import replace
 import pytest
 
 from dhcp_cmd.core.model import Kind, MaarState, State
-from dmm_wire.address import format_address
-from dmm_wire.dmm import SignallingMode
+from dmm_wire.address import format_address, parse_address
+from dmm_wire.dmm import DEFAULT_ENTERPRISE, SignallingMode
+from dmm_wire.mobility import BindingUpdate, decode
+from dmm_wire.mobility.registration import has_forgotten
 from relay_maar.core.items import Route
 from tests.maar.core.modes_world import CMD
 from tests.maar.core.pmip_world import NAME, PmipWorld, walked
-from tests.maar.core.world import MAC, endpoint
+from tests.maar.core.world import ACCESS, MAC, endpoint
 
 PROXY, LOCATOR, RELAY = SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY
 MODES = [PROXY, LOCATOR, RELAY]
@@ -385,6 +387,39 @@ def test_a_maar_that_is_started_again_goes_on() -> None:
         world.check()
     walked(world, 3)
     world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_anchor_that_lost_its_disk_serves_on_from_its_next_registration(
+    mode: SignallingMode,
+) -> None:
+    """Whichever node it is: the CMD hears with that PBU that the MAAR knows nobody."""
+    world = walked(PmipWorld(mode, 3), 1, 2, 3)
+    anchored = {p for p, role in world.roles(1).items() if role == "anchored"}
+    world.maars[1].file.clear()
+    world.maars[1].kernel.items.clear()
+    world.restart(1)
+    world.go_on(10)
+    assert anchored
+    assert world.roles(1) == {}
+    maar, since = world.maars[1], len(world.sent)
+    one, other = bytes.fromhex("0200000000bb"), bytes.fromhex("0200000000cc")
+    world.run(maar, maar.agent.seen(ACCESS, parse_address("fe80::b"), one, "mld", world.now))
+    world.go_on(5)
+    assert {p for p, role in world.roles(1).items() if role == "anchored"} == anchored
+    for prefix in anchored:
+        assert world.trace(prefix)[-1] == "node"
+    # It has said so once.
+    world.run(maar, maar.agent.seen(ACCESS, parse_address("fe80::c"), other, "mld", world.now))
+    world.go_on(5)
+    said = [
+        decode(packet.data, packet.source, CMD)
+        for packet in world.sent[since:]
+        if (packet.source, packet.destination) == (endpoint(1), CMD)
+    ]
+    updates = [each for each in said if isinstance(each, BindingUpdate)]
+    assert [has_forgotten(each, DEFAULT_ENTERPRISE) for each in updates] == [True, False]
+    assert world.store.tables.signals == {}
 
 
 def test_a_cmd_that_is_started_again_goes_on() -> None:
