@@ -168,12 +168,6 @@ def is_renewal(message: Message) -> bool:
     )
 
 
-def without_new_options(seen: Iterable[Told]) -> list[Arrow]:
-    """The arrows, each once, that the figure has with a new option and whose message had none."""
-    arrows = (each.arrow for each in seen if not new_options(each.message))
-    return list(dict.fromkeys(arrow for arrow in arrows if arrow is not None and arrow.new))
-
-
 def is_followed(figure: Figure, seen: Sequence[Told], anchors: Sequence[str]) -> bool:
     """Whether each arrow was seen, for each P-MAAR if it has one, after all that is above it for that P-MAAR; with an
     option of RFC 8885 where the figure has a new one; and no other message."""

@@ -238,12 +238,6 @@ class Report(Listener):
             self._console.print(
                 "later: DHCPv6 granted longer lifetimes, and the anchors hear of them"
             )
-        for arrow in figures.without_new_options(first):
-            self._console.print(
-                f"{arrow.name}* without a new option: Serving MAAR, which the {arrow.sender} would repeat, "
-                "says nothing new",
-                soft_wrap=True,
-            )
 
     def _routes(self, step: Step) -> None:
         """What each MAAR's kernel does with the node's prefixes."""

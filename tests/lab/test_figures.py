@@ -157,17 +157,3 @@ def test_what_is_said_again_is_later() -> None:
     assert [each.message.at for each in later] == [2000, 2002]
     assert [figures.is_renewal(each.message) for each in later] == [True, False]
     assert not any(figures.is_renewal(each.message) for each in first)
-
-
-def test_a_new_option_that_is_missing_is_noticed() -> None:
-    figure = figures.of_step("proxy", moved=True)
-
-    def without(said: list[Message]) -> list[str]:
-        found = figures.told(figure, said, "MAAR3", ANCHORS)
-        return [str(arrow) for arrow in figures.without_new_options(found)]
-
-    bare = [message(at, *each) for at, each in enumerate(LADDERS["proxy"])]
-    assert without(bare) == ["P-MAAR → CMD PBA*"]
-    answer = mh.BindingAcknowledgement(0, 1, 4, (mh.ServingMaar(T1),))
-    whole = [replace(each, mobility=answer) if each.name == "PBA" else each for each in bare]
-    assert without(whole) == []
