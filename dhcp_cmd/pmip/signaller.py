@@ -320,7 +320,8 @@ class Signaller:
                 continue
             outcome = self._outbox.answered(source, message, self._time())
             if outcome is None:
-                self.outcomes["pba-unmatched"] += 1
+                is_foreign = message.proxy and message.accepted and not message.dmm
+                self.outcomes["pba-no-dmm" if is_foreign else "pba-unmatched"] += 1
             else:
                 self._answered(outcome, message)
         for batch in range(0, len(asked), MOST_ASKED):

@@ -158,7 +158,7 @@ def what_they_say(mode: str, texts: dict[tuple[str, str, str], str]) -> None:
         assert texts[COPY] == agreed
     else:
         registered = texts[REGISTERED]
-        assert "HNP(22) all-zero" in registered
+        assert "HNP(22) Pref2" in registered
         assert "flags AHPD" in registered
         assert "Serving MAAR" not in registered
         assert "Previous MAAR(67) Pref1 at T1" in told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dmm_wire.address import parse_address
@@ -10,6 +12,7 @@ from dmm_wire.dhcpv6.message import ClientMessage
 from dmm_wire.dhcpv6.options import IaNa, IaPd
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.identity import Identity, IdentitySubtype
+from dmm_wire.mobility import BindingAcknowledgement, decode, encode
 from tests.maar.core.modes_world import CMD, ModesWorld
 from tests.maar.core.world import ACCESS, NODE_ID, endpoint
 
@@ -121,6 +124,29 @@ def test_what_ended_is_not_brought_back_by_a_pbu_that_was_late(mode: SignallingM
     world.go_on(1.0)
     assert "PBA: status 157" in world.record[-1]
     assert world.roles(1) == {}
+    world.check()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_acceptance_without_the_d_flag_is_counted_and_not_believed(mode: SignallingMode) -> None:
+    lost = True
+    world = ModesWorld(mode, 2, lambda what, before: lost and "PBA" in what)
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(0.5)
+    said = [p for p in world.sent if (p.source, p.destination) == (endpoint(1), CMD)]
+    answer = decode(said[-1].data, endpoint(1), CMD)
+    assert isinstance(answer, BindingAcknowledgement)
+    world.hear(endpoint(1), encode(replace(answer, dmm=False), endpoint(1), CMD))
+    outcomes = world.signaller.outcomes
+    assert (outcomes["pba-no-dmm"], outcomes["pba-unmatched"], outcomes["pba-accepted"]) == (
+        1,
+        0,
+        0,
+    )
+    assert len(world.store.tables.signals) == 1
+    lost = False
+    world.go_on(5.0)
     world.check()
 
 

@@ -15,6 +15,7 @@ from dmm_wire.mobility import HandoffIndicator, HandoffIndicatorValue, serving
 from relay_maar.core import binding_updates, registering, signalling
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import Wanted
+from relay_maar.core.order import Order
 from relay_maar.core.registrations import Registrations
 from tests.maar.core.stories import CASTS, name, play, recorded, stories
 
@@ -155,7 +156,7 @@ def a_late_pbu_is_believed(patch: Patch) -> None:
 
 
 def an_overtaken_pbu_is_answered(patch: Patch) -> None:
-    patch.setattr(Registrations, "_is_overtaken", lambda *_: False)
+    patch.setattr(Order, "is_overtaken", lambda *_: False)
 
 
 MISTAKES: Final[dict[str, tuple[tuple[str, ...], Callable[[Patch], None]]]] = {

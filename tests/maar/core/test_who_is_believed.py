@@ -244,7 +244,21 @@ def offer(world: ModesWorld, source: bytes, free: Prefix) -> None:
 
 @pytest.mark.parametrize("mode", SIGNALLED)
 def test_a_maar_speaks_for_what_it_anchors_in_mode_locator_only(mode: SignallingMode) -> None:
+    world = ModesWorld(mode, 3, lambda what, before: "maar1 >" in what and "PBA" in what)
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(0.5)
+    free = Prefix.parse("2001:db8:1:177::/64")
+    offer(world, endpoint(1), free)
+    is_locator = mode is SignallingMode.LOCATOR
+    assert (free in world.roles(2)) == is_locator
+    counters = world.maars[2].agent.status(world.now)["counters"]
+    assert counters.get("pba.unmatched", 0) == (not is_locator)
+
+
+@pytest.mark.parametrize("mode", SIGNALLED)
+def test_when_all_have_spoken_no_maar_is_believed(mode: SignallingMode) -> None:
     world = moved(mode)
     free = Prefix.parse("2001:db8:3:177::/64")
     offer(world, endpoint(3), free)
-    assert (free in world.roles(2)) == (mode is SignallingMode.LOCATOR)
+    assert free not in world.roles(2)
