@@ -45,7 +45,9 @@ def _crowd_bars(results: Sequence[crowds.Result]) -> Iterator[Bar]:
         if each.nodes == LARGEST:
             last = max(each.last)
             found = f"{last:.2f} s" + (f" ({last - crowds.BAR:.2f} s over)" * (last > crowds.BAR))
-            what = f"{each.nodes:,} nodes at once, {each.move}: the last one restored"
+            what = (
+                f"{each.nodes:,} nodes at once, {each.move}, CMD by a script: the last one restored"
+            )
             yield Bar(what, found, f"≤ {crowds.BAR:g} s", last <= crowds.BAR)
     if results:
         wrong = sum(len(each.wrong) for each in results)

@@ -48,7 +48,9 @@ def test_all_bars_are_there() -> None:
     # 23 ms where a host that sends is to take 10
     assert [(bar.found, bar.wanted) for bar in missed] == [("23.0 ms (13.0 ms over)", "≤ 10 ms")]
     assert bars["goodput through the tunnel, down, of plain forwarding"].found == "0.950"
-    assert bars["1,000 nodes at once, away: the last one restored"].found == "1.40 s"
+    assert (
+        bars["1,000 nodes at once, away, CMD by a script: the last one restored"].found == "1.40 s"
+    )
 
 
 def test_what_is_missed_says_by_how_much() -> None:
