@@ -209,6 +209,7 @@ def test_an_anchor_forwards_before_it_acknowledges_and_never_stops_between(
             ACCESS_TECHNOLOGY,
             message.options[5],
             LinkLayerIdentifier(HOST_MAC),
+            ServingMaar(PEER),
         ),
     )
     # It comes back: local again, in one step.
