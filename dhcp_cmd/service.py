@@ -110,9 +110,7 @@ class Cmd:
                 nodes = transaction.anchored_away(maar)
                 changes = [PutSignal(Signal(node, maar, False, now)) for node in nodes]
                 if changes:
-                    transaction.write(changes)
-                    transaction.commit()
-                    self._committed(changes)
+                    self._write(transaction, changes)
                 return len(nodes)
 
         return self._retried(once)
@@ -153,9 +151,7 @@ class Cmd:
                 bindings = snapshot.bindings.get(node.id, {})
                 changes = refused(node, bindings, anchor, prefixes, now, self.settings)
                 if changes:
-                    transaction.write(changes)
-                    transaction.commit()
-                    self._committed(changes)
+                    self._write(transaction, changes)
 
         self._retried(once)
 
@@ -176,9 +172,7 @@ class Cmd:
                     return after
                 news = Signal(node.id, anchor, True, now)
                 changes: list[Change] = [PutNode(after, False), PutSignal(news)]
-                transaction.write(changes)
-                transaction.commit()
-                self._committed(changes)
+                self._write(transaction, changes)
                 return RAISED
 
         return self._retried(once)
@@ -199,9 +193,7 @@ class Cmd:
                     settings = replace(settings, mode=SignallingMode.PROXY)
                 changes = link(first, second, snapshot, settings, now)
                 if changes:
-                    transaction.write(changes)
-                    transaction.commit()
-                    self._committed(changes)
+                    self._write(transaction, changes)
                 return bool(changes)
 
         return self._retried(once)
@@ -214,12 +206,15 @@ class Cmd:
             with self.store.transaction() as transaction:
                 changes = unlink(first, second, transaction.read([Lookup((first, second))]))
                 if changes:
-                    transaction.write(changes)
-                    transaction.commit()
-                    self._committed(changes)
+                    self._write(transaction, changes)
                 return bool(changes)
 
         return self._retried(once)
+
+    def _write(self, transaction: Transaction, changes: Sequence[Change]) -> None:
+        transaction.write(changes)
+        transaction.commit()
+        self._committed(changes)
 
     def _committed(self, changes: Sequence[Change]) -> None:
         self.commits += 1
@@ -270,9 +265,7 @@ class Cmd:
                 changes += decision.changes
                 decisions.append(decision)
             if changes:
-                transaction.write(changes)
-                transaction.commit()
-                self._committed(changes)
+                self._write(transaction, changes)
         return decisions
 
     def _inquire(
