@@ -84,8 +84,8 @@ def _program(*udp: bpf.Step) -> tuple[bpf.Instruction, ...]:
 
 
 QUIET: Final = _program(bpf.equal(CLIENT_PORT, "keep"))
-"""The frames that matter on a link: without probes, which go on to where nodes have left for as long as nobody knows it,
-and would cost those who are measured the processor."""
+"""The frames that matter on a link where nobody comes: without probes, which go on to where nodes have left until their
+anchor knows it, and would cost those who are measured the processor."""
 LISTENING: Final = _program(bpf.equal(CLIENT_PORT, "keep"), bpf.equal(PORT, "keep"))
 """With them."""
 SIGNALLING: Final = bpf.assemble(

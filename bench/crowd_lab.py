@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -45,8 +46,11 @@ _AT_ONCE: Final = 100
 _ASK_AGAIN: Final = 1.0
 _SETTLES: Final = 5.0
 """Seconds in which kernels must be as they have to be when nobody moves any more."""
+_GATHER: Final = 0.01
+"""Seconds between two looks at what was said."""
 
 Cpu = dict[str, float]
+"""Seconds of processor time by whose they are."""
 
 
 class CrowdLab:
@@ -58,6 +62,7 @@ class CrowdLab:
         self.hosts = Hosts(self.topology, nodes)
         self._prober = Prober(self.topology, CN1)
         self._daemons: Daemons | None = None
+        self._words: list[socket.socket] = []
         self._moves = 0
         self._left: dict[tuple[int, MaarPlan], float] = {}
         self._waiting = selectors.DefaultSelector()
@@ -97,7 +102,7 @@ class CrowdLab:
 
     def move(self, nodes: Sequence[Node], to: MaarPlan) -> tuple[Moved, Cpu]:
         """These go to the other MAAR, all at once, when they have rested. Returns how that went, and who had the
-        processor for how long until the last flow was restored, seconds."""
+        processor for how long until the last flow was restored: seconds, by role."""
         (left,) = (plan for plan in self.topology.plans if plan != to)
         rested = max(self._left.get((node.number, to), 0.0) for node in nodes)
         self._go_on(until=rested + self._rest(len(nodes)))
@@ -113,10 +118,11 @@ class CrowdLab:
         self._go_on(until=now + PATIENCE, done=lambda: flows.are_open)
         self._prober.end()
         after = self._cpu()
-        if self.hosts.lost() or any([lost(sock) for sock in self._words]):
+        if self.hosts.lost() or sum(map(lost, self._words)):
             raise netns.LabError("this machine is too busy: frames were lost before they were read")
-        cpu = {name: after[name] - before[name] for name in after}
-        return moved(flows, self._said()), cpu
+        roles = {"CMD": "CMD", "S-MAAR": to.name, "anchor": left.name, "generator": "generator"}
+        cpu = {role: after[name] - before[name] for role, name in roles.items()}
+        return moved(flows, self._acknowledged(len(nodes))), cpu
 
     def wrong(self) -> list[str]:
         """What is not as it must be, a line each: kernels, and what the CMD says of where nodes are. They have a moment
@@ -131,9 +137,7 @@ class CrowdLab:
     def counters(self) -> dict[str, dict[str, int]]:
         """Of each MAAR."""
         assert self._daemons is not None
-        return {
-            plan.name: maar.status()["counters"] for plan, maar in self._daemons.maars.items()
-        }
+        return {plan.name: maar.status()["counters"] for plan, maar in self._daemons.maars.items()}
 
     def tails(self) -> str:
         """The ends of the daemons' logs."""
@@ -167,10 +171,22 @@ class CrowdLab:
                 if (what := word(data)) is not None:
                     yield what, at
 
+    def _acknowledged(self, nodes: int) -> list[tuple[Word, int]]:
+        """What was said, once the last PBA is there: for that, nobody has waited."""
+        until = time.monotonic() + _SETTLES
+        said = list(self._said())
+        while sum(what is Word.ACKNOWLEDGED for what, _ in said) < nodes:
+            if time.monotonic() > until:
+                break
+            self._go_on(until=time.monotonic() + _GATHER)
+            said += self._said()
+        return said
+
     def _cpu(self) -> Cpu:
         assert self._daemons is not None
-        used = {daemon.name.lower(): run_seconds(daemon.pid) for daemon in self._daemons}
-        return {**used, "generator": run_seconds(os.getpid())}
+        maars = {plan.name: run_seconds(maar.pid) for plan, maar in self._daemons.maars.items()}
+        cmd, generator = run_seconds(self._daemons.cmd.pid), run_seconds(os.getpid())
+        return {**maars, "CMD": cmd, "generator": generator}
 
     # --- time ---
 

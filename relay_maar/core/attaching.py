@@ -102,8 +102,13 @@ class Attaching:
         self._transaction_id = transaction_id
         self._counters = counters
         self._entries: dict[bytes, _Entry] = {}
-        self._asked: OrderedDict[bytes, Place] = OrderedDict()
-        """What questions were about, by transaction id, also of those that are not open any more."""
+        self._asked: OrderedDict[bytes, tuple[Place, float]] = OrderedDict()
+        """What questions were about, and when each was asked first, by transaction id, also of those that are not open
+        any more."""
+        self._reached = float("-inf")
+        """When the latest question that was answered had been asked."""
+        self._patience = float("-inf")
+        """Until when the next answer may be on its way, for the last one took as long."""
         self._timers: Timers[bytes] = Timers()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._left: OrderedDict[bytes, tuple[float, Place]] = OrderedDict()
@@ -241,10 +246,14 @@ class Attaching:
 
     # --- what the CMD says ---
 
-    def question(self, transaction_id: bytes) -> Place | None:
-        """The place that a question is, or was, about; None where it is none of ours. A late answer to
-        one that is not open any more still says where the CMD takes the node to be."""
-        return self._asked.get(transaction_id)
+    def answered(self, transaction_id: bytes, now: float) -> Place | None:
+        """The place that the question with this answer is, or was, about; None where it is none of ours. A
+        late answer to one that is not open any more still says where the CMD takes the node to be."""
+        place, asked = self._asked.get(transaction_id, (None, 0.0))
+        if place is not None:
+            self._reached = max(self._reached, asked)
+            self._patience = now + min(max(now - asked, self._pace.first), self._pace.longest)
+        return place
 
     def is_open(self, transaction_id: bytes) -> bool:
         """Whether the answer to this question is waited for."""
@@ -286,7 +295,7 @@ class Attaching:
 
     def _waiting(self, transaction_id: bytes) -> _Entry | None:
         """The node that waits for the answer to this question."""
-        entry = self._entries.get(self._asked[transaction_id].link_layer)
+        entry = self._entries.get(self._asked[transaction_id][0].link_layer)
         is_open = entry is not None and (entry.doing is _Doing.ASK or entry.goes_on)
         return entry if is_open and entry and entry.transaction_id == transaction_id else None
 
@@ -302,6 +311,9 @@ class Attaching:
         for mac in self._timers.due(now):
             entry = self._entries[mac]
             match entry.doing:
+                case _Doing.ASK if entry.times and self._is_in_turn(entry, now):
+                    self._counters["attach.in-turn"] += 1
+                    self._timers.set(mac, self._patience)
                 case _Doing.ASK if entry.times < self._pace.times:
                     found += self._ask_now(entry, now)
                 case _Doing.ASK:
@@ -332,6 +344,11 @@ class Attaching:
             entry.goes_on = True
             return self.due(now)
         return [self._transmit(entry, now)]
+
+    def _is_in_turn(self, entry: _Entry, now: float) -> bool:
+        """Whether the question may still wait at the CMD, which has answered a moment ago, and none that
+        was asked later. Of a crowd most do: to repeat them would make the others wait longer."""
+        return entry.sent >= self._reached and now < self._patience
 
     def _probe_interval(self, entry: _Entry) -> float:
         """Where silence ends what the node has, one that sleeps has the time to wake up."""
@@ -374,7 +391,7 @@ class Attaching:
     def _transmit(self, entry: _Entry, now: float) -> Ask:
         if entry.is_news:
             entry.transaction_id = self._transaction_id()
-            _remember(self._asked, entry.transaction_id, entry.place)
+            _remember(self._asked, entry.transaction_id, (entry.place, now))
         entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
         mac = entry.place.link_layer
         self._rates.asked(mac, now)
