@@ -103,7 +103,7 @@ class Attaching:
         self._counters = counters
         self._entries: dict[bytes, _Entry] = {}
         self._asked: OrderedDict[bytes, tuple[Place, float]] = OrderedDict()
-        """What questions were about, and when each was asked first, by transaction id, also of those that are not open
+        """What questions were about, and when each was asked last, by transaction id, also of those that are not open
         any more."""
         self._reached = float("-inf")
         """When the latest question that was answered had been asked."""
@@ -391,7 +391,7 @@ class Attaching:
     def _transmit(self, entry: _Entry, now: float) -> Ask:
         if entry.is_news:
             entry.transaction_id = self._transaction_id()
-            _remember(self._asked, entry.transaction_id, (entry.place, now))
+        _remember(self._asked, entry.transaction_id, (entry.place, now))
         entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
         mac = entry.place.link_layer
         self._rates.asked(mac, now)
