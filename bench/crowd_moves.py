@@ -46,7 +46,8 @@ COLUMNS: Final = (
 LEGEND: Final = (
     "Nodes that move at once: times count from each node's own first frame; down: a packet to it is on its new link; "
     "open: one from it is at the CN, too, by way of its anchor. Last of all, last answer, last PBA: from the first "
-    "frame of all, the worst move. A flow is looked at every ± ms, and seen late by that at most.\n"
+    "frame of all, the worst move. A flow is looked at every ± ms at first, the fewer are left the oftener, and seen "
+    "late by that.\n"
     "CPU: microseconds for each node, until the last flow was restored; generator: hosts and CN, and what the kernel "
     "takes to forward their packets.\n"
     "Wrong: flows never restored; routes, rules and neighbours that are missing, or left over, in either kernel; nodes "

@@ -1,14 +1,15 @@
 """The CN's end of a crowd's flows: a datagram to each node again and again, until it comes back.
 
-So many a second in all that the machine, which has to forward them, has time for what is measured. So a crowd's flows
-are looked at the more seldom the more there are: `interval` is the resolution.
+So many a second in all that the machine, which has to forward them, has time for what is measured. Flows that are open
+are left alone, and the others have their turns the oftener: the fewer are left, the finer is what is seen of them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -20,7 +21,7 @@ from dmm_wire.address import format_address
 from lab import netns
 from lab.topology import CoreNode, Topology
 
-RATE: Final = 20_000
+RATE: Final = 10_000
 """Probes per second, of all flows."""
 LEAST: Final = 0.001
 """Seconds between two of one flow."""
@@ -29,8 +30,37 @@ _PAUSE: Final = LEAST / 2
 
 
 def interval(flows: int) -> float:
-    """Seconds between two probes of a flow, of so many."""
+    """Seconds between two probes of a flow, of so many that are not open."""
     return max(LEAST, flows / RATE)
+
+
+class Turns:
+    """Whose turn it is: of these, in a circle, beginning at `now` (seconds, as all times here)."""
+
+    def __init__(self, nodes: Iterable[int], now: float) -> None:
+        self._left = deque(nodes)
+        self._owed = 0.0
+        self._last = now
+        self.next: float | None = now if self._left else None
+        """When there is something to do; None when nobody is left."""
+
+    def due(self, now: float, is_done: Callable[[int], bool]) -> list[int]:
+        """Those whose turn it is by now, each but once however late it is. Who is done has no more turns."""
+        self._owed += (now - self._last) / interval(len(self._left)) * len(self._left)
+        self._last = now
+        found: list[int] = []
+        for _ in range(len(self._left)):
+            if self._owed < 1:
+                break
+            node = self._left.popleft()
+            if not is_done(node):
+                self._left.append(node)
+                found.append(node)
+                self._owed -= 1
+        self._owed = min(self._owed, 1)
+        step = interval(len(self._left)) / max(len(self._left), 1)
+        self.next = now + max(step, _PAUSE) if self._left else None
+        return found
 
 
 class Prober:
@@ -40,14 +70,11 @@ class Prober:
         self._namespace = topology.namespace(peer.node)
         self._peer = peer
         self.socket: socket.socket | None = None
-        self.flows = Flows(0)
         self.sent = 0
         """How many probes, in all."""
-        self._probes: list[tuple[int, bytes, tuple[str, int]]] = []
-        self._interval = LEAST
-        self._began = self._next = 0.0
-        self._turns = 0
-        """How often it was some flow's turn."""
+        self._flows = Flows(0)
+        self._turns = Turns((), 0.0)
+        self._probes: dict[int, tuple[bytes, tuple[str, int]]] = {}
 
     def __enter__(self) -> Self:
         opened = partial(datagrams, self._peer.address, PORT, HOP_LIMIT)
@@ -66,40 +93,33 @@ class Prober:
 
     def begin(self, flows: Flows, addresses: Mapping[int, bytes], now: float) -> None:
         """Send to these, by node, from now on (time.monotonic())."""
-        self.flows = flows
-        self._probes = [
-            (node, Probe(flows.move, node).encode(), (format_address(address), PORT))
+        self._flows = flows
+        self._turns = Turns(addresses, now)
+        self._probes = {
+            node: (Probe(flows.move, node).encode(), (format_address(address), PORT))
             for node, address in addresses.items()
-        ]
-        self._interval, self._turns = interval(len(addresses)), 0
-        self._began = self._next = now
+        }
 
     def end(self) -> None:
         """Send no more."""
-        self._probes = []
+        self._turns = Turns((), 0.0)
 
     def deadline(self) -> float | None:
         """When `due` has something to do."""
-        return self._next if self._probes else None
+        return self._turns.next
 
     def due(self, now: float) -> None:
-        """Send to each flow whose turn it is by now; late, to each but once."""
-        count = len(self._probes)
-        if not count or self.socket is None:
+        """Send to each flow whose turn it is by now."""
+        if self._turns.next is None or self._turns.next > now or self.socket is None:
             return
-        turns = int((now - self._began) / self._interval * count)
-        for turn in range(max(self._turns, turns - count), turns):
-            node, data, address = self._probes[turn % count]
-            if node not in self.flows.up:
-                self.sent += 1
-                with contextlib.suppress(OSError):  # as good as lost on its way
-                    self.socket.sendto(data, address)
-        self._turns = max(self._turns, turns)
-        next_turn = self._began + (self._turns + 1) * self._interval / count
-        self._next = max(next_turn, now + _PAUSE)
+        for node in self._turns.due(now, lambda node: node in self._flows.up):
+            data, address = self._probes[node]
+            self.sent += 1
+            with contextlib.suppress(OSError):  # as good as lost on its way
+                self.socket.sendto(data, address)
 
     def read(self) -> None:
         """What has come back."""
         assert self.socket is not None
         for data, at, hop_limit in arrivals(self.socket):
-            self.flows.returned(Probe.decode(data), hop_limit, at)
+            self._flows.returned(Probe.decode(data), hop_limit, at)

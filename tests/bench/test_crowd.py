@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from bench import cli, crowd_moves, crowd_probes
 from bench.crowd_clock import Flows, Word, moved, word
 from bench.crowd_frames import HOP_LIMIT, PORT, TUNNELLED, Probe, carried, hop_limit, sent_back
 from bench.crowd_lab import CrowdLab
+from bench.crowd_probes import Turns
 from dmm_wire.address import parse_address, parse_mac
 from dmm_wire.dhcpv6.codes import MessageType
 from lab import netns
@@ -126,6 +128,33 @@ def test_a_large_crowd_is_looked_at_more_seldom() -> None:
     assert crowd_probes.interval(1) == crowd_probes.LEAST
     assert crowd_probes.interval(4000) == pytest.approx(4 * crowd_probes.interval(1000))
     assert 1000 / crowd_probes.interval(1000) == pytest.approx(crowd_probes.RATE)
+
+
+def probed(turns: Turns, begin: float, end: float, done: set[int]) -> Counter[int]:
+    """How often each had its turn when somebody looks every millisecond."""
+    found: Counter[int] = Counter()
+    for step in range(1, round((end - begin) * 1000) + 1):
+        found.update(turns.due(begin + step / 1000, done.__contains__))
+    return found
+
+
+def test_all_have_their_turns_and_the_rest_has_more_of_them() -> None:
+    turns = Turns(range(1000), 0.0)
+    found = probed(turns, 0.0, 0.5, set())
+    assert len(found) == 1000
+    assert set(found.values()) <= {4, 5}
+    found = probed(turns, 0.5, 0.6, set(range(900)))
+    assert set(found) == set(range(900, 1000))
+    assert set(found.values()) <= {9, 10}
+    assert turns.due(0.7, lambda _: True) == []
+    assert turns.next is None
+
+
+def test_who_comes_late_sends_to_each_but_once() -> None:
+    turns = Turns(range(10), 0.0)
+    assert turns.due(5.0, lambda _: False) == list(range(10))
+    assert len(turns.due(5.001, lambda _: False)) <= 10
+    assert turns.next == pytest.approx(5.001 + crowd_probes.LEAST / 2)
 
 
 @pytest.mark.root
