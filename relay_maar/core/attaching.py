@@ -82,6 +82,15 @@ class _Entry:
     """It is probed in the middle of a question, which goes on if it answers."""
 
 
+@dataclass(slots=True)
+class _Question:
+    """What it is about, and when it was asked first."""
+
+    place: Place
+    first: float
+    repeated: bool = False
+
+
 class Attaching:
     """All nodes that something is being found out about. What becomes of each is counted in `counters`.
 
@@ -102,13 +111,13 @@ class Attaching:
         self._transaction_id = transaction_id
         self._counters = counters
         self._entries: dict[bytes, _Entry] = {}
-        self._asked: OrderedDict[bytes, tuple[Place, float]] = OrderedDict()
-        """What questions were about, and when each was asked last, by transaction id, also of those that are not open
-        any more."""
+        self._asked: OrderedDict[bytes, _Question] = OrderedDict()
+        """By transaction id, also those that are not open any more."""
         self._reached = float("-inf")
-        """When the latest question that was answered had been asked."""
+        """The CMD has come as far as the questions that were first asked then."""
+        self._took = pace.first
         self._patience = float("-inf")
-        """Until when the next answer may be on its way, for the last one took as long."""
+        """How long it took for the last answer of which that is known, and until when the next one may come."""
         self._timers: Timers[bytes] = Timers()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._left: OrderedDict[bytes, tuple[float, Place]] = OrderedDict()
@@ -249,11 +258,14 @@ class Attaching:
     def answered(self, transaction_id: bytes, now: float) -> Place | None:
         """The place that the question with this answer is, or was, about; None where it is none of ours. A
         late answer to one that is not open any more still says where the CMD takes the node to be."""
-        place, asked = self._asked.get(transaction_id, (None, 0.0))
-        if place is not None:
-            self._reached = max(self._reached, asked)
-            self._patience = now + min(max(now - asked, self._pace.first), self._pace.longest)
-        return place
+        asked = self._asked.get(transaction_id)
+        if asked is None:
+            return None
+        self._reached = max(self._reached, asked.first)
+        if not asked.repeated:  # else nobody knows which of them is answered (RFC 6298 section 3)
+            self._took = min(max(now - asked.first, self._pace.first), self._pace.longest)
+        self._patience = now + self._took
+        return asked.place
 
     def is_open(self, transaction_id: bytes) -> bool:
         """Whether the answer to this question is waited for."""
@@ -295,7 +307,7 @@ class Attaching:
 
     def _waiting(self, transaction_id: bytes) -> _Entry | None:
         """The node that waits for the answer to this question."""
-        entry = self._entries.get(self._asked[transaction_id][0].link_layer)
+        entry = self._entries.get(self._asked[transaction_id].place.link_layer)
         is_open = entry is not None and (entry.doing is _Doing.ASK or entry.goes_on)
         return entry if is_open and entry and entry.transaction_id == transaction_id else None
 
@@ -391,7 +403,9 @@ class Attaching:
     def _transmit(self, entry: _Entry, now: float) -> Ask:
         if entry.is_news:
             entry.transaction_id = self._transaction_id()
-        _remember(self._asked, entry.transaction_id, (entry.place, now))
+            _remember(self._asked, entry.transaction_id, _Question(entry.place, now))
+        elif (asked := self._asked.get(entry.transaction_id)) is not None:
+            asked.repeated = True
         entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
         mac = entry.place.link_layer
         self._rates.asked(mac, now)
