@@ -50,7 +50,7 @@ LEGEND: Final = (
     "late by that.\n"
     "CPU: microseconds for each node, until the last flow was restored; generator: hosts and CN, and what the kernel "
     "takes to forward their packets.\n"
-    "Wrong: flows never restored; PBAs that never came; routes, rules and neighbours that are missing, or left over, in "
+    "Wrong: flows never restored; PBAs that never came; routes, rules and neighbours that are missing or left over in "
     "either kernel; nodes that the CMD has elsewhere."
 ).splitlines()
 
