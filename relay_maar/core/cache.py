@@ -137,7 +137,7 @@ class BindingCache:
         session = self._sessions.get(identity)
         if session is None or not session.here or session.signalled is None:
             return False
-        return session.signalled.missing > 0
+        return session.signalled.is_open
 
     def wanted(self, session: Session) -> tuple[Item, ...]:
         """What the kernel has to hold for it."""

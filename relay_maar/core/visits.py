@@ -173,7 +173,8 @@ def full_set(
         else:
             lifetime = math.inf if each.valid == INFINITY else float(each.valid)
             router = _router(each, endpoint, identities)
-            named = Named(each.prefix, anchor, lifetime, each.delegated, router)
+            is_awaited = isinstance(each, dmm.PreviousMaar) and each.awaited
+            named = Named(each.prefix, anchor, lifetime, each.delegated, router, is_awaited)
             found.setdefault(each.prefix, named)
     return list(found.values())
 
@@ -191,7 +192,7 @@ def signalled(suboptions: Iterable[dmm.SubOption]) -> Signalled | None:
     """How the CMD signals a visit, None where it does not."""
     for each in suboptions:
         if isinstance(each, dmm.Signalling) and each.mode != dmm.SignallingMode.DIRECT:
-            return Signalled(each.expected)
+            return Signalled()
     return None
 
 
