@@ -196,7 +196,7 @@ class Registrations:
             self._left(before, now)
         absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
         if before is not None and before.generation == session.generation:
-            actions = self._cache.change(session, now)
+            actions = self._cache.leave(None, session, now)
         else:
             actions = [Log("info", went(session)), *self._cache.leave(before, session, now)]
         for other in absorbed:
