@@ -92,7 +92,7 @@ def test_what_has_ended_does_not_come_back() -> None:
 
 
 def test_a_first_word_that_comes_too_late_is_nobody_elses() -> None:
-    """What MAAR 1 anchors ends after it has said that it sends it, and before that is heard; MAAR 2 is still missing."""
+    """MAAR 1 says that it sends something, which ends before that is heard; MAAR 2 is still missing."""
     on = False
     world = ModesWorld(
         LOCATOR, 3, lambda what, _: on and ("maar2  PBU" in what or "maar1 > maar3" in what)
