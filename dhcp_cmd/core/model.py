@@ -468,12 +468,12 @@ class ClientReply(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """The answer waits until these MAARs have acknowledged where the node is, each with its endpoint, or for `until`
-    (mode RELAY)."""
+    """The answer waits until these MAARs have acknowledged where the node is, each with its endpoint, for `patience`
+    microseconds at most (mode RELAY). It is no time of day: the clock may have been set back."""
 
     node: NodeId
     anchors: tuple[tuple[MaarId, bytes], ...]
-    until: Micros
+    patience: Micros
 
 
 class Registered(NamedTuple):

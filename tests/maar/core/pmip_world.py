@@ -95,7 +95,7 @@ class PmipWorld(Noticing, ModesWorld):
             return
         for source, reply in self.front.replies(asked, self.clock(), self.clock):
             if isinstance(reply, Late):
-                until = self.now + (reply.hold.until - self.clock()) / 1e6
+                until = self.now + reply.hold.patience / 1e6
                 answer = partial(self._late_pba, source, reply)
                 self._let_go(self.late.hold(reply.message, answer, reply.hold, until))
             else:
