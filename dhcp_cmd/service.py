@@ -96,7 +96,7 @@ class Cmd:
         self.outcomes.update(decision.outcome for decision in decisions)
         if self.outcomes[TOO_FAR] and TOO_FAR not in self._logged:
             self._logged.add(TOO_FAR)
-            _log.error("an anchor knows a visit that is far ahead of our clock: not believed")
+            _log.error("a MAAR knows a visit that is far ahead of our clock: not believed")
         for maar in {each.forgot for each in decisions if each.forgot is not None}:
             self.tell_again(maar, clock())
         return decisions
