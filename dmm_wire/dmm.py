@@ -215,10 +215,11 @@ class PreviousMaar(SubOption):
 
 @dataclass(frozen=True, slots=True)
 class Visit(SubOption):
-    """VISIT (down): the mobile node's visit to the MAAR addressed.
+    """VISIT (both ways): the mobile node's visit to the MAAR addressed.
 
     `generation` orders the visits of one node; it has the format of a RFC 5213 timestamp and
-    becomes the PBU's. `previous` is the endpoint of the S-MAAR just left, `::` for none.
+    becomes the PBU's. `previous` is the endpoint of the S-MAAR just left, `::` for none. Up, a later
+    visit than the CMD tells is known, at the MAAR with the endpoint `previous`.
     """
 
     generation: int

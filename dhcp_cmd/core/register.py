@@ -10,7 +10,7 @@ from typing import Final
 
 from dhcp_cmd.core.allocate import take
 from dhcp_cmd.core.arrive import arrive, find, recorded
-from dhcp_cmd.core.attach import condemn, settle
+from dhcp_cmd.core.attach import catch_up, condemn, settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.inquire import DEREGISTRATION, REGISTRATION
 from dhcp_cmd.core.lease import extend_own_addresses, hold_link
@@ -44,7 +44,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import first
-from dmm_wire.mobility.registration import has_forgotten
+from dmm_wire.mobility.registration import has_forgotten, later_generation
 from dmm_wire.timestamp import from_micros, to_micros
 
 _DELEGATED: Final = Kind.DELEGATED
@@ -81,6 +81,7 @@ def read_registration(
         _fault(update, identifier),
         _lacks(update),
         has_forgotten(update, enterprise),
+        later_generation(update, enterprise),
     )
 
 
@@ -147,10 +148,11 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     # Where there is no room, or the MAAR drains, what the node has elsewhere goes on all the same.
     extend_own_addresses(draft)
     _accept(draft, registration)
+    outcome = catch_up(draft, registration.later) or "pbu-registered"
     accepted = Registered(Status.ACCEPTED)
     relay, changes = visit_options(draft), draft.changes()
     forgot = here.id if registration.forgot else None
-    return Decision(None, 0, relay, changes, "pbu-registered", hold(draft), accepted, forgot)
+    return Decision(None, 0, relay, changes, outcome, hold(draft), accepted, forgot)
 
 
 def refused(status: int, clock: int | None = None, *, outcome: str | None = None) -> Decision:

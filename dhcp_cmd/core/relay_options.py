@@ -132,10 +132,11 @@ def hold(draft: Draft) -> Hold | None:
     anchors = {b.anchor for b in draft.live() if b.kind is not _ADDRESS}
     waiting = [s for s in draft.signals().values() if s.visit and s.maar in anchors]
     until = min((s.put_at for s in waiting), default=0) + settings.relay_timeout * 1000
-    if not waiting or until <= draft.now:
+    patience = until - draft.now
+    if patience <= 0:
         return None
     maars = draft.domain.maars
-    return Hold(node.id, tuple((s.maar, maars[s.maar].endpoint) for s in waiting), until)
+    return Hold(node.id, tuple((s.maar, maars[s.maar].endpoint) for s in waiting), patience)
 
 
 def acknowledged(

@@ -14,7 +14,6 @@ PREVIOUS_MAAR alone: who does not know these must not serve it yet.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -52,13 +51,20 @@ def forgot_option(endpoint: bytes, enterprise: int) -> VendorSpecific:
 
 def has_forgotten(update: BindingUpdate, enterprise: int) -> bool:
     """Whether a PBU says so."""
-    for option in update.options:
-        if isinstance(option, VendorSpecific) and option.enterprise == enterprise:
-            if dmm.REGISTRY.get(option.subtype) is not dmm.Maar:
-                continue
-            with suppress(WireError):
-                return bool(dmm.Maar.decode(option.data).capabilities & dmm.NO_SESSIONS)
-    return False
+    maar = next((s for s in _own(update, enterprise) if isinstance(s, dmm.Maar)), None)
+    return maar is not None and bool(maar.capabilities & dmm.NO_SESSIONS)
+
+
+def later_option(known: dmm.Visit, enterprise: int) -> VendorSpecific:
+    """What a PBU says beside what it registers where a later visit of the node is known than the CMD told
+    of: `known` has its generation and the endpoint of the MAAR that knows it."""
+    return VendorSpecific(enterprise, dmm.code_of(known), known.body())
+
+
+def later_generation(update: BindingUpdate, enterprise: int) -> int | None:
+    """The generation of the visit of which a PBU says so."""
+    visit = next((s for s in _own(update, enterprise) if isinstance(s, dmm.Visit)), None)
+    return None if visit is None else visit.generation
 
 
 def told_options(
@@ -161,9 +167,9 @@ def told(answer: BindingAcknowledgement, enterprise: int) -> tuple[dmm.SubOption
     return (*found.values(), *prefixes)
 
 
-def _own(answer: BindingAcknowledgement, enterprise: int) -> list[dmm.SubOption]:
+def _own(message: BindingUpdate | BindingAcknowledgement, enterprise: int) -> list[dmm.SubOption]:
     found: list[dmm.SubOption] = []
-    for option in answer.options:
+    for option in message.options:
         if isinstance(option, VendorSpecific) and option.enterprise == enterprise:
             kind = dmm.REGISTRY.get(option.subtype)
             try:

@@ -153,7 +153,8 @@ class Agent:
             self._transactions,
             self._domain.transaction_id,
             self._counters,
-            visit=self._visit,
+            # Who registers nodes tells of a later visit with the next PBU.
+            visit=self._visit if self._registrar is None else self._accepted,
             prefixes=self._prefixes,
         )
         self._error_sent = -math.inf
@@ -380,14 +381,10 @@ class Agent:
         suboptions: tuple[dmm.SubOption, ...],
         now: float,
     ) -> tuple[list[Action], Session | None]:
-        """The CMD says that the node is here. Where we know of a later visit, and it may have lost that
-        one, it is asked again."""
+        """The CMD says by DHCPv6 that the node is here. Where we know of a later visit, and it may have lost
+        that one, it is asked again."""
         known = self._cache.get(identity)
-        if (
-            known is not None
-            and visit.generation < known.generation
-            and not self._settings.registers
-        ):
+        if known is not None and visit.generation < known.generation:
             self._domain.report(Later(identity, known.generation, self._endpoint), now)
         return self._accepted(identity, attachment, visit, suboptions, now)
 

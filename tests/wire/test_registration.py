@@ -33,6 +33,8 @@ from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
 from dmm_wire.mobility.registration import (
     forgot_option,
     has_forgotten,
+    later_generation,
+    later_option,
     shortest,
     told,
     told_options,
@@ -252,3 +254,21 @@ def test_a_maar_that_knows_nobody_says_so() -> None:
     ):
         assert not has_forgotten(BindingUpdate(1, 4, (other,)), ENTERPRISE)
     assert not has_forgotten(BindingUpdate(1, 4, ()), ENTERPRISE)
+
+
+def test_a_maar_that_knows_a_later_visit_says_so() -> None:
+    option = later_option(dmm.Visit(0x0000_6B03_F726_510D, ANCHOR), ENTERPRISE)
+    assert option.body().hex() == "00007ed9" + "05" + "00006b03f726510d" + ANCHOR.hex()
+    forgot = forgot_option(MAAR, ENTERPRISE)
+    both = decode(encode(BindingUpdate(1, 4, (forgot, option)), MAAR, CMD), MAAR, CMD)
+    assert isinstance(both, BindingUpdate)
+    assert later_generation(both, ENTERPRISE) == 0x0000_6B03_F726_510D
+    assert has_forgotten(both, ENTERPRISE)
+    for other in (
+        forgot,
+        VendorSpecific(1, 5, option.data),
+        VendorSpecific(ENTERPRISE, 5, option.data + b"damaged"),
+        VendorSpecific(ENTERPRISE, 99, option.data),
+    ):
+        assert later_generation(BindingUpdate(1, 4, (other,)), ENTERPRISE) is None
+    assert later_generation(BindingUpdate(1, 4, ()), ENTERPRISE) is None

@@ -263,7 +263,7 @@ class ModesWorld(World):
         if decision.hold is None:
             self._reply(number, unwrapped, decision)
         else:
-            until = self.now + (decision.hold.until - self.clock()) / MICROS
+            until = self.now + decision.hold.patience / MICROS
             message = (number, request.type, request.transaction_id)
             reply = _Reply(number, unwrapped, decision)
             self._answer(self.holding.hold(message, reply, decision.hold, until))

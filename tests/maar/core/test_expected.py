@@ -128,7 +128,9 @@ def test_who_says_that_it_serves_nothing_is_not_counted() -> None:
     world.settle()
     world.release(anchored_at=1)
     world.settle()
-    assert "Relay-reply(Reply), 1 to come" in world.record[-1]
+    answer, update = world.record[-2:]
+    assert "Relay-reply(Reply), 1 to come" in answer
+    assert "cmd > maar1  PBU: at maar2, 0 prefixes" in update
     deaf.remove("maar1")
     world.go_on(2.0)
     assert any("maar1 > maar2  PBA: status 0, 0 prefixes" in line for line in world.record)
