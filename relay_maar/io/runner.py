@@ -93,12 +93,16 @@ class Runner:
     def run(self) -> None:
         """Run what waits, and what comes of it. Nobody waits for the log: it is told last."""
         while self._records or self._applies:
-            with self.survive():
+            try:
                 self._save()
-            with self.survive():
+            except Exception as error:
+                self.fault(error)
+            try:
                 self._apply()
+            except Exception as error:
+                self.fault(error)
         messages, self._messages = self._messages, []
-        for message in sorted(messages, key=lambda each: not isinstance(each, _FIRST)):
+        for message in sorted(messages, key=_goes_later):
             try:
                 self._send(message)
             except Exception as error:
@@ -137,15 +141,15 @@ class Runner:
 
     def _change(self, changes: Sequence[Change]) -> Mapping[Key, str]:
         """Returns what the kernel refused, and why. The core needs an answer, or what waits for it waits for ever."""
-        # Unless the driver says which: nobody knows what was done, so all of it is to be done again.
-        failures = {change.item.key: "internal error" for change in changes}
-        with self.survive():
-            try:
-                self._southbound.apply(changes)
-                failures = {}
-            except SouthboundError as error:
-                failures = {change.item.key: reason for change, reason in error.failures}
-        return failures
+        try:
+            self._southbound.apply(changes)
+        except SouthboundError as error:
+            return {change.item.key: reason for change, reason in error.failures}
+        except Exception as error:
+            self.fault(error)
+            # Nobody knows what was done, so all of it is to be done again.
+            return {change.item.key: "internal error" for change in changes}
+        return {}
 
     def _send(self, message: _Message) -> None:
         links = self._links
@@ -186,3 +190,7 @@ class Runner:
         self._counters[
             f"send-{_WHAT[type(message)]}-{errno.errorcode.get(error.errno or 0, 'error')}"
         ] += 1
+
+
+def _goes_later(message: _Message) -> bool:
+    return not isinstance(message, _FIRST)
