@@ -32,6 +32,7 @@ from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
+    Apply,
     Log,
     SaveSession,
     SendMobility,
@@ -251,6 +252,12 @@ class Agent:
             return []
         return [*self._cache.kernel_changed(found), *self._flush(now)]
 
+    def _with_due(self, actions: list[Action], now: float) -> list[Action]:
+        """And what is due by now. Where the kernel is asked, that comes with its answer: others wait for the kernel."""
+        if any(type(each) is Apply for each in actions):
+            return actions
+        return actions + self._flush(now)
+
     def _flush(self, now: float) -> list[Action]:
         """The PBUs and the questions to the CMD that are to be sent by now."""
         if self._stopped:
@@ -321,7 +328,7 @@ class Agent:
         except (Discard, WireError) as error:
             return self._drop(f"server.{error.reason}")
         if isinstance(reply, OwnReply):
-            return [*self._own_reply(reply, now), *self._flush(now)]
+            return self._with_due(self._own_reply(reply, now), now)
         self._counters["server.relayed"] += 1
         if reply.fault is not None:
             self._counters[f"server.options-{reply.fault}"] += 1
@@ -334,7 +341,7 @@ class Agent:
             return [*(self._advertised(session, now) if session is not None else ()), deliver]
 
         actions += self._cache.after(items, confirmed, now)
-        return actions + self._flush(now)
+        return self._with_due(actions, now)
 
     def _question(self, transaction_id: bytes, suboptions: tuple[dmm.SubOption, ...]) -> bytes:
         flags = dmm.NO_SESSIONS if self._knows_nobody else 0
@@ -497,7 +504,7 @@ class Agent:
                 actions += self._binding_acknowledgement(source, message, now)
             case BindingUpdate():
                 actions += self._registrations.received(source, message, now)
-        return actions + self._flush(now)
+        return self._with_due(actions, now)
 
     def mobility_header(self, send: SendMobility, now: float) -> bytes:
         """The octets of what is to be sent now, signed where keys are shared with the receiver."""
