@@ -217,7 +217,7 @@ def checksum(header: bytes, source: bytes, destination: bytes) -> int:
 
 def _update_flags(update: BindingUpdate) -> int:
     return (
-        update.other_flags
+        int(update.other_flags)
         | (_ACKNOWLEDGE if update.acknowledge else 0)
         | (_HOME_REGISTRATION if update.home_registration else 0)
         | (_PROXY if update.proxy else 0)
@@ -227,7 +227,7 @@ def _update_flags(update: BindingUpdate) -> int:
 
 def _acknowledgement_flags(answer: BindingAcknowledgement) -> int:
     return (
-        answer.other_flags
+        int(answer.other_flags)
         | (_PROXY_ACKNOWLEDGEMENT if answer.proxy else 0)
         | (_DMM_ACKNOWLEDGEMENT if answer.dmm else 0)
     )

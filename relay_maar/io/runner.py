@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.batch import merged
+from relay_maar.core.cache import Then
 from relay_maar.core.items import Change, Key
 from relay_maar.io.links import Links
 from relay_maar.southbound.api import Southbound, SouthboundError
@@ -72,6 +73,8 @@ class Runner:
         self._applies: list[act.Apply] = []
         self._messages: list[_Message] = []
         self._lines: list[act.Log] = []
+        self._aside: list[Then] = []
+        agent.aside = self._aside.append
 
     def add(self, actions: Iterable[act.Action]) -> None:
         """These are to be run, after those that wait already."""
@@ -91,7 +94,24 @@ class Runner:
                     self._messages.append(action)
 
     def run(self) -> None:
-        """Run what waits, and what comes of it. Nobody waits for the log: it is told last."""
+        """Run what waits, and what comes of it; what can wait is not even composed before other machines have their
+        messages. Nobody waits for the log: it is told last."""
+        self._run()
+        while self._aside:
+            aside = self._aside.copy()
+            self._aside.clear()
+            for then in aside:
+                try:
+                    self.add(then(self._clock()))
+                except Exception as error:
+                    self.fault(error)
+            self._run()
+        lines, self._lines = self._lines, []
+        for each in lines:
+            with self.survive():
+                log.log(logging.getLevelNamesMapping()[each.level.upper()], "%s", each.line)
+
+    def _run(self) -> None:
         while self._records or self._applies:
             try:
                 self._save()
@@ -107,10 +127,6 @@ class Runner:
                 self._send(message)
             except Exception as error:
                 self.fault(error)
-        lines, self._lines = self._lines, []
-        for each in lines:
-            with self.survive():
-                log.log(logging.getLevelNamesMapping()[each.level.upper()], "%s", each.line)
 
     @contextlib.contextmanager
     def survive(self) -> Iterator[None]:
