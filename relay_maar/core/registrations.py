@@ -198,7 +198,10 @@ class Registrations:
         if before is not None and before.generation == session.generation:
             actions = self._cache.leave(None, session, now)
         else:
-            actions = [Log("info", went(session)), *self._cache.leave(before, session, now)]
+            actions = [
+                Log("info", partial(went, session)),
+                *self._cache.leave(before, session, now),
+            ]
         for other in absorbed:
             if other is not None and other.identity != session.identity:
                 actions += self._absorb(other, session, now)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from dmm_wire import dmm
@@ -105,7 +106,7 @@ class Visits:
         moved = before is None or before.generation != visit.generation
         actions = self._cache.serve(session, moved=moved, now=now)
         if moved:
-            actions.append(Log("info", came(session, self._cache.told(identity))))
+            actions.append(Log("info", partial(came, session, self._cache.told(identity))))
         elif before is not None and before.attachment not in (None, attachment):
             actions.append(Log("info", changed_place(before, session)))
         return actions, session

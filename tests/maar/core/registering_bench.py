@@ -87,8 +87,8 @@ class Bench:
                     self.records[identity] = record
                 case act.ForgetSession(identity):
                     self.records.pop(identity, None)
-                case act.Log(_, line):
-                    self.log.append(line)
+                case act.Log():
+                    self.log.append(action.line)
 
     # --- the node ---
 

@@ -148,7 +148,11 @@ def a_pbu_before_the_kernel(patch: Patch) -> None:
     def release(self: Any, identity: Any, confirmed: Any, now: float) -> bool:
         return real(self, identity, lambda peer, binding: True, now)
 
+    def with_due(self: Any, actions: Any, now: float) -> Any:
+        return actions + self._flush(now)
+
     patch.setattr(signalling.Signalling, "release", release)
+    patch.setattr(Agent, "_with_due", with_due)
 
 
 def a_late_pbu_is_believed(patch: Patch) -> None:
