@@ -173,7 +173,7 @@ class Arrivals:
     def answered(self, answer: Answer, now: float) -> list[Action] | None:
         """Take in an answer. None where it answers no question of ours about a node that came."""
         number, what = answer
-        place = self._attaching.question(number)
+        place = self._attaching.answered(number, now)
         if place is None:
             return None
         match what:
