@@ -242,6 +242,18 @@ def test_frames_do_not_have_it_probed_more_often_than_is_of_use() -> None:
     assert found.probe(attaching.PROBE_PAUSE) == PLACE
 
 
+def test_whose_packets_say_nothing_new() -> None:
+    """Of one that is being asked about, or probed, or thought over; on its link."""
+    found = Found()
+    found.attaching.seen(PLACE, "data", 0.0)
+    assert (found.attaching.quiet(ACCESS), found.attaching.quiet("access1")) == ({MAC}, set())
+    found.attaching.unknown(found.ask(0.0).transaction_id, 0.0)
+    assert found.attaching.quiet(ACCESS) == {MAC}
+    found.attaching.due(30.0)
+    assert found.attaching.quiet(ACCESS) == set()
+    assert found.attaching.stirred == {ACCESS}
+
+
 def test_what_is_kept_of_made_up_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attaching, "MOST_OPEN", 50)
     monkeypatch.setattr(attaching, "MOST_REMEMBERED", 60)
