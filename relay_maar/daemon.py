@@ -28,6 +28,7 @@ from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
+from relay_maar.core.noticed import may_be_a_nodes
 from relay_maar.io.control import ControlServer
 from relay_maar.io.errors import ErrorRelay
 from relay_maar.io.frames import LinkLayers
@@ -373,6 +374,8 @@ class Daemon:
             link_layer = parse_mac(text)
         except WireError:
             return f"not a link-layer address: {text!r}"
+        if not may_be_a_nodes(link_layer):
+            return f"not the link-layer address of one node: {text!r}"
         hook = self._agent.attached if command == "attach" else self._agent.detached
         self._call(hook, interface, link_layer)
         return None
