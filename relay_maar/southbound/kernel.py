@@ -8,14 +8,14 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from dmm_wire.address import format_address, parse_mac
+from dmm_wire.address import UNSPECIFIED, Prefix, format_address, parse_mac
 from relay_maar.core.items import (
-    AcceptFrom,
     Change,
     Item,
     Key,
     Neighbour,
     Route,
+    SourceRule,
     ToNode,
     ToPeer,
     Tunnel,
@@ -33,7 +33,7 @@ from relay_maar.southbound.checks import Impossible
 from relay_maar.southbound.dlif import Dlifs
 from relay_maar.southbound.dumped import NEIGHBOUR, ROUTE, RULE, Dumped
 from relay_maar.southbound.errors import TunnelErrors
-from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
+from relay_maar.southbound.found import Note, Notebook, restore_forwarding, turn_on_forwarding
 from relay_maar.southbound.ingress import IngressFilter
 from relay_maar.southbound.layout import Layout
 from relay_maar.southbound.messages import (
@@ -47,7 +47,7 @@ from relay_maar.southbound.messages import (
     drop_neighbour,
     packed,
     route_prefix,
-    rule_table,
+    route_source,
     unless_there,
 )
 from relay_maar.southbound.monitor import Monitor
@@ -325,7 +325,6 @@ class KernelSouthbound(ABC):
     def _adopt(self) -> _Found:
         found = self._read()
         self._planner.items = found.items
-        self._planner.tables = self._notebook.peer_tables()
         return found
 
     def _read(self) -> _Found:
@@ -334,57 +333,61 @@ class KernelSouthbound(ABC):
         found.items.update(dlifs)
         found.strays.extend(strays)
         routes = self._notebook.load(self._routes())
-        unused = {table: peer for peer, table in self._notebook.peer_tables().items()}
-        decapsulates = self._read_routes(found, routes, unused)
-        self._read_rules(found, unused, decapsulates)
+        tunnels = map(Tunnel, self._notebook.read(Note.TUNNEL))
+        found.items.update((tunnel.key, tunnel) for tunnel in tunnels)
+        found.strays.extend(self._notebook.erasing_unknown())
+        decapsulates = self._read_routes(found, routes)
+        self._read_rules(found, decapsulates)
         for seen in self._neighbours():
             neighbour = self._as_neighbour(seen)
             if neighbour is not None:
                 found.items[neighbour.key] = neighbour
             else:
                 found.strays.append(_drop_found(seen))
-        for table, peer in unused.items():
-            found.strays.extend(step.request for step in self._planner.unmake_tunnel(peer, table))
         return found
 
-    def _read_routes(
-        self, found: _Found, routes: Sequence[Message], unused: dict[int, bytes]
-    ) -> bool:
+    def _read_routes(self, found: _Found, routes: Sequence[Message]) -> bool:
         """Returns whether the decapsulation route is there."""
-        peers = dict(unused)
         decapsulates = False
+        tunnelled: dict[Prefix, bytes | None] = {}
+        ended: set[Prefix] = set()
         for route in routes:
             table = route.get_attr("RTA_TABLE")
             peer = self.peer_of(route)
-            if table in peers:
-                if peer == peers[table]:
-                    found.items[Tunnel(peer).key] = Tunnel(peer)
-                    unused.pop(table, None)
+            if (way := self.layout.way(route)) is not None:
+                if way.last:
+                    ended.add(way.source)
+                else:
+                    tunnelled[way.source] = peer
             elif table == RT_TABLE_MAIN and (item := self._as_route(route, peer)) is not None:
                 found.items[item.key] = item
             elif self.layout.is_own_route(route):
                 decapsulates = decapsulates or table == self.layout.decapsulation_table
             else:
                 found.strays.append(drop_found_route(route))
+        for source in {**tunnelled, **dict.fromkeys(ended)}:
+            # One that is not whole, as a link failure leaves it, leads to nobody: whoever wants it puts it again.
+            peer = tunnelled.get(source) if source in ended else None
+            rule = SourceRule(source, peer or UNSPECIFIED)
+            found.items[rule.key] = rule
         return decapsulates
 
-    def _read_rules(self, found: _Found, unused: dict[int, bytes], decapsulates: bool) -> None:
-        peers = {table: peer for peer, table in self._notebook.peer_tables().items()}
+    def _read_rules(self, found: _Found, decapsulates: bool) -> None:
         names = self._device_names()
         for seen in self._rules():
             if self.layout.is_own_rule(seen, names):
                 continue
-            item = self.layout.as_item(seen, peers)
+            item = self.layout.as_item(seen)
             if item is None or item.key in found.items:
                 found.strays.append(drop_found_rule(seen))
-                continue
-            unused.pop(rule_table(seen), None)
             # Where a link failure took the decapsulation route, putting the item again mends it.
-            if decapsulates or not isinstance(item, AcceptFrom):
+            elif decapsulates:
                 found.items[item.key] = item
 
     def _as_route(self, route: Message, peer: bytes | None) -> Route | None:
         prefix = route_prefix(route)
+        if route_source(route) is not None:
+            return None
         if peer is not None:
             return Route(prefix, ToPeer(peer))
         if route["type"] == RTN_UNREACHABLE:
