@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from dmm_wire.address import UNSPECIFIED, Prefix, format_address, parse_mac
 from relay_maar.core.items import (
+    AcceptFrom,
     Change,
     Item,
     Key,
@@ -92,8 +93,8 @@ class KernelSouthbound(ABC):
         """The route attributes that send packets through the tunnel to `peer`."""
 
     @abstractmethod
-    def decapsulation(self) -> Request:
-        """Put the route to T in the decapsulation table."""
+    def decapsulation(self) -> bytes:
+        """The route attributes that let packets to T out of a tunnel."""
 
     @abstractmethod
     def peer_of(self, route: Message) -> bytes | None:
@@ -125,7 +126,6 @@ class KernelSouthbound(ABC):
             self._filter.put(devices)
             self._make(
                 [
-                    Step(self.decapsulation()),
                     Step(self.layout.own_route()),
                     *(Step(rule, EXISTS) for rule in self.layout.own_rules(self._device_names())),
                 ]
@@ -191,8 +191,8 @@ class KernelSouthbound(ABC):
             self.core_index = core_index or self.core_index
             devices = self._prepare_access(lambda fault: faults.append(str(fault)))
             filters = self._restore_filter(devices, faults)
-            routes = map(unless_there, (self.decapsulation(), self.layout.own_route()))
-            own = [*routes, *self.layout.own_rules(self._device_names())]
+            route = unless_there(self.layout.own_route())
+            own = [route, *self.layout.own_rules(self._device_names())]
             repaired = self._netlink.transact(own).count(None) + filters
             if strays := self._adopt().strays:
                 self._netlink.transact(strays)
@@ -249,13 +249,16 @@ class KernelSouthbound(ABC):
     # Opening and closing
 
     def _find_interfaces(self) -> None:
-        there = self._interfaces()
+        links = {link.name: link for link in identity.links(self._netlink)}
+        there = {name: link.number for name, link in links.items()}
         core = [("core", self.settings.core_interface)]
         access = [("access", interface) for interface in self.settings.access_interfaces]
         for kind, interface in core + access:
             if interface not in there:
                 raise DriverUnavailable(f"{kind} interface {interface} does not exist")
         self.core_index = there[self.settings.core_interface]
+        if not links[self.settings.core_interface].up:
+            raise DriverUnavailable(f"core interface {self.settings.core_interface} is not up")
         index = identity.holder(self._netlink, self.settings.endpoint)
         if index is not None:
             holder = next((name for name, number in there.items() if number == index), index)
@@ -336,8 +339,10 @@ class KernelSouthbound(ABC):
         tunnels = map(Tunnel, self._notebook.read(Note.TUNNEL))
         found.items.update((tunnel.key, tunnel) for tunnel in tunnels)
         found.strays.extend(self._notebook.erasing_unknown())
-        decapsulates = self._read_routes(found, routes)
-        self._read_rules(found, decapsulates)
+        self._read_routes(found, routes)
+        names = self._device_names()
+        rules = (seen for seen in self._rules() if not self.layout.is_own_rule(seen, names))
+        found.strays.extend(map(drop_found_rule, rules))
         for seen in self._neighbours():
             neighbour = self._as_neighbour(seen)
             if neighbour is not None:
@@ -346,9 +351,7 @@ class KernelSouthbound(ABC):
                 found.strays.append(_drop_found(seen))
         return found
 
-    def _read_routes(self, found: _Found, routes: Sequence[Message]) -> bool:
-        """Returns whether the decapsulation route is there."""
-        decapsulates = False
+    def _read_routes(self, found: _Found, routes: Sequence[Message]) -> None:
         tunnelled: dict[Prefix, bytes | None] = {}
         ended: set[Prefix] = set()
         for route in routes:
@@ -361,28 +364,15 @@ class KernelSouthbound(ABC):
                     tunnelled[way.source] = peer
             elif table == RT_TABLE_MAIN and (item := self._as_route(route, peer)) is not None:
                 found.items[item.key] = item
-            elif self.layout.is_own_route(route):
-                decapsulates = decapsulates or table == self.layout.decapsulation_table
-            else:
+            elif (accepted := self.layout.accepted(route)) is not None:
+                found.items[AcceptFrom(accepted).key] = AcceptFrom(accepted)
+            elif not self.layout.is_own_route(route):
                 found.strays.append(drop_found_route(route))
         for source in {**tunnelled, **dict.fromkeys(ended)}:
             # One that is not whole, as a link failure leaves it, leads to nobody: whoever wants it puts it again.
             peer = tunnelled.get(source) if source in ended else None
             rule = SourceRule(source, peer or UNSPECIFIED)
             found.items[rule.key] = rule
-        return decapsulates
-
-    def _read_rules(self, found: _Found, decapsulates: bool) -> None:
-        names = self._device_names()
-        for seen in self._rules():
-            if self.layout.is_own_rule(seen, names):
-                continue
-            item = self.layout.as_item(seen)
-            if item is None or item.key in found.items:
-                found.strays.append(drop_found_rule(seen))
-            # Where a link failure took the decapsulation route, putting the item again mends it.
-            elif decapsulates:
-                found.items[item.key] = item
 
     def _as_route(self, route: Message, peer: bytes | None) -> Route | None:
         prefix = route_prefix(route)

@@ -4,8 +4,8 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
 
     +0  from an access link, ipproto 135; the same, ipproto 41 to T    dropped
         Hosts do not signal and do not tunnel to us, whatever source they write into it.
-    +1  from PEER to T, ipproto 41                                     table +0
-        Decapsulation: the driver's one route to T.
+    +1  to T, ipproto 41                                               table +0
+        Decapsulation: for each AcceptFrom `T from PEER`, the driver's.
     +2  to T, ipproto 41                                               dropped
         Only the domain's MAARs have tunnels to us.
     +3  to T                                                           table +1
@@ -15,9 +15,9 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
     +4  all                                                            table +2
         For each SourceRule `default from PREFIX`: by the tunnel to its anchor, else unreachable.
 
-The last is a rule for all prefixes and not one for each: rules are a list that a packet goes through, the sources of
-routes a tree. What is from none of them goes on to the main table. A lookup takes the longest destination first and
-then the source, so that nothing but defaults may be in that table.
+There is one rule for all peers or prefixes and not one for each: rules are a list that a packet goes through, the
+sources of routes a tree. What is from none of them goes on to the next rule. A lookup takes the longest destination
+first and then the source, so that all routes of such a table have the same destination.
 
 Routes to prefixes are in the main table, notes (see `found`) in a table that no rule looks up.
 
@@ -33,7 +33,6 @@ from itertools import chain
 from typing import NamedTuple
 
 from dmm_wire.address import Prefix
-from relay_maar.core.items import AcceptFrom
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.messages import (
     IPPROTO_IPV6,
@@ -103,10 +102,34 @@ class Layout:
         return put_route(self.endpoint, self.own_table, METRIC, self.protocol, loopback, RTN_LOCAL)
 
     def is_own_route(self, found: Message) -> bool:
-        """Whether a dumped route is that to T, local or decapsulating."""
-        tables = (self.decapsulation_table, self.own_table)
-        where = route_prefix(found), route_source(found)
-        return where == (self.endpoint, None) and found.get_attr("RTA_TABLE") in tables
+        """Whether a dumped route is that to T."""
+        where = found.get_attr("RTA_TABLE"), route_prefix(found), route_source(found)
+        return where == (self.own_table, self.endpoint, None)
+
+    def accept(self, peer: bytes, attributes: bytes) -> Request:
+        """Put the route of an AcceptFrom, which decapsulates through `attributes`."""
+        source = Prefix(peer, 128)
+        return put_route(
+            self.endpoint,
+            self.decapsulation_table,
+            METRIC,
+            self.protocol,
+            attributes,
+            source=source,
+        )
+
+    def refuse(self, peer: bytes) -> Request:
+        """Drop it."""
+        source = Prefix(peer, 128)
+        return drop_route(self.endpoint, self.decapsulation_table, METRIC, self.protocol, source)
+
+    def accepted(self, found: Message) -> bytes | None:
+        """The peer of an AcceptFrom, if a dumped route is its."""
+        source, metric = route_source(found), found.get_attr("RTA_PRIORITY")
+        where = found.get_attr("RTA_TABLE"), route_prefix(found), metric
+        if source is None or where != (self.decapsulation_table, self.endpoint, METRIC):
+            return None
+        return source.address if source.length == 128 else None
 
     def ways_from(self, prefix: Prefix, attributes: bytes) -> list[Request]:
         """Put the routes of a SourceRule, the tunnel through `attributes` first, so that nothing is unreachable in
@@ -137,18 +160,21 @@ class Layout:
     def own_rules(self, access_devices: Iterable[str]) -> list[Request]:
         """Put the rules that are there whatever the peers."""
         refused = chain(*(self.access_rules(device, put=True) for device in access_devices))
-        strangers = rule(
-            self._refuse,
-            0,
-            self.protocol,
-            put=True,
-            destination=self.endpoint,
-            ip_protocol=IPPROTO_IPV6,
-        )
+        tunnelled = [
+            rule(
+                priority,
+                table,
+                self.protocol,
+                put=True,
+                destination=self.endpoint,
+                ip_protocol=IPPROTO_IPV6,
+            )
+            for priority, table in ((self._accept, self.decapsulation_table), (self._refuse, 0))
+        ]
         own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
         marked = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
         sources = rule(self._source, self.source_table, self.protocol, put=True)
-        return [*refused, strangers, own, marked, sources]
+        return [*refused, *tunnelled, own, marked, sources]
 
     def access_rules(self, device: str, *, put: bool) -> list[Request]:
         """What hosts may not send to us by this device."""
@@ -166,39 +192,24 @@ class Layout:
             for number, destination in ((IPPROTO_IPV6, self.endpoint), (IPPROTO_MH, None))
         ]
 
-    def accept_rule(self, peer: bytes, *, put: bool) -> Request:
-        """The rule of an AcceptFrom."""
-        return rule(
-            self._accept,
-            self.decapsulation_table,
-            self.protocol,
-            put=put,
-            source=Prefix(peer, 128),
-            destination=self.endpoint,
-            ip_protocol=IPPROTO_IPV6,
-        )
-
     def is_own_rule(self, found: Message, access_devices: Container[str]) -> bool:
         """Whether a dumped rule is one of `own_rules`."""
         table = rule_table(found)
+        if rule_source(found) is not None:
+            return False  # as earlier versions had them
+        to_us = rule_destination(found) == self.endpoint
         match found.get_attr("FRA_PRIORITY"):
             case self._access:
                 return table == 0 and found.get_attr("FRA_IIFNAME") in access_devices
+            case self._accept:
+                return table == self.decapsulation_table and to_us
             case self._refuse:
-                return table == 0 and rule_destination(found) == self.endpoint
+                return table == 0 and to_us
             case self._own if table == RT_TABLE_MAIN:
                 return found.get_attr("FRA_FWMARK") == found.get_attr("FRA_FWMASK") == MARK
             case self._own:
-                return table == self.own_table and rule_destination(found) == self.endpoint
+                return table == self.own_table and to_us
             case self._source:
-                return table == self.source_table and rule_source(found) is None
+                return table == self.source_table
             case _:
                 return False
-
-    def as_item(self, found: Message) -> AcceptFrom | None:
-        """The item that a dumped rule is."""
-        source = rule_source(found)
-        where = found.get_attr("FRA_PRIORITY"), rule_table(found), rule_destination(found)
-        if where != (self._accept, self.decapsulation_table, self.endpoint):
-            return None
-        return AcceptFrom(source.address) if source is not None and source.length == 128 else None

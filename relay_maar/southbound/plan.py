@@ -54,8 +54,8 @@ class Tunnels(Protocol):
         """The route attributes that send packets through the tunnel to `peer`."""
         ...
 
-    def decapsulation(self) -> Request:
-        """Put the route to T in the decapsulation table."""
+    def decapsulation(self) -> bytes:
+        """The route attributes that let packets to T out of a tunnel."""
         ...
 
 
@@ -106,8 +106,7 @@ class Planner:
             case Tunnel():
                 return [Step(self._notebook.writing(Note.TUNNEL, item.peer))]
             case AcceptFrom():
-                accept = self._layout.accept_rule(item.peer, put=True)
-                return [Step(self._tunnels.decapsulation()), Step(accept, EXISTS)]
+                return [Step(self._layout.accept(item.peer, self._tunnels.decapsulation()))]
 
     def _drop(self, item: Item) -> list[Step]:
         protocol = self._layout.protocol
@@ -127,7 +126,7 @@ class Planner:
             case Tunnel():
                 return [Step(self._notebook.erasing(Note.TUNNEL, item.peer), GONE)]
             case AcceptFrom():
-                return [Step(self._layout.accept_rule(item.peer, put=False), GONE)]
+                return [Step(self._layout.refuse(item.peer), GONE)]
 
     def _route(self, route: Route) -> Request:
         match route.target:

@@ -30,7 +30,7 @@ from relay_maar.southbound.messages import (
     packed,
     put_route,
 )
-from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused, Request, message
+from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused, message
 
 _NETLINK_GENERIC = 16
 _ENCAP_RED = 3
@@ -53,6 +53,7 @@ def _encap_red(index: int, segment: bytes) -> bytes:
     )
 
 
+@lru_cache
 def _end_dt6(index: int) -> bytes:
     action = [
         ("SEG6_LOCAL_ACTION", {"value": "End.DT6"}),
@@ -83,11 +84,9 @@ class Seg6Southbound(KernelSouthbound):
         """One segment: the peer's endpoint becomes the outer destination."""
         return _encap_red(self.core_index, peer)
 
-    def decapsulation(self) -> Request:
-        """End.DT6 into the main table, past the source rules."""
-        return self.layout.route(
-            self.layout.endpoint, self.layout.decapsulation_table, _end_dt6(self.core_index)
-        )
+    def decapsulation(self) -> bytes:
+        """End.DT6 into the main table, past all rules."""
+        return _end_dt6(self.core_index)
 
     def peer_of(self, route: Message) -> bytes | None:
         """The one segment of an encap.red route."""

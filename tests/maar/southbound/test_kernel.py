@@ -212,26 +212,24 @@ def test_an_anchor_is_another_router(router: Namespace, settings: SouthboundSett
         assert router.snapshot() == before
 
 
-RULE = "21304: from all lookup 21302 proto 213"
-
-
-def test_prefixes_are_routes_and_not_rules(router: Namespace, settings: SouthboundSettings) -> None:
-    """A packet is compared with each rule; so their number has nothing to do with that of the nodes."""
+def test_sources_are_routes_and_not_rules(router: Namespace, settings: SouthboundSettings) -> None:
+    """A packet is compared with each rule; so their number has nothing to do with that of nodes or peers."""
     with router.inside():
         driver = Seg6Southbound(settings)
         driver.open()
         put(driver, Tunnel(PEER), Tunnel(OTHER))
         before = router.ip("-6 rule show")
-        put(driver, SourceRule(VISITING, PEER), SourceRule(HOST, OTHER))
+        items = SourceRule(VISITING, PEER), SourceRule(HOST, OTHER), AcceptFrom(PEER)
+        put(driver, *items)
         assert router.ip("-6 rule show") == before
-        assert before.splitlines()[-2].split() == RULE.split()
         assert [line.split(" dev ")[0] for line in ways(router)] == [
+            "2001:db8:f::1 from 2001:db8:f::2 encap seg6local action End.DT6 table main",
             f"default from {VISITING} encap seg6 mode encap.red segs 1 [ 2001:db8:f::2 ]",
             f"unreachable default from {VISITING}",
             "default from 2001:db8:2:2::10 encap seg6 mode encap.red segs 1 [ 2001:db8:f::3 ]",
             "unreachable default from 2001:db8:2:2::10",
         ]
-        driver.apply([Drop(SourceRule(VISITING, PEER)), Drop(SourceRule(HOST, OTHER))])
+        driver.apply([Drop(item) for item in items])
         assert ways(router) == []
         driver.close(keep=True)
 
@@ -250,7 +248,7 @@ def held(router: Namespace) -> tuple[str, str]:
 def test_what_an_earlier_version_left_is_cleared_away(
     router: Namespace, settings: SouthboundSettings
 ) -> None:
-    """It had a rule for each prefix, and for each peer a table and a note of it."""
+    """It had a rule for each prefix and each peer, and for each peer a table and a note of it."""
     with router.inside():
         before = router.snapshot()
         driver = Seg6Southbound(settings)
@@ -258,11 +256,15 @@ def test_what_an_earlier_version_left_is_cleared_away(
         put(driver, *ALL)
         ours = held(router)
         tunnel = "encap seg6 mode encap.red segs 2001:db8:f::2"
+        local = "encap seg6local action End.DT6 table main"
+        number = "ipproto 41 pref 21301"
         old = (
             "-6 route add unreachable 2001:db8:f::2 table 1296122194 metric 22340 proto 213",
             f"-6 route add default {tunnel} dev core table 21316 metric 128 proto 213",
             "-6 route add unreachable default table 21316 metric 4294967295 proto 213",
             f"-6 rule add from {VISITING} lookup 21316 pref 21304 proto 213",
+            f"-6 route add 2001:db8:f::1 {local} dev core table 21300 metric 128 proto 213",
+            f"-6 rule add from 2001:db8:f::2 to 2001:db8:f::1 {number} lookup 21300 proto 213",
         )
         for again in (driver.restore, driver.open):
             for command in old:

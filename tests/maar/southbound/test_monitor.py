@@ -49,10 +49,12 @@ def heard(driver: Seg6Southbound) -> bool:
     "command",
     [
         f"-6 route del {LOCAL} proto 213",
+        "-6 route flush table 21300",
         "-6 route flush table 21301",
         "-6 route flush proto 213",
         f"-6 route del default from {VISITING} table 21302 metric 128",
         f"-6 route del unreachable default from {VISITING} table 21302 metric 4294967295",
+        "-6 rule del priority 21301",
         "-6 rule del priority 21304",
         "-6 rule del priority 21303",
         "link set core down",
@@ -160,11 +162,9 @@ def test_what_is_right_is_not_touched(driver: Seg6Southbound, router: Namespace)
 
 def test_what_is_restored(driver: Seg6Southbound, router: Namespace) -> None:
     before = router.snapshot()
-    router.ip("-6 route flush table 21300")
     router.ip("-6 route flush table 21301")
-    router.ip("-6 rule del priority 21303")
-    router.ip("-6 rule del priority 21302")
-    router.ip("-6 rule del priority 21304")
+    for priority in range(21301, 21305):
+        router.ip(f"-6 rule del priority {priority}")
     driver.disturbed()
     state = driver.restore()
     assert state.repaired == 5
