@@ -15,6 +15,8 @@ report      its tables; `bars`: what has to be reached; `output`: JSON, Markdown
 
 `crowd`, nodes that move at once (`crowds`, `crowd`, `maars`, `nodes`, `kernel_events`).
 
+`forward`, packets through an S-MAAR that serves many (`forwarding`, `forwarding_maar`).
+
 `modes`, handovers in the four modes:
 
 scripted_client   a mobile node whose messages are sent when they are told to be
