@@ -13,6 +13,7 @@ from dhcp_cmd.pmip.holding import Holding, Released
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.mobility import HandoffIndicator, HandoffIndicatorValue, serving
 from relay_maar.core import binding_updates, registering, signalling
+from relay_maar.core.agent import Agent
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import Wanted
 from relay_maar.core.order import Order
