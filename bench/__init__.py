@@ -22,6 +22,8 @@ crowd_lab       the domain in the lab; `crowd_moves`: crowds of several sizes, t
 maars_alone     the same between two MAARs alone, their CMD a script (`maars_crowd`, `maars`, `nodes`, `kernel_events`)
 crowd_report    both: tables, JSON
 
+`forward`, packets through an S-MAAR that serves many (`forwarding`, `forwarding_maar`).
+
 `modes`, handovers in the four modes:
 
 scripted_client   a mobile node whose messages are sent when they are told to be

@@ -15,6 +15,7 @@ from rich.console import Console
 from bench import (
     crowd_moves,
     crowd_report,
+    forwarding,
     goodput,
     handover_report,
     maars_alone,
@@ -186,6 +187,37 @@ def relay(
     relays.write(figures, output)
     console = Console(width=WIDTH, highlight=False)
     return 0 if relays.told(figures, console) else FAILED
+
+
+@app.command()
+def forward(
+    sizes: Annotated[
+        str, typer.Option(help="Numbers of nodes that are served, with commas between them.")
+    ] = ",".join(map(str, forwarding.SIZES)),
+    seconds: Annotated[float, typer.Option(min=0.05, max=60, help="How long a trial is.")] = 0.5,
+    rounds: Annotated[int, typer.Option(min=1, max=20, help="How often each has its turn.")] = 3,
+    beside: Annotated[
+        Path | None,
+        typer.Option(help="The tree of another version, to be measured in the same run."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The directory for forward.json.")] = ROOT
+    / "bench"
+    / "results",
+    prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-forward",
+) -> int:
+    """Packets per second through an S-MAAR that serves few nodes, and through one that serves many."""
+    if os.geteuid() != 0:
+        raise LabError("network namespaces need root")
+    try:
+        numbers = [int(size) for size in _split(sizes)]
+        if not numbers or not all(1 <= number <= forwarding.MOST for number in numbers):
+            raise ValueError(f"sizes: 1 to {forwarding.MOST:,} nodes")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with tidy_on_signals():
+        figures = forwarding.measure(prefix, numbers, seconds, rounds, beside)
+    forwarding.write(figures, output)
+    return 0 if forwarding.told(figures, Console(width=WIDE, highlight=False)) else FAILED
 
 
 @app.command()
