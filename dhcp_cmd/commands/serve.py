@@ -40,7 +40,12 @@ def serve(
         ),
     ] = 8192,
     age: Annotated[
-        float, typer.Option(min=0.01, max=60, help="Seconds that a datagram may wait.")
+        float,
+        typer.Option(
+            min=0.01,
+            max=60,
+            help="Seconds that a datagram may wait; ten times as long what is not soon repeated.",
+        ),
     ] = 0.5,
 ) -> None:
     """Answer DHCPv6 messages, many in one transaction: the fast host of the CMD.

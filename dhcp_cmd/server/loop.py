@@ -30,6 +30,9 @@ REAP_BATCH = 500
 """Bindings reaped between two batches."""
 
 _SOLICIT: Final = int(MessageType.SOLICIT)
+_LASTING: Final = frozenset(
+    map(int, (MessageType.RENEW, MessageType.REBIND, MessageType.INFORMATION_REQUEST))
+)
 
 _log = logging.getLogger(__name__)
 
@@ -83,7 +86,9 @@ class Loop:
         self.stopping = False
         self._count = count
         self._time = monotonic
-        self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(limits.waiting, limits.age, _opens)
+        self._room: WaitingRoom[Listener, Waiting] = WaitingRoom(
+            limits.waiting, limits.age, _opens, _lasts
+        )
         self._share = share
         self._long = limits.age / 4
         self._database = database or Outage(monotonic)
@@ -236,6 +241,12 @@ class Loop:
 def _opens(waiting: Waiting) -> bool:
     """Whether it begins an exchange. (What cannot be read goes on: it costs next to nothing.)"""
     return peek_type(waiting[0].data) == _SOLICIT
+
+
+def _lasts(waiting: Waiting) -> bool:
+    """Whether its sender waits for long: a client for what it has, and a MAAR that asks about a node, which does not
+    repeat what waits for its turn here."""
+    return peek_type(waiting[0].data) in _LASTING
 
 
 def _now() -> Micros:

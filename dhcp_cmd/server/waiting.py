@@ -1,4 +1,6 @@
-"""What waits to be answered. Under overload the oldest goes: its sender has asked again, or is about to.
+"""What waits to be answered. Under overload the oldest goes: its sender has asked again, or is about to. What is not
+asked again for long may wait the longer: to drop it would help nobody, and leave a node of a crowd that moves without
+an answer.
 
 Where more waits than can be answered at once, what finishes an exchange goes before what begins one: else Solicits
 would be answered whose Requests are dropped afterwards, and all the work is done for nobody.
@@ -16,6 +18,10 @@ From = TypeVar("From", bound=Hashable)
 
 OPENING_SHARE: Final = 4
 """One in so many of a batch is for what begins an exchange, however much waits of the rest."""
+
+LASTING: Final = 10.0
+"""So many times longer than others what is asked again so much later may wait: a Solicit or Request is repeated after
+1 s, a Renew or Rebind after 10 s (RFC 9915 section 7.6)."""
 
 _when: Final = itemgetter(0)
 
@@ -46,14 +52,21 @@ class _Queue(Generic[Item]):
 class WaitingRoom(Generic[From, Item]):
     """Items that wait, by where they came from: a flood from one side leaves the others their turn.
 
-    At most `most` items wait for each side, none longer than `longest` seconds. `opens` says of an item whether it
-    begins an exchange.
+    At most `most` items wait for each side, none longer than `longest` seconds, or LASTING times that if it `lasts`.
+    `opens` says of an item whether it begins an exchange.
     """
 
-    def __init__(self, most: int, longest: float, opens: Callable[[Item], bool]) -> None:
+    def __init__(
+        self,
+        most: int,
+        longest: float,
+        opens: Callable[[Item], bool],
+        lasts: Callable[[Item], bool],
+    ) -> None:
         self.most = most
         self.longest = longest
         self._opens = opens
+        self._lasts = lasts
         self._queues: dict[From, _Queue[Item]] = {}
 
     def __len__(self) -> int:
@@ -79,9 +92,14 @@ class WaitingRoom(Generic[From, Item]):
         dropped = 0
         for both in self._queues.values():
             for queue in (both.opening, both.going_on):
-                while queue and now - queue[0][0] > self.longest:
-                    queue.popleft()
-                    dropped += 1
+                kept: list[tuple[float, Item]] = []
+                while queue and (age := now - queue[0][0]) > self.longest:
+                    oldest = queue.popleft()
+                    if age <= LASTING * self.longest and self._lasts(oldest[1]):
+                        kept.append(oldest)
+                    else:
+                        dropped += 1
+                queue.extendleft(reversed(kept))
         return dropped
 
     def take(self, most: int) -> list[tuple[From, Item]]:

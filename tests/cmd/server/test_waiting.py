@@ -21,14 +21,14 @@ def at(when: float, *items: int) -> list[tuple[float, int]]:
 
 
 def test_the_oldest_goes_when_too_many_wait() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(3, 10, no)
+    room: WaitingRoom[str, int] = WaitingRoom(3, 10, no, no)
     assert room.add("a", at(0, 1, 2)) == 0
     assert room.add("a", at(0, 3, 4, 5)) == 2
     assert room.take(10) == [("a", 3), ("a", 4), ("a", 5)]
 
 
 def test_what_waited_too_long_goes() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(10, 0.5, no)
+    room: WaitingRoom[str, int] = WaitingRoom(10, 0.5, no, no)
     room.add("a", at(0, 1, 2))
     room.add("a", at(0.4, 3))
     assert room.drop_old(0.5) == 0
@@ -36,8 +36,18 @@ def test_what_waited_too_long_goes() -> None:
     assert room.take(10) == [("a", 3)]
 
 
+def test_what_is_not_soon_asked_again_waits_longer() -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(10, 0.5, no, is_even)
+    room.add("a", at(0, 1, 2, 3, 4) + at(0.3, 5, 6))
+    assert room.drop_old(0.6) == 2
+    assert room.drop_old(5.0) == 1
+    assert room.take(1) == [("a", 2)], "in its turn"
+    assert room.drop_old(5.1) == 1
+    assert room.take(10) == [("a", 6)]
+
+
 def test_a_flood_from_one_side_leaves_the_others_their_turn() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(1000, 10, no)
+    room: WaitingRoom[str, int] = WaitingRoom(1000, 10, no, no)
     room.add("flood", at(0, *range(900)))
     room.add("quiet", at(0, 1, 2))
     batch = room.take(8)
@@ -46,7 +56,7 @@ def test_a_flood_from_one_side_leaves_the_others_their_turn() -> None:
 
 
 def test_what_came_from_a_closed_listener_is_forgotten() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(10, 10, no)
+    room: WaitingRoom[str, int] = WaitingRoom(10, 10, no, no)
     room.add("a", at(0, 1, 2))
     room.add("b", at(0, 3))
     assert room.forget("a") == 2
@@ -55,7 +65,7 @@ def test_what_came_from_a_closed_listener_is_forgotten() -> None:
 
 
 def test_what_begins_waits_where_not_all_can_be_answered() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(100, 10, is_even)
+    room: WaitingRoom[str, int] = WaitingRoom(100, 10, is_even, no)
     room.add("a", [(n, n) for n in range(12)])
     # A quarter is for what begins; each batch in the order in which it came.
     assert [item for _, item in room.take(4)] == [0, 1, 3, 5]
@@ -64,13 +74,13 @@ def test_what_begins_waits_where_not_all_can_be_answered() -> None:
 
 
 def test_where_all_can_be_answered_the_order_is_that_of_arrival() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(100, 10, is_even)
+    room: WaitingRoom[str, int] = WaitingRoom(100, 10, is_even, no)
     room.add("a", [(n, n) for n in (4, 5, 6, 7)])
     assert [item for _, item in room.take(4)] == [4, 5, 6, 7]
 
 
 def test_what_begins_is_dropped_first() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(3, 10, is_even)
+    room: WaitingRoom[str, int] = WaitingRoom(3, 10, is_even, no)
     assert room.add("a", [(n, n) for n in range(5)]) == 2
     assert [item for _, item in room.take(4)] == [1, 3, 4]
     assert room.add("a", [(n, n) for n in (1, 3, 5, 7)]) == 1
@@ -78,7 +88,7 @@ def test_what_begins_is_dropped_first() -> None:
 
 
 def test_both_sorts_grow_too_old() -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(10, 0.5, is_even)
+    room: WaitingRoom[str, int] = WaitingRoom(10, 0.5, is_even, no)
     room.add("a", at(0, 1, 2))
     room.add("a", at(0.4, 3, 4))
     assert room.drop_old(0.6) == 2
@@ -90,7 +100,7 @@ def test_both_sorts_grow_too_old() -> None:
     st.integers(1, 20),
 )
 def test_nothing_is_lost_or_turned_round(arrivals: list[tuple[str, int]], batch: int) -> None:
-    room: WaitingRoom[str, int] = WaitingRoom(100, 10, no)
+    room: WaitingRoom[str, int] = WaitingRoom(100, 10, no, no)
     for side, item in arrivals:
         room.add(side, at(0, item))
     out: list[tuple[str, int]] = []
