@@ -93,7 +93,8 @@ class Cmd:
                 first = self.handle(requests[:middle], clock)
                 return [*first, *self.handle(requests[middle:], clock)]
             decisions = [self._spoilt(error)]
-        self.outcomes.update(decision.outcome for decision in decisions)
+        for decision in decisions:
+            self.outcomes[decision.outcome] += 1
         if self.outcomes[TOO_FAR] and TOO_FAR not in self._logged:
             self._logged.add(TOO_FAR)
             _log.error("a MAAR knows a visit that is far ahead of our clock: not believed")

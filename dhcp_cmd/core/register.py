@@ -26,10 +26,9 @@ from dhcp_cmd.core.model import (
     Registered,
     Registration,
 )
-from dhcp_cmd.core.relay_options import hold, unheard, visit_options
+from dhcp_cmd.core.relay_options import hold, visit_options
 from dhcp_cmd.core.signals import difference
 from dmm_wire.address import Prefix
-from dmm_wire.dmm import Domain, SignallingMode, SubOption
 from dmm_wire.identity import IdentitySubtype
 from dmm_wire.mobility import (
     AccessTechnology,
@@ -56,9 +55,6 @@ _KNOWN_SUBTYPES: Final = frozenset(
         (IdentitySubtype.NAI, IdentitySubtype.EUI48, IdentitySubtype.EUI64, IdentitySubtype.DUID),
     )
 )
-
-_MOST_EXPECTED: Final = 15
-"""What a mobility option holds (255 octets)."""
 
 CAUSE: Final = "pbu"
 """In the history, what a MAAR registered."""
@@ -154,18 +150,9 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     _accept(draft, registration)
     outcome = catch_up(draft, registration.later) or "pbu-registered"
     accepted = Registered(Status.ACCEPTED)
-    relay, changes = (*visit_options(draft), *_expected(draft)), draft.changes()
+    relay, changes = visit_options(draft), draft.changes()
     forgot = here.id if registration.forgot else None
     return Decision(None, 0, relay, changes, outcome, hold(draft), accepted, forgot)
-
-
-def _expected(draft: Draft) -> tuple[SubOption, ...]:
-    """Whom a MAAR that knows nobody else has to believe (mode LOCATOR): the anchors that will tell it themselves."""
-    if draft.settings.mode is not SignallingMode.LOCATOR:
-        return ()
-    anchors = {b.anchor for b in draft.live()}
-    late = [draft.domain.maars[maar].endpoint for maar in unheard(draft) if maar in anchors]
-    return (Domain(tuple(late[:_MOST_EXPECTED])),) if late else ()
 
 
 def refused(status: int, clock: int | None = None, *, outcome: str | None = None) -> Decision:

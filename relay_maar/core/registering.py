@@ -315,7 +315,7 @@ class Registering:
         node.is_named, node.refused, node.adjusted = True, 0, None
         infinite = answer.lifetime >= LIFETIME_INFINITY
         node.until = math.inf if infinite else now + float(max(answer.lifetime, LIFETIME_UNIT))
-        if not any(isinstance(s, dmm.Signalling) and s.expected for s in suboptions):
+        if not any(isinstance(s, dmm.PreviousMaar) and s.awaited for s in suboptions):
             node.patience = float(INITIAL_BINDACK_TIMEOUT)
         return Accepted(asked.transaction_id, asked.place, node.name, suboptions)
 

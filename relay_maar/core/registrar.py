@@ -196,8 +196,6 @@ class Registrar:
         for each in suboptions:
             if isinstance(each, dmm.PreviousMaar):
                 named.add(each.endpoint)
-            elif isinstance(each, dmm.Domain):
-                named.update(each.endpoints)
             elif isinstance(each, dmm.Visit) and is_routable(each.previous):
                 named.add(
                     each.previous

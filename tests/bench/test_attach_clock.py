@@ -91,7 +91,7 @@ def goes_up(at: int, number: int) -> list[Packet]:
 def kernels(*, route: int = 520, rule: int = 540, anchor: int = 560) -> list[Said]:
     return [
         said(TWO, What.ROUTE_PUT, route),
-        said(TWO, What.RULE_PUT, rule),
+        said(TWO, What.SOURCE_PUT, rule),
         said(ONE, What.ROUTE_PUT, anchor),
         said(ONE, What.ROUTE_PUT, anchor + 5_000),  # and once more
     ]
@@ -146,6 +146,13 @@ def test_what_was_before_the_move_does_not_count() -> None:
 def test_the_answer_is_that_to_the_question() -> None:
     found = steps([report(100), query(200), answer(300, 4), answer(450)], [], WATCHED)
     assert found == {Step.FRAME: 100, Step.QUERY: 200, Step.ANSWER: 450}
+
+
+def test_the_first_frame_is_the_nodes_own() -> None:
+    """What its new MAAR has sent there before it, to all nodes, is none of its."""
+    ends = (parse_address("fe80::1"), parse_address("ff02::1"))
+    advertisement = packet(30, TWO.access_link, TWO.node, ends, ICMPV6, b"\x86")
+    assert steps([advertisement, *ALL], kernels(), WATCHED) == steps(ALL, kernels(), WATCHED)
 
 
 def test_a_hook_counts_as_the_first_frame() -> None:

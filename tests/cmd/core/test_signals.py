@@ -40,12 +40,14 @@ def said(world: World, host: Host, maar: int) -> Notice | None:
 
 
 def signalling(decision: object) -> tuple[int, int]:
+    """The mode, and how many anchors are awaited."""
     (found,) = told(decision, dmm.Signalling)  # type: ignore[arg-type]
-    return found.mode, found.expected
+    return found.mode, len(anchors(decision, awaited=True))
 
 
-def anchors(decision: object) -> set[bytes]:
-    return {each.endpoint for each in told(decision, dmm.PreviousMaar)}  # type: ignore[arg-type]
+def anchors(decision: object, *, awaited: bool = False) -> set[bytes]:
+    named = told(decision, dmm.PreviousMaar)  # type: ignore[arg-type]
+    return {each.endpoint for each in named if each.awaited is awaited}
 
 
 def test_nothing_is_owed_in_mode_direct() -> None:

@@ -69,7 +69,7 @@ def test_an_mld_report_is_enough(place: Site, maar: Running) -> None:
     assert {
         Event("put", "route", str(local(host))),
         Event("put", "route", str(served(host))),
-        Event("put", "rule", str(served(host))),
+        Event("put", "source", str(served(host))),
         Event("put", "neighbour", format_address(host.link_local)),
     } <= set(monitor.read())
     for prefix in (local(host), served(host)):
@@ -228,16 +228,40 @@ def test_an_access_points_word(place: Site, maar: Running) -> None:
     session = next(s for s in maar.status()["sessions"] if s["identity"] == str(host.duid))
     assert (session["here"], session["present"]) == (True, False)
     assert place.routes(local(host)) == routes
+    rows = [line for line in maar.command("status").stdout.splitlines() if str(host.duid) in line]
+    assert len(rows) == 2
+    assert all("access0 (silent)" in row for row in rows)
     # Elsewhere after all: nothing is served here any more, and nothing loops.
     place.cmd.answer_arrival(question.data, dmm.Status(int(dmm.DmmStatus.STALE)))
     maar.counts("attach.was-elsewhere")
     assert place.routes(local(host)) == []
     (route,) = place.routes(served(host))
     assert route["type"] == "unreachable"
-    for interface, what in (("eth9", mac), ("access0", "nonsense")):
-        done = hook(maar, "attach", interface, what)
-        assert done.returncode == 2
-        assert done.stderr.startswith("relay-maar: ")
+
+
+@pytest.mark.parametrize("command", ["attach", "detach"])
+@pytest.mark.parametrize(
+    ("interface", "mac", "said"),
+    [
+        ("eth9", "02:00:5e:00:53:aa", "'eth9' is no access interface of this MAAR"),
+        ("access0", "nonsense", "not a link-layer address: 'nonsense'"),
+        (
+            "access0",
+            "33:33:00:00:00:01",
+            "not the link-layer address of one node: '33:33:00:00:00:01'",
+        ),
+        (
+            "access0",
+            "00:00:00:00:00:00",
+            "not the link-layer address of one node: '00:00:00:00:00:00'",
+        ),
+    ],
+)
+def test_an_access_points_word_that_makes_no_sense(
+    maar: Running, command: str, interface: str, mac: str, said: str
+) -> None:
+    done = hook(maar, command, interface, mac)
+    assert (done.returncode, done.stderr) == (2, f"relay-maar: {said}\n")
 
 
 def hook(maar: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
