@@ -50,8 +50,8 @@ LEGEND: Final = (
     "late by that.\n"
     "CPU: microseconds for each node, until the last flow was restored; generator: hosts and CN, and what the kernel "
     "takes to forward their packets.\n"
-    "Wrong: flows never restored; routes, rules and neighbours that are missing, or left over, in either kernel; nodes "
-    "that the CMD has elsewhere."
+    "Wrong: flows never restored; PBAs that never came; routes, rules and neighbours that are missing or left over in "
+    "either kernel; nodes that the CMD has elsewhere."
 ).splitlines()
 
 
@@ -72,6 +72,9 @@ class Result:
         self.cpu.append(cpu)
         if moved.closed:
             self.wrong.append(f"{moved.closed} of {moved.nodes} flows were never restored")
+        told = len(moved.words[Word.ACKNOWLEDGED])
+        if told < moved.nodes:
+            self.wrong.append(f"{told} PBAs for {moved.nodes} nodes")
 
     @property
     def last(self) -> float:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from bench import cli, crowd_moves, crowd_probes
-from bench.crowd_clock import Flows, Word, moved, word
+from bench.crowd_clock import Flows, Moved, Word, moved, word
 from bench.crowd_frames import HOP_LIMIT, PORT, TUNNELLED, Probe, carried, hop_limit, sent_back
 from bench.crowd_lab import CrowdLab
+from bench.crowd_moves import Result
 from bench.crowd_probes import Turns
 from dmm_wire.address import parse_address, parse_mac
 from dmm_wire.dhcpv6.codes import MessageType
@@ -113,6 +114,29 @@ def test_what_is_not_of_the_move_does_not_count() -> None:
     assert not flows.down
     assert moved(flows, ()).astray == {"down": 1}
     assert moved(flows, ()).closed == 1
+
+
+def crowd(last: float, acknowledged: int) -> Result:
+    result = Result("away", 1000)
+    words = {**dict.fromkeys(Word, [last] * 1000), Word.ACKNOWLEDGED: [last] * acknowledged}
+    used = {"CMD": 0.3, "S-MAAR": 0.7, "anchor": 0.4, "generator": 0.2}
+    for opened in (1000, 999):
+        times = [last] * opened
+        result.add(Moved(1000, times, times, times, last, words, 0.01, {}), used)
+    return result
+
+
+def test_what_never_came_is_wrong_and_no_bar_is_met_by_the_others() -> None:
+    result = crowd(0.9, 998)
+    told = "998 PBAs for 1000 nodes"
+    assert result.wrong == [told, "1 of 1000 flows were never restored", told]
+    row = dict(zip(crowd_moves.COLUMNS, result.row(), strict=True))
+    assert (row["moves"], row["last of all ms"], row["wrong"]) == ("2", "900.0", "3")
+    assert (row["CPU S-MAAR"], row["questions/node"]) == ("700", "1.00")
+    assert [(bar.found, bar.met) for bar in crowd_moves.bars([result])] == [
+        ("never", False),
+        ("3", False),
+    ]
 
 
 @pytest.mark.parametrize(
