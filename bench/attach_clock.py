@@ -1,5 +1,5 @@
 """When each part of a handover was done that a frame, a hook or a DHCPv6 message began: from packets on the links, and
-from what both kernels say of routes and rules.
+from what both kernels say of their routes.
 
 All times are one machine's real-time clock. A packet's is the kernel's; what a kernel says of its routes has the time
 at which it was heard, which is later where the processors are busy. It was true, at the latest, when a packet crossed
@@ -37,7 +37,7 @@ class Step(StrEnum):
     ACKNOWLEDGED = "acknowledged"
     """The PBA is at the S-MAAR."""
     SERVING = "serving"
-    """The S-MAAR's kernel has the route to the node and the rule from it."""
+    """The S-MAAR's kernel has the route to the node and the one from it into the tunnel."""
     ANCHOR = "anchor"
     """The anchor's kernel has the route into the tunnel."""
     SET = "set"
@@ -59,7 +59,7 @@ class Said(NamedTuple):
     at: int
 
 
-_NEEDED: Final = {Step.SERVING: (What.ROUTE_PUT, What.RULE_PUT), Step.ANCHOR: (What.ROUTE_PUT,)}
+_NEEDED: Final = {Step.SERVING: (What.ROUTE_PUT, What.SOURCE_PUT), Step.ANCHOR: (What.ROUTE_PUT,)}
 _BY_PACKET: Final = {
     Step.UPDATE: Phase.UPDATES,
     Step.ACKNOWLEDGED: Phase.ACKNOWLEDGED,

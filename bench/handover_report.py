@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from shutil import copyfile
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from bench import crowds, relays
+from bench import relays
 from bench.attach_clock import Step
 from bench.attaching import TITLES
 from bench.distribution import Distribution
@@ -21,6 +20,7 @@ from bench.handover import Findings
 from bench.handover_plot import draw
 from bench.output import replaced
 from bench.report import markdown_table
+from bench.sections import Rows, Section, table
 
 STEPS: Final = {
     Step.FRAME: "first frame",
@@ -40,7 +40,8 @@ LEGEND: Final = (
     "All times count from the carrier's return or, where it was never lost, from the node's cable in its new link.\n"
     "first frame: on the new link (hook: the access point's word); asked: the question, or the Relay-forward, leaves "
     "the S-MAAR; answer: it is there; PBU: at the anchor; PBA: at the S-MAAR.\n"
-    "S-MAAR's kernel: has the route to the node and the rule from it; anchor's kernel: has the route into the tunnel; "
+    "S-MAAR's kernel: has the route to the node and the one from it into the tunnel; anchor's kernel: "
+    "has the route into the tunnel; "
     "tunnel set: both; MAARs' share: from the first frame to that, the CMD's part in it too; without the CMD: "
     "less the time from the question to the answer.\n"
     "down: a packet to the node is on its new link; up: one from it is at the CN by way of its anchor; open: both. But "
@@ -48,9 +49,6 @@ LEGEND: Final = (
     "A host that neither sends, nor is asked, nor loses its carrier is seen by nobody but its access point."
 ).splitlines()
 _PICTURE: Final = "handover.png"
-
-Rows = Iterator[tuple[str, ...]]
-Section = tuple[str, tuple[str, ...], Rows]
 
 
 def sections(findings: Findings) -> list[Section]:
@@ -68,9 +66,7 @@ def sections(findings: Findings) -> list[Section]:
             ("Handover, ms", ("trigger", "moves", *heads), _distributions(findings)),
             ("Median of each step, ms", ("trigger", *STEPS.values()), _medians(findings)),
         ]
-    if findings.crowds:
-        title = "Nodes that move at once, from each one's first message to both kernels"
-        found.append((title, crowds.COLUMNS, (each.row() for each in findings.crowds)))
+    found += findings.crowds.sections()
     if findings.goodputs is not None:
         columns = ("TCP goodput", "plain Mbit/s", "tunnel Mbit/s", "tunnel/plain")
         found.append(("Tunnel and plain forwarding, the same hops", columns, _goodput(findings)))
@@ -122,6 +118,7 @@ def _ms(seconds: float) -> str:
 def notes(findings: Findings) -> list[str]:
     """What else is to be known."""
     found = list(LEGEND) if findings.triggers() else []
+    found += findings.crowds.notes()
     if findings.programs:
         found.append(
             f"The hook is a line at the control socket. The program `relay-maar attach` takes "
@@ -132,14 +129,7 @@ def notes(findings: Findings) -> list[str]:
 
 def tables(findings: Findings) -> list[Table]:
     """For a terminal: the figures, then the bars."""
-    made = []
-    for title, columns, rows in sections(findings):
-        table = Table(title=title, title_justify="left")
-        for index, name in enumerate(columns):
-            table.add_column(name, justify="right" if index else "left")
-        for row in rows:
-            table.add_row(*row)
-        made.append(table)
+    made = [table(*section) for section in sections(findings)]
     verdicts = Table("", "found", "wanted", "", title="The bars", title_justify="left")
     for bar in findings.bars():
         verdicts.add_row(bar.what, bar.found, bar.wanted, "met" if bar.met else "missed")
@@ -179,7 +169,7 @@ def as_json(findings: Findings) -> str:
         },
         "programs": findings.programs,
         "goodput": [asdict(each) for each in findings.goodputs.trials] if findings.goodputs else [],
-        "crowds": [asdict(each) for each in findings.crowds],
+        "crowds": findings.crowds.as_json(),
         "relays": [asdict(each) for each in findings.relays],
         "bars": [asdict(bar) for bar in findings.bars()],
         "moves": [

@@ -1,4 +1,4 @@
-"""What the kernels of several namespaces say of the routes and rules of nodes' prefixes, as they say it."""
+"""What the kernels of several namespaces say of the routes to and from nodes' prefixes, as they say it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from pyroute2.netlink.rtnl import RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE
+
 from lab import netns
 
 _SO_RCVBUFFORCE: Final = 33
@@ -17,24 +19,38 @@ _GROUPS: Final = 1 << 10 | 1 << 18
 """RTMGRP_IPV6_ROUTE, RTMGRP_IPV6_RULE."""
 _HEADER: Final = 16
 _FIXED: Final = 12
-"""Octets of struct rtmsg and of struct fib_rule_hdr."""
+"""Octets of struct rtmsg and of struct fib_rule_hdr, which have the lengths of both prefixes in the same place."""
 _ADDRESS: Final = 20
 """Octets of an attribute with an address."""
 _NODE_BITS: Final = 64
-_RTA_DST, _FRA_SRC = 1, 2
+_DESTINATION, _SOURCE = 1, 2
+"""Attributes, of routes and of rules alike."""
+_TO_LENGTH, _FROM_LENGTH, _ROUTE_TYPE = 1, 2, 7
+_UNREACHABLE = 7
 
 
 class What(IntEnum):
-    """What has become of a prefix: the numbers of RTM_NEWROUTE and so on."""
+    """What has become of a prefix."""
 
-    ROUTE_PUT = 24
-    ROUTE_DROPPED = 25
-    RULE_PUT = 32
-    RULE_DROPPED = 33
+    ROUTE_PUT = 1
+    ROUTE_DROPPED = 2
+    SOURCE_PUT = 3
+    SOURCE_DROPPED = 4
+
+
+_BY_DESTINATION: Final = {RTM_NEWROUTE: What.ROUTE_PUT, RTM_DELROUTE: What.ROUTE_DROPPED}
+_BY_SOURCE: Final = {
+    RTM_NEWROUTE: What.SOURCE_PUT,
+    RTM_DELROUTE: What.SOURCE_DROPPED,
+    # Of versions that had a rule for each prefix, which `--beside` measures, too.
+    RTM_NEWRULE: What.SOURCE_PUT,
+    RTM_DELRULE: What.SOURCE_DROPPED,
+}
 
 
 class Event(NamedTuple):
-    """A change of the route to a /64 or of the rule from it, and when it was heard of (seconds, monotonic)."""
+    """A change of the route to a /64 or of the way from it into a tunnel, and when it was heard of (seconds,
+    monotonic)."""
 
     what: What
     address: bytes
@@ -65,9 +81,9 @@ class Monitor:
             offset = 0
             while offset < len(data):
                 length, number = struct.unpack_from("=LH", data, offset)
-                address = _address(number, data[offset + _HEADER : offset + length])
-                if address is not None:
-                    yield Event(What(number), address, at)
+                found = _change(number, data[offset + _HEADER : offset + length])
+                if found is not None:
+                    yield Event(*found, at)
                 offset += (length + 3) & ~3
 
     def close(self) -> None:
@@ -75,18 +91,23 @@ class Monitor:
         self.socket.close()
 
 
-def _address(number: int, body: bytes) -> bytes | None:
-    match number:
-        case What.ROUTE_PUT | What.ROUTE_DROPPED:
-            bits, wanted = body[1], _RTA_DST
-        case What.RULE_PUT | What.RULE_DROPPED:
-            bits, wanted = body[2], _FRA_SRC
-        case _:
-            return None
+def _change(number: int, body: bytes) -> tuple[What, bytes] | None:
+    if number not in _BY_SOURCE:
+        return None
+    if body[_FROM_LENGTH]:
+        what, wanted = _BY_SOURCE.get(number), _SOURCE
+        bits = body[_FROM_LENGTH]
+    else:
+        what, wanted = _BY_DESTINATION.get(number), _DESTINATION
+        bits = body[_TO_LENGTH]
+    # Behind each way into a tunnel there is an unreachable one, which is none.
+    behind = wanted == _SOURCE and body[_ROUTE_TYPE] == _UNREACHABLE
+    if what is None or bits != _NODE_BITS or behind:
+        return None
     offset = _FIXED
-    while bits == _NODE_BITS and offset + 4 <= len(body):
+    while offset + 4 <= len(body):
         length, kind = struct.unpack_from("=HH", body, offset)
         if kind == wanted and length == _ADDRESS:
-            return body[offset + 4 : offset + _ADDRESS]
+            return what, body[offset + 4 : offset + _ADDRESS]
         offset += (length + 3) & ~3
     return None

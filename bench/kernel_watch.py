@@ -1,4 +1,4 @@
-"""What the kernels of several MAARs say of nodes' routes and rules, heard as they say it by a process of its own.
+"""What the kernels of several MAARs say of the routes to and from nodes, heard as they say it by a process of its own.
 
 `python -m bench.kernel_watch NAMESPACE ...` keeps it until the line `forget` on standard input, and answers the line
 `said` with one line of JSON: for each change the number of the namespace, what it is, the prefix in hex and the time.

@@ -120,8 +120,12 @@ class Maar:
 
     def ruled(self) -> set[str]:
         """The prefixes of nodes whose packets go back through a tunnel."""
-        found = netns.ip_json("-6", "rule", "show", namespace=self.namespace)
-        return {f"{each['src']}/{each['srclen']}" for each in found if each.get("srclen") == 64}
+        rules = netns.ip_json("-6", "rule", "show", namespace=self.namespace)
+        command = "-6", "route", "show", "table", "all", "proto", "213"
+        routes = netns.ip_json(*command, namespace=self.namespace)
+        # Of versions that had a rule for each prefix, which `--beside` measures, too.
+        found = {f"{each['src']}/64" for each in rules if each.get("srclen") == 64}
+        return found | {each["from"] for each in routes if "from" in each and each.get("segs")}
 
 
 class Site:

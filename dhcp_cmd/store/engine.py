@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from dhcp_cmd.core.ports import StoreError
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The revision of schema/migrations that this program reads and writes."""
 
 _MODE = "dmm_mode"

@@ -27,12 +27,13 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a MAAR's kernel holds: in the main table, the routes to prefixes in anybody's pools; source rules with the
-    MAAR that their table leads to (None: to nobody); permanent neighbours. `router` is its interface to the nodes."""
+    """What a MAAR's kernel holds: in the main table, the routes to prefixes in anybody's pools; of the routes from such
+    prefixes, the MAARs whose tunnels they lead into (None: to nobody); permanent neighbours. `router` is its interface
+    to the nodes."""
 
     router: str
     routes: Mapping[Prefix, tuple[Decision, ...]] = field(default_factory=dict)
-    rules: Mapping[Prefix, tuple[bytes | None, ...]] = field(default_factory=dict)
+    sources: Mapping[Prefix, tuple[bytes | None, ...]] = field(default_factory=dict)
     neighbours: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
@@ -66,7 +67,7 @@ class _Expected:
 
     routes: dict[Prefix, Decision]
     pointers: dict[Prefix, Decision] = field(default_factory=dict)
-    rules: dict[Prefix, bytes] = field(default_factory=dict)
+    sources: dict[Prefix, bytes] = field(default_factory=dict)
     neighbours: dict[bytes, bytes] = field(default_factory=dict)
     owners: dict[Prefix, Truth] = field(default_factory=dict)
 
@@ -85,7 +86,7 @@ def _expected(plan: MaarPlan, router: str, truths: list[Truth]) -> _Expected:
             if truth.at == plan:
                 right.routes[prefix] = Decision(router, via=truth.link_local)
                 if anchor(prefix) != plan:
-                    right.rules[prefix] = anchor(prefix).endpoint
+                    right.sources[prefix] = anchor(prefix).endpoint
             elif anchor(prefix) == plan:
                 right.routes[prefix] = to_serving
             elif anchor(prefix) != truth.at:
@@ -108,12 +109,12 @@ def _at(plan: MaarPlan, view: View, truths: list[Truth], echoes: bool) -> list[s
         if len(found) > 1 or found != ((allowed,) if must or found else ()):
             wanted = text(allowed) + (" or none" if allowed and not must else "")
             wrong.append(f"route to {right.of(prefix)}: {_all(found)}, expected {wanted}")
-    for prefix in {**view.rules, **right.rules}:
-        sources, source = view.rules.get(prefix, ()), right.rules.get(prefix)
+    for prefix in {**view.sources, **right.sources}:
+        sources, source = view.sources.get(prefix, ()), right.sources.get(prefix)
         if sources != ((source,) if source else ()):
             said = ", ".join(_name(each) for each in sources) or "none"
             wanted = _name(source) if source else "none"
-            wrong.append(f"rule from {right.of(prefix)}: {said}, expected {wanted}")
+            wrong.append(f"way from {right.of(prefix)}: {said}, expected {wanted}")
     for address in {**view.neighbours, **right.neighbours}:
         macs = view.neighbours.get(address), right.neighbours.get(address)
         if macs[0] != macs[1]:

@@ -1,4 +1,4 @@
-"""Reads a MAAR's kernel: its routes, rules and neighbours, by `ip`."""
+"""Reads a MAAR's kernel: its routes, by destination and by source, and its neighbours, by `ip`."""
 
 from __future__ import annotations
 
@@ -18,33 +18,37 @@ def view(topology: Topology, plan: MaarPlan) -> View:
     namespace = topology.namespace(plan.node)
     links = netns.ip_json("link", "show", namespace=namespace)
     routes: dict[Prefix, list[Decision]] = defaultdict(list)
-    peers: dict[str, bytes] = {}
+    sources: dict[Prefix, list[Decision]] = defaultdict(list)
     for row in netns.ip_json("-d", "-6", "route", "show", "table", "all", namespace=namespace):
+        if "from" in row:
+            source = _prefix(row["from"])
+            if is_in_a_pool(source):
+                sources[source].append(_decision(row))
+            continue
         if row["dst"] == "default":
-            if row.get("segs"):
-                peers[row["table"]] = parse_address(row["segs"][0])
             continue
         prefix = _prefix(row["dst"])
         if row.get("table") in (None, "main") and is_in_a_pool(prefix):
             routes[prefix].append(_decision(row))
-    rules: dict[Prefix, list[bytes | None]] = defaultdict(list)
-    for row in netns.ip_json("-6", "rule", "show", namespace=namespace):
-        if row["src"] != "all":
-            source = Prefix.of(parse_address(row["src"]), row.get("srclen", 128))
-            if is_in_a_pool(source):
-                rules[source].append(peers.get(row["table"]))
     neighbours = netns.ip_json("-6", "neigh", "show", "nud", "permanent", namespace=namespace)
     router = next((row["ifname"] for row in links if _is_router(row)), "")
     return View(
         router,
         {prefix: tuple(found) for prefix, found in routes.items()},
-        {prefix: tuple(found) for prefix, found in rules.items()},
+        {prefix: _tunnels(found) for prefix, found in sources.items()},
         {
             parse_address(row["dst"]): parse_mac(row["lladdr"])
             for row in neighbours
             if row["dev"] == router
         },
     )
+
+
+def _tunnels(found: list[Decision]) -> tuple[bytes | None, ...]:
+    """There are two routes from a prefix: into a tunnel, and an unreachable one behind it. One that is missing is said
+    to lead to nobody."""
+    tunnels = tuple(each.peer for each in found if not each.unreachable)
+    return tunnels if tunnels and found.count(UNREACHABLE) == 1 else (*tunnels, None)
 
 
 def _prefix(text: str) -> Prefix:

@@ -83,7 +83,7 @@ class DriverUnavailable(Exception):
 class Southbound(Protocol):
     """A tunnel driver with its routes, rules and neighbours. Synchronous: a call returns when the kernel confirmed.
 
-    A Tunnel is put before what uses it (ToPeer routes, source rules) and dropped after it; otherwise the change fails.
+    A Tunnel is put before what uses it (ToPeer routes, SourceRules) and dropped after it; otherwise the change fails.
     """
 
     name: str
@@ -94,7 +94,8 @@ class Southbound(Protocol):
         ...
 
     def dump(self) -> frozenset[Item]:
-        """All items of ours that the kernel holds now."""
+        """All items of ours that the kernel holds now. A SourceRule whose tunnel was lost leads to nobody, `::`: what
+        is from there is unreachable."""
         ...
 
     def apply(self, changes: Sequence[Change]) -> None:

@@ -52,6 +52,7 @@ ROUTE: Final = _Layout(
     {"family": 0, "dst_len": 1, "src_len": 2, "tos": 3, "table": 4, "proto": 5, "type": 7},
     {
         "RTA_DST": (1, bytes),
+        "RTA_SRC": (2, bytes),
         "RTA_OIF": (4, _unsigned),
         "RTA_GATEWAY": (5, bytes),
         "RTA_PRIORITY": (6, _unsigned),

@@ -16,7 +16,7 @@ from socket import if_indextoname, if_nameindex
 from dmm_wire.address import Prefix
 from relay_maar.southbound.api import DriverUnavailable
 from relay_maar.southbound.layout import NOTES_TABLE, Layout
-from relay_maar.southbound.messages import drop_route, packed
+from relay_maar.southbound.messages import drop_route, packed, route_source
 from relay_maar.southbound.netlink import Message, Netlink, Refused, Request
 
 _CONF = Path("/proc/sys/net/ipv6/conf")
@@ -32,8 +32,8 @@ class Note(IntEnum):
     """The namespace's tunnel source was this address."""
     PROBE = 4
     """No note: what a probe of the kernel left when it was killed."""
-    PEER_TABLES = 1024
-    """From here on: the table of this peer is the metric less this value."""
+    TUNNEL = 5
+    """There is a tunnel to this peer. It has nothing else in the kernel but the routes that use it."""
 
 
 class Notebook:
@@ -49,7 +49,7 @@ class Notebook:
         others = []
         self._notes.clear()
         for route in routes:
-            if route.get_attr("RTA_TABLE") == NOTES_TABLE:
+            if route.get_attr("RTA_TABLE") == NOTES_TABLE and route_source(route) is None:
                 self._notes.add((route.get_attr("RTA_PRIORITY"), packed(route, "RTA_DST")))
             else:
                 others.append(route)
@@ -58,14 +58,6 @@ class Notebook:
     def read(self, note: Note) -> list[bytes]:
         """The contents of the notes of a kind (16 octets each)."""
         return [payload for metric, payload in self._notes if metric == note]
-
-    def peer_tables(self) -> dict[bytes, int]:
-        """Which table is whose."""
-        return {
-            payload: metric - Note.PEER_TABLES
-            for metric, payload in self._notes
-            if metric >= Note.PEER_TABLES
-        }
 
     def write(self, note: Note, payload: bytes) -> None:
         """Raises Refused."""
@@ -79,6 +71,11 @@ class Notebook:
     def erasing_all(self) -> list[Request]:
         """The requests that erase every note."""
         return [self.erasing(metric, payload) for metric, payload in self._notes]
+
+    def erasing_unknown(self) -> list[Request]:
+        """The requests that erase what another version has noted."""
+        known = frozenset(Note)
+        return [self.erasing(*note) for note in self._notes if note[0] not in known]
 
     def erasing(self, metric: int, payload: bytes) -> Request:
         """The request that erases a note."""

@@ -3,7 +3,7 @@
 From an access link come packets of the nodes that are served there, and nothing else (BCP 38, RFC 2827). Which these
 are is not written down a second time: the reverse path says it, because the main table has a route to each prefix that
 is served, by the link where its node is. So the filter changes in the same instant as the route, and cannot lag behind.
-A bit of the mark takes the lookup past the rules by source, which would lead it away from the access links.
+A bit of the mark takes the lookup past the routes by source, which would lead it away from the access links.
 
 What comes out of a tunnel goes to a node here, or is from one of our prefixes, or is on to another MAAR. It is told by
 the same bit, which stays on it through the decapsulation and is taken off again when it is forwarded.

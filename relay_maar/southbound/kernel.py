@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
-from dmm_wire.address import format_address, parse_mac
+from dmm_wire.address import UNSPECIFIED, Prefix, format_address, parse_mac
 from relay_maar.core.items import (
     AcceptFrom,
     Change,
@@ -16,6 +16,7 @@ from relay_maar.core.items import (
     Key,
     Neighbour,
     Route,
+    SourceRule,
     ToNode,
     ToPeer,
     Tunnel,
@@ -33,7 +34,7 @@ from relay_maar.southbound.checks import Impossible
 from relay_maar.southbound.dlif import Dlifs
 from relay_maar.southbound.dumped import NEIGHBOUR, ROUTE, RULE, Dumped
 from relay_maar.southbound.errors import TunnelErrors
-from relay_maar.southbound.found import Notebook, restore_forwarding, turn_on_forwarding
+from relay_maar.southbound.found import Note, Notebook, restore_forwarding, turn_on_forwarding
 from relay_maar.southbound.ingress import IngressFilter
 from relay_maar.southbound.layout import Layout
 from relay_maar.southbound.messages import (
@@ -47,7 +48,7 @@ from relay_maar.southbound.messages import (
     drop_neighbour,
     packed,
     route_prefix,
-    rule_table,
+    route_source,
     unless_there,
 )
 from relay_maar.southbound.monitor import Monitor
@@ -92,8 +93,8 @@ class KernelSouthbound(ABC):
         """The route attributes that send packets through the tunnel to `peer`."""
 
     @abstractmethod
-    def decapsulation(self) -> Request:
-        """Put the route to T in the decapsulation table."""
+    def decapsulation(self) -> bytes:
+        """The route attributes that let packets to T out of a tunnel."""
 
     @abstractmethod
     def peer_of(self, route: Message) -> bytes | None:
@@ -125,7 +126,6 @@ class KernelSouthbound(ABC):
             self._filter.put(devices)
             self._make(
                 [
-                    Step(self.decapsulation()),
                     Step(self.layout.own_route()),
                     *(Step(rule, EXISTS) for rule in self.layout.own_rules(self._device_names())),
                 ]
@@ -191,8 +191,8 @@ class KernelSouthbound(ABC):
             self.core_index = core_index or self.core_index
             devices = self._prepare_access(lambda fault: faults.append(str(fault)))
             filters = self._restore_filter(devices, faults)
-            routes = map(unless_there, (self.decapsulation(), self.layout.own_route()))
-            own = [*routes, *self.layout.own_rules(self._device_names())]
+            route = unless_there(self.layout.own_route())
+            own = [route, *self.layout.own_rules(self._device_names())]
             repaired = self._netlink.transact(own).count(None) + filters
             if strays := self._adopt().strays:
                 self._netlink.transact(strays)
@@ -249,13 +249,16 @@ class KernelSouthbound(ABC):
     # Opening and closing
 
     def _find_interfaces(self) -> None:
-        there = self._interfaces()
+        links = {link.name: link for link in identity.links(self._netlink)}
+        there = {name: link.number for name, link in links.items()}
         core = [("core", self.settings.core_interface)]
         access = [("access", interface) for interface in self.settings.access_interfaces]
         for kind, interface in core + access:
             if interface not in there:
                 raise DriverUnavailable(f"{kind} interface {interface} does not exist")
         self.core_index = there[self.settings.core_interface]
+        if not links[self.settings.core_interface].up:
+            raise DriverUnavailable(f"core interface {self.settings.core_interface} is not up")
         index = identity.holder(self._netlink, self.settings.endpoint)
         if index is not None:
             holder = next((name for name, number in there.items() if number == index), index)
@@ -325,7 +328,6 @@ class KernelSouthbound(ABC):
     def _adopt(self) -> _Found:
         found = self._read()
         self._planner.items = found.items
-        self._planner.tables = self._notebook.peer_tables()
         return found
 
     def _read(self) -> _Found:
@@ -334,57 +336,48 @@ class KernelSouthbound(ABC):
         found.items.update(dlifs)
         found.strays.extend(strays)
         routes = self._notebook.load(self._routes())
-        unused = {table: peer for peer, table in self._notebook.peer_tables().items()}
-        decapsulates = self._read_routes(found, routes, unused)
-        self._read_rules(found, unused, decapsulates)
+        tunnels = map(Tunnel, self._notebook.read(Note.TUNNEL))
+        found.items.update((tunnel.key, tunnel) for tunnel in tunnels)
+        found.strays.extend(self._notebook.erasing_unknown())
+        self._read_routes(found, routes)
+        names = self._device_names()
+        rules = (seen for seen in self._rules() if not self.layout.is_own_rule(seen, names))
+        found.strays.extend(map(drop_found_rule, rules))
         for seen in self._neighbours():
             neighbour = self._as_neighbour(seen)
             if neighbour is not None:
                 found.items[neighbour.key] = neighbour
             else:
                 found.strays.append(_drop_found(seen))
-        for table, peer in unused.items():
-            found.strays.extend(step.request for step in self._planner.unmake_tunnel(peer, table))
         return found
 
-    def _read_routes(
-        self, found: _Found, routes: Sequence[Message], unused: dict[int, bytes]
-    ) -> bool:
-        """Returns whether the decapsulation route is there."""
-        peers = dict(unused)
-        decapsulates = False
+    def _read_routes(self, found: _Found, routes: Sequence[Message]) -> None:
+        tunnelled: dict[Prefix, bytes | None] = {}
+        ended: set[Prefix] = set()
         for route in routes:
             table = route.get_attr("RTA_TABLE")
             peer = self.peer_of(route)
-            if table in peers:
-                if peer == peers[table]:
-                    found.items[Tunnel(peer).key] = Tunnel(peer)
-                    unused.pop(table, None)
+            if (way := self.layout.way(route)) is not None:
+                if way.last:
+                    ended.add(way.source)
+                else:
+                    tunnelled[way.source] = peer
             elif table == RT_TABLE_MAIN and (item := self._as_route(route, peer)) is not None:
                 found.items[item.key] = item
-            elif self.layout.is_own_route(route):
-                decapsulates = decapsulates or table == self.layout.decapsulation_table
-            else:
+            elif (accepted := self.layout.accepted(route)) is not None:
+                found.items[AcceptFrom(accepted).key] = AcceptFrom(accepted)
+            elif not self.layout.is_own_route(route):
                 found.strays.append(drop_found_route(route))
-        return decapsulates
-
-    def _read_rules(self, found: _Found, unused: dict[int, bytes], decapsulates: bool) -> None:
-        peers = {table: peer for peer, table in self._notebook.peer_tables().items()}
-        names = self._device_names()
-        for seen in self._rules():
-            if self.layout.is_own_rule(seen, names):
-                continue
-            item = self.layout.as_item(seen, peers)
-            if item is None or item.key in found.items:
-                found.strays.append(drop_found_rule(seen))
-                continue
-            unused.pop(rule_table(seen), None)
-            # Where a link failure took the decapsulation route, putting the item again mends it.
-            if decapsulates or not isinstance(item, AcceptFrom):
-                found.items[item.key] = item
+        for source in {**tunnelled, **dict.fromkeys(ended)}:
+            # One that is not whole, as a link failure leaves it, leads to nobody: whoever wants it puts it again.
+            peer = tunnelled.get(source) if source in ended else None
+            rule = SourceRule(source, peer or UNSPECIFIED)
+            found.items[rule.key] = rule
 
     def _as_route(self, route: Message, peer: bytes | None) -> Route | None:
         prefix = route_prefix(route)
+        if route_source(route) is not None:
+            return None
         if peer is not None:
             return Route(prefix, ToPeer(peer))
         if route["type"] == RTN_UNREACHABLE:

@@ -4,16 +4,20 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
 
     +0  from an access link, ipproto 135; the same, ipproto 41 to T    dropped
         Hosts do not signal and do not tunnel to us, whatever source they write into it.
-    +1  from PEER to T, ipproto 41                                     table +0
-        Decapsulation: the driver's one route to T.
+    +1  to T, ipproto 41                                               table +0
+        Decapsulation: for each AcceptFrom `T from PEER`, the driver's.
     +2  to T, ipproto 41                                               dropped
         Only the domain's MAARs have tunnels to us.
     +3  to T                                                           table +1
         `local T`: signalling, ping, ICMPv6 errors.
     +3  with the bit MARK                                              table main
         The ingress filter asks for the way back to a source, see `ingress`; no packet is sent by it.
-    +4  from PREFIX                                                    table +16 and up
-        One table for each peer: default by its tunnel, else unreachable.
+    +4  all                                                            table +2
+        For each SourceRule `default from PREFIX`: by the tunnel to its anchor, else unreachable.
+
+There is one rule for all peers or prefixes and not one for each: rules are a list that a packet goes through, the
+sources of routes a tree. What is from none of them goes on to the next rule. A lookup takes the longest destination
+first and then the source, so that all routes of such a table have the same destination.
 
 Routes to prefixes are in the main table, notes (see `found`) in a table that no rule looks up.
 
@@ -24,11 +28,11 @@ the main table and no rule, so that a packet never goes back into the tunnel it 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
-from itertools import chain, count
+from collections.abc import Container, Iterable
+from itertools import chain
+from typing import NamedTuple
 
 from dmm_wire.address import Prefix
-from relay_maar.core.items import AcceptFrom, Item, SourceRule
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.messages import (
     IPPROTO_IPV6,
@@ -36,9 +40,11 @@ from relay_maar.southbound.messages import (
     RT_TABLE_MAIN,
     RTN_LOCAL,
     RTN_UNREACHABLE,
+    drop_route,
     out_of,
     put_route,
     route_prefix,
+    route_source,
     rule,
     rule_destination,
     rule_source,
@@ -59,6 +65,14 @@ LOOPBACK_INDEX = 1
 _MAIN_RULE_PRIORITY = 32766
 
 
+class Way(NamedTuple):
+    """One of the two routes of a SourceRule, in a dump."""
+
+    source: Prefix
+    last: bool
+    """That it is the unreachable one behind the tunnel's."""
+
+
 class Layout:
     """The numbers of one MAAR, and the rules made of them."""
 
@@ -71,12 +85,8 @@ class Layout:
         self.endpoint = Prefix(settings.endpoint, 128)
         self.decapsulation_table = base
         self.own_table = base + 1
-        self.first_peer_table = base + 16
+        self.source_table = base + 2
         self._access, self._accept, self._refuse, self._own, self._source = range(base, base + 5)
-
-    def free_table(self, used: Container[int]) -> int:
-        """The first table for a peer that is not in `used`."""
-        return next(table for table in count(self.first_peer_table) if table not in used)
 
     def route(self, prefix: Prefix, table: int, attributes: bytes) -> Request:
         """Put a route through `attributes`."""
@@ -92,24 +102,79 @@ class Layout:
         return put_route(self.endpoint, self.own_table, METRIC, self.protocol, loopback, RTN_LOCAL)
 
     def is_own_route(self, found: Message) -> bool:
-        """Whether a dumped route is that to T, local or decapsulating."""
-        tables = (self.decapsulation_table, self.own_table)
-        return route_prefix(found) == self.endpoint and found.get_attr("RTA_TABLE") in tables
+        """Whether a dumped route is that to T."""
+        where = found.get_attr("RTA_TABLE"), route_prefix(found), route_source(found)
+        return where == (self.own_table, self.endpoint, None)
+
+    def accept(self, peer: bytes, attributes: bytes) -> Request:
+        """Put the route of an AcceptFrom, which decapsulates through `attributes`."""
+        source = Prefix(peer, 128)
+        return put_route(
+            self.endpoint,
+            self.decapsulation_table,
+            METRIC,
+            self.protocol,
+            attributes,
+            source=source,
+        )
+
+    def refuse(self, peer: bytes) -> Request:
+        """Drop it."""
+        source = Prefix(peer, 128)
+        return drop_route(self.endpoint, self.decapsulation_table, METRIC, self.protocol, source)
+
+    def accepted(self, found: Message) -> bytes | None:
+        """The peer of an AcceptFrom, if a dumped route is its."""
+        source, metric = route_source(found), found.get_attr("RTA_PRIORITY")
+        where = found.get_attr("RTA_TABLE"), route_prefix(found), metric
+        if source is None or where != (self.decapsulation_table, self.endpoint, METRIC):
+            return None
+        return source.address if source.length == 128 else None
+
+    def ways_from(self, prefix: Prefix, attributes: bytes) -> list[Request]:
+        """Put the routes of a SourceRule, the tunnel through `attributes` first, so that nothing is unreachable in
+        between. Where it cannot be put, because the core interface is down, its packets go nowhere."""
+        table, protocol = self.source_table, self.protocol
+        return [
+            put_route(DEFAULT, table, METRIC, protocol, attributes, source=prefix),
+            put_route(DEFAULT, table, LAST_METRIC, protocol, kind=RTN_UNREACHABLE, source=prefix),
+        ]
+
+    def no_ways_from(self, prefix: Prefix) -> list[Request]:
+        """Drop them, the tunnel last."""
+        table, protocol = self.source_table, self.protocol
+        return [
+            drop_route(DEFAULT, table, metric, protocol, prefix) for metric in (LAST_METRIC, METRIC)
+        ]
+
+    def way(self, found: Message) -> Way | None:
+        """What a dumped route is to a SourceRule, if anything."""
+        source, metric = route_source(found), found.get_attr("RTA_PRIORITY")
+        where = found.get_attr("RTA_TABLE"), route_prefix(found)
+        if source is None or where != (self.source_table, DEFAULT):
+            return None
+        if metric == LAST_METRIC and found["type"] != RTN_UNREACHABLE:
+            return None
+        return Way(source, metric == LAST_METRIC) if metric in (METRIC, LAST_METRIC) else None
 
     def own_rules(self, access_devices: Iterable[str]) -> list[Request]:
         """Put the rules that are there whatever the peers."""
         refused = chain(*(self.access_rules(device, put=True) for device in access_devices))
-        strangers = rule(
-            self._refuse,
-            0,
-            self.protocol,
-            put=True,
-            destination=self.endpoint,
-            ip_protocol=IPPROTO_IPV6,
-        )
+        tunnelled = [
+            rule(
+                priority,
+                table,
+                self.protocol,
+                put=True,
+                destination=self.endpoint,
+                ip_protocol=IPPROTO_IPV6,
+            )
+            for priority, table in ((self._accept, self.decapsulation_table), (self._refuse, 0))
+        ]
         own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
-        sources = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
-        return [*refused, strangers, own, sources]
+        marked = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
+        sources = rule(self._source, self.source_table, self.protocol, put=True)
+        return [*refused, *tunnelled, own, marked, sources]
 
     def access_rules(self, device: str, *, put: bool) -> list[Request]:
         """What hosts may not send to us by this device."""
@@ -127,46 +192,24 @@ class Layout:
             for number, destination in ((IPPROTO_IPV6, self.endpoint), (IPPROTO_MH, None))
         ]
 
-    def accept_rule(self, peer: bytes, *, put: bool) -> Request:
-        """The rule of an AcceptFrom."""
-        return rule(
-            self._accept,
-            self.decapsulation_table,
-            self.protocol,
-            put=put,
-            source=Prefix(peer, 128),
-            destination=self.endpoint,
-            ip_protocol=IPPROTO_IPV6,
-        )
-
-    def source_rule(self, prefix: Prefix, table: int, *, put: bool) -> Request:
-        """The rule of a SourceRule to the peer that `table` belongs to."""
-        return rule(self._source, table, self.protocol, put=put, source=prefix)
-
     def is_own_rule(self, found: Message, access_devices: Container[str]) -> bool:
         """Whether a dumped rule is one of `own_rules`."""
         table = rule_table(found)
+        if rule_source(found) is not None:
+            return False  # as earlier versions had them
+        to_us = rule_destination(found) == self.endpoint
         match found.get_attr("FRA_PRIORITY"):
             case self._access:
                 return table == 0 and found.get_attr("FRA_IIFNAME") in access_devices
+            case self._accept:
+                return table == self.decapsulation_table and to_us
             case self._refuse:
-                return table == 0 and rule_destination(found) == self.endpoint
+                return table == 0 and to_us
             case self._own if table == RT_TABLE_MAIN:
                 return found.get_attr("FRA_FWMARK") == found.get_attr("FRA_FWMASK") == MARK
             case self._own:
-                return table == self.own_table and rule_destination(found) == self.endpoint
+                return table == self.own_table and to_us
+            case self._source:
+                return table == self.source_table
             case _:
                 return False
-
-    def as_item(self, found: Message, peers: Mapping[int, bytes]) -> Item | None:
-        """The item that a dumped rule is; `peers` says whose each table is."""
-        source, table = rule_source(found), rule_table(found)
-        priority = found.get_attr("FRA_PRIORITY")
-        if source is None:
-            return None
-        if (priority, table) == (self._accept, self.decapsulation_table):
-            accepted = source.length == 128 and rule_destination(found) == self.endpoint
-            return AcceptFrom(source.address) if accepted else None
-        if priority == self._source and table in peers:
-            return SourceRule(source, peers[table])
-        return None

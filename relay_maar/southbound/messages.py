@@ -44,7 +44,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=HHI")
 _U8 = struct.Struct("=HHB3x")
 _ADDRESS = struct.Struct("=HH16s")
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
+_RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 2, 4, 5, 6, 15
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE = 1, 2, 3, 6, 15
 _FRA_FWMARK, _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO = 10, 16, 21, 22
 _NDA_DST, _NDA_LLADDR, _NDA_PROTOCOL = 1, 2, 12
@@ -91,29 +91,39 @@ def put_route(
     protocol: int,
     attributes: bytes = b"",
     kind: int = RTN_UNICAST,
+    source: Prefix | None = None,
 ) -> Request:
-    """Install, or replace in one step the route of the same prefix, table and metric. `attributes` say where
-    it leads."""
-    fixed = _ROUTE.pack(AF_INET6, prefix.length, 0, 0, 0, protocol, 0, kind, 0)
-    body = fixed + _route_key(prefix, table, metric) + attributes
+    """Install, or replace in one step the route of the same prefix, source, table and metric. `attributes` say where
+    it leads; `source`: only what comes from there."""
+    body = _route(prefix, table, metric, protocol, kind, source) + attributes
     return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
 def unless_there(route: Request) -> Request:
-    """`put_route` that touches nothing where there is a route of that prefix, table and metric (EEXIST)."""
+    """`put_route` that touches nothing where there is such a route (EEXIST)."""
     return route._replace(flags=NLM_F_CREATE | NLM_F_EXCL)
 
 
-def drop_route(prefix: Prefix, table: int, metric: int, protocol: int) -> Request:
-    """Remove our route of that prefix, table and metric, wherever it leads."""
-    fixed = _ROUTE.pack(AF_INET6, prefix.length, 0, 0, 0, protocol, 0, 0, 0)
-    return Request(RTM_DELROUTE, 0, fixed + _route_key(prefix, table, metric))
+def drop_route(
+    prefix: Prefix, table: int, metric: int, protocol: int, source: Prefix | None = None
+) -> Request:
+    """Remove our route of that prefix, source, table and metric, wherever it leads."""
+    return Request(RTM_DELROUTE, 0, _route(prefix, table, metric, protocol, 0, source))
 
 
-def _route_key(prefix: Prefix, table: int, metric: int) -> bytes:
-    return (
-        _address(_RTA_DST, prefix.address) + _u32(_RTA_TABLE, table) + _u32(_RTA_PRIORITY, metric)
-    )
+def _route(
+    prefix: Prefix, table: int, metric: int, protocol: int, kind: int, source: Prefix | None
+) -> bytes:
+    from_length = source.length if source is not None else 0
+    parts = [
+        _ROUTE.pack(AF_INET6, prefix.length, from_length, 0, 0, protocol, 0, kind, 0),
+        _address(_RTA_DST, prefix.address),
+        _u32(_RTA_TABLE, table),
+        _u32(_RTA_PRIORITY, metric),
+    ]
+    if source is not None:
+        parts.append(_address(_RTA_SRC, source.address))
+    return b"".join(parts)
 
 
 def all_routes(protocol: int) -> Message:
@@ -128,12 +138,18 @@ def drop_found_route(found: Message) -> Request:
         found.get_attr("RTA_TABLE"),
         found.get_attr("RTA_PRIORITY"),
         found["proto"],
+        route_source(found),
     )
 
 
 def route_prefix(route: Message) -> Prefix:
     """The destination of a route of a dump."""
     return Prefix(packed(route, "RTA_DST"), route["dst_len"])
+
+
+def route_source(route: Message) -> Prefix | None:
+    """The source prefix that a route of a dump asks for."""
+    return _prefix(route, "src_len", "RTA_SRC")
 
 
 def rule(
@@ -203,15 +219,15 @@ def rule_table(found: Message) -> int:
 
 def rule_source(found: Message) -> Prefix | None:
     """The source prefix that a rule of a dump asks for."""
-    return _rule_prefix(found, "src_len", "FRA_SRC")
+    return _prefix(found, "src_len", "FRA_SRC")
 
 
 def rule_destination(found: Message) -> Prefix | None:
     """The destination prefix that a rule of a dump asks for."""
-    return _rule_prefix(found, "dst_len", "FRA_DST")
+    return _prefix(found, "dst_len", "FRA_DST")
 
 
-def _rule_prefix(found: Message, length: str, attribute: str) -> Prefix | None:
+def _prefix(found: Message, length: str, attribute: str) -> Prefix | None:
     return Prefix(packed(found, attribute), found[length]) if found[length] else None
 
 

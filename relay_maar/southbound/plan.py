@@ -23,7 +23,7 @@ from relay_maar.southbound.api import AccessDevice
 from relay_maar.southbound.checks import check
 from relay_maar.southbound.dlif import Dlifs
 from relay_maar.southbound.found import Note, Notebook
-from relay_maar.southbound.layout import DEFAULT, LAST_METRIC, METRIC, Layout
+from relay_maar.southbound.layout import METRIC, Layout
 from relay_maar.southbound.messages import (
     RT_TABLE_MAIN,
     drop_neighbour,
@@ -54,8 +54,8 @@ class Tunnels(Protocol):
         """The route attributes that send packets through the tunnel to `peer`."""
         ...
 
-    def decapsulation(self) -> Request:
-        """Put the route to T in the decapsulation table."""
+    def decapsulation(self) -> bytes:
+        """The route attributes that let packets to T out of a tunnel."""
         ...
 
 
@@ -64,8 +64,6 @@ class Planner:
 
     def __init__(self, layout: Layout, tunnels: Tunnels, notebook: Notebook, dlifs: Dlifs) -> None:
         self.items: dict[Key, Item] = {}
-        self.tables: dict[bytes, int] = {}
-        """The routing table of each peer."""
         self.devices: dict[str, AccessDevice] = {}
         self._layout = layout
         self._tunnels = tunnels
@@ -89,7 +87,8 @@ class Planner:
             case Route():
                 return [Step(self._route(item))]
             case SourceRule():
-                return self._put_source_rule(item)
+                way = self._tunnels.encapsulation(item.peer)
+                return [Step(route) for route in self._layout.ways_from(item.prefix, way)]
             case Neighbour():
                 return [
                     Step(
@@ -105,10 +104,9 @@ class Planner:
                 self._dlifs.put(item)
                 return []
             case Tunnel():
-                return self._put_tunnel(item.peer)
+                return [Step(self._notebook.writing(Note.TUNNEL, item.peer))]
             case AcceptFrom():
-                accept = self._layout.accept_rule(item.peer, put=True)
-                return [Step(self._tunnels.decapsulation()), Step(accept, EXISTS)]
+                return [Step(self._layout.accept(item.peer, self._tunnels.decapsulation()))]
 
     def _drop(self, item: Item) -> list[Step]:
         protocol = self._layout.protocol
@@ -116,7 +114,7 @@ class Planner:
             case Route():
                 return [Step(drop_route(item.prefix, RT_TABLE_MAIN, METRIC, protocol), GONE)]
             case SourceRule():
-                return self._drop_source_rule(item.key)
+                return [Step(route, GONE) for route in self._layout.no_ways_from(item.prefix)]
             case Neighbour():
                 if item.interface not in self.devices:
                     return []
@@ -126,9 +124,9 @@ class Planner:
                 self._dlifs.drop(item)
                 return []
             case Tunnel():
-                return self._drop_tunnel(item.peer)
+                return [Step(self._notebook.erasing(Note.TUNNEL, item.peer), GONE)]
             case AcceptFrom():
-                return [Step(self._layout.accept_rule(item.peer, put=False), GONE)]
+                return [Step(self._layout.refuse(item.peer), GONE)]
 
     def _route(self, route: Route) -> Request:
         match route.target:
@@ -139,45 +137,3 @@ class Planner:
             case _:
                 return self._layout.unreachable(route.prefix, RT_TABLE_MAIN)
         return self._layout.route(route.prefix, RT_TABLE_MAIN, way)
-
-    def _put_source_rule(self, item: SourceRule) -> list[Step]:
-        table = self.tables[item.peer]
-        steps = [Step(self._layout.source_rule(item.prefix, table, put=True), EXISTS)]
-        before = self.items.get(item.key)
-        if before != item:
-            # The older of two equal priorities goes first: packets follow it until it is removed.
-            steps += self._drop_source_rule(item.key)
-        return steps
-
-    def _drop_source_rule(self, key: Key) -> list[Step]:
-        before = self.items.get(key)
-        if not isinstance(before, SourceRule) or before.peer not in self.tables:
-            return []
-        table = self.tables[before.peer]
-        return [Step(self._layout.source_rule(before.prefix, table, put=False), GONE)]
-
-    def _put_tunnel(self, peer: bytes) -> list[Step]:
-        table = self.tables.get(peer)
-        if table is None:
-            table = self._layout.free_table(set(self.tables.values()))
-            self.tables[peer] = table
-        way = self._tunnels.encapsulation(peer)
-        return [
-            Step(self._notebook.writing(Note.PEER_TABLES + table, peer)),
-            Step(self._layout.unreachable(DEFAULT, table, LAST_METRIC)),
-            Step(self._layout.route(DEFAULT, table, way)),
-        ]
-
-    def _drop_tunnel(self, peer: bytes) -> list[Step]:
-        if peer not in self.tables:
-            return []
-        return self.unmake_tunnel(peer, self.tables.pop(peer))
-
-    def unmake_tunnel(self, peer: bytes, table: int) -> list[Step]:
-        """Free a peer's table; the note goes last."""
-        protocol = self._layout.protocol
-        return [
-            Step(drop_route(DEFAULT, table, METRIC, protocol), GONE),
-            Step(drop_route(DEFAULT, table, LAST_METRIC, protocol), GONE),
-            Step(self._notebook.erasing(Note.PEER_TABLES + table, peer), GONE),
-        ]

@@ -22,8 +22,15 @@ from relay_maar.southbound.api import DriverUnavailable, SouthboundSettings
 from relay_maar.southbound.found import Note, Notebook
 from relay_maar.southbound.kernel import KernelSouthbound
 from relay_maar.southbound.layout import LOOPBACK_INDEX, NOTES_TABLE, Layout
-from relay_maar.southbound.messages import RT_TABLE_MAIN, drop_route, nested, packed, put_route
-from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused, Request, message
+from relay_maar.southbound.messages import (
+    RT_TABLE_MAIN,
+    drop_route,
+    nested,
+    out_of,
+    packed,
+    put_route,
+)
+from relay_maar.southbound.netlink import Attributes, Message, Netlink, Refused, message
 
 _NETLINK_GENERIC = 16
 _ENCAP_RED = 3
@@ -46,6 +53,7 @@ def _encap_red(index: int, segment: bytes) -> bytes:
     )
 
 
+@lru_cache
 def _end_dt6(index: int) -> bytes:
     action = [
         ("SEG6_LOCAL_ACTION", {"value": "End.DT6"}),
@@ -76,11 +84,9 @@ class Seg6Southbound(KernelSouthbound):
         """One segment: the peer's endpoint becomes the outer destination."""
         return _encap_red(self.core_index, peer)
 
-    def decapsulation(self) -> Request:
-        """End.DT6 into the main table, past the source rules."""
-        return self.layout.route(
-            self.layout.endpoint, self.layout.decapsulation_table, _end_dt6(self.core_index)
-        )
+    def decapsulation(self) -> bytes:
+        """End.DT6 into the main table, past all rules."""
+        return _end_dt6(self.core_index)
 
     def peer_of(self, route: Message) -> bytes | None:
         """The one segment of an encap.red route."""
@@ -154,15 +160,16 @@ def probe(settings: SouthboundSettings) -> None:
         pass
     layout, netlink = Layout(settings), Netlink()
     wanted = {
-        "mode encap.red (Linux 6.1)": _encap_red(LOOPBACK_INDEX, settings.endpoint),
-        "End.DT6": _end_dt6(LOOPBACK_INDEX),
+        "mode encap.red (Linux 6.1)": (_encap_red(LOOPBACK_INDEX, settings.endpoint), None),
+        "End.DT6": (_end_dt6(LOOPBACK_INDEX), None),
+        "source-specific routes (CONFIG_IPV6_SUBTREES)": (out_of(LOOPBACK_INDEX), layout.endpoint),
     }
     try:
-        for what, attributes in wanted.items():
+        for what, (attributes, source) in wanted.items():
             where = (layout.endpoint, NOTES_TABLE, Note.PROBE, settings.protocol)
             try:
-                netlink.request(put_route(*where, attributes))
-                netlink.request(drop_route(*where))
+                netlink.request(put_route(*where, attributes, source=source))
+                netlink.request(drop_route(*where, source))
             except Refused as refused:
                 raise DriverUnavailable(f"seg6: {what}: {refused.reason}") from None
     finally:

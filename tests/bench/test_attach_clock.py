@@ -91,7 +91,7 @@ def goes_up(at: int, number: int) -> list[Packet]:
 def kernels(*, route: int = 520, rule: int = 540, anchor: int = 560) -> list[Said]:
     return [
         said(TWO, What.ROUTE_PUT, route),
-        said(TWO, What.RULE_PUT, rule),
+        said(TWO, What.SOURCE_PUT, rule),
         said(ONE, What.ROUTE_PUT, anchor),
         said(ONE, What.ROUTE_PUT, anchor + 5_000),  # and once more
     ]

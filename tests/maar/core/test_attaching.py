@@ -214,7 +214,7 @@ def test_of_two_links_that_see_a_node_it_is_on_the_one_where_it_answers() -> Non
     found.attaching.seen(PLACE, "mld", 0.3)
     assert {type(each) for _, each in found.goes_on(0.3)} == {Probe}
     # That late frame did not make the answer about the other link worth any less.
-    assert found.attaching.question(question.transaction_id) == elsewhere
+    assert found.attaching.answered(question.transaction_id, 0.3) == elsewhere
     assert found.counters["attach.late"] == 2
 
 

@@ -303,8 +303,8 @@ class World:
                     maar.advertisements.append(action)
                 case act.SendToClient():
                     maar.client.append(action)
-                case act.Log(_, line):
-                    maar.log.append(line)
+                case act.Log():
+                    maar.log.append(action.line)
 
     def _emit(self, packet: Packet) -> None:
         self.wire.append(packet)

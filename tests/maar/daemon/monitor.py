@@ -10,20 +10,15 @@ from dmm_wire.address import Prefix, format_address
 from lab import netns
 from tests.maar.daemon.actors import SO_RCVBUFFORCE
 
-_KINDS: Final = {
-    24: "route",
-    25: "route",
-    28: "neighbour",
-    29: "neighbour",
-    32: "rule",
-    33: "rule",
-}
-_ADDRESS: Final = {"route": (12, 1), "neighbour": (12, 1), "rule": (12, 2)}
-"""Octets of the fixed part and the attribute with the address; of a rule its source."""
+_KINDS: Final = {24: "route", 25: "route", 28: "neighbour", 29: "neighbour"}
+_FIXED: Final = 12
+_DESTINATION, _SOURCE = 1, 2
+"""The attribute with the address."""
 
 
 class Event(NamedTuple):
-    """A change in the kernel: "put" or "drop"; "route", "rule" or "neighbour"; of which prefix or address."""
+    """A change in the kernel: "put" or "drop"; "route", "source" (a route by source) or "neighbour"; of which prefix or
+    address."""
 
     what: str
     kind: str
@@ -31,13 +26,13 @@ class Event(NamedTuple):
 
 
 class Monitor:
-    """Every change of routes, rules and neighbours, in the order in which the kernel makes them."""
+    """Every change of routes and neighbours, in the order in which the kernel makes them."""
 
     def __init__(self, namespace: str) -> None:
         def opened() -> socket.socket:
-            # NETLINK_ROUTE; groups of neighbours, IPv6 routes and IPv6 rules.
+            # NETLINK_ROUTE; groups of neighbours and IPv6 routes.
             sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
-            sock.bind((0, 1 << 2 | 1 << 10 | 1 << 18))
+            sock.bind((0, 1 << 2 | 1 << 10))
             return sock
 
         self._socket = netns.inside(namespace, opened)
@@ -59,9 +54,10 @@ class Monitor:
                 data = data[(length + 3) & ~3 :]
 
     def _event(self, kind: str, number: int, body: bytes) -> Event:
-        fixed, wanted = _ADDRESS[kind]
-        bits = body[2 if kind == "rule" else 1]
-        address, rest = bytes(16), body[fixed:]
+        wanted, bits = _DESTINATION, body[1]
+        if kind == "route" and body[2]:
+            kind, wanted, bits = "source", _SOURCE, body[2]
+        address, rest = bytes(16), body[_FIXED:]
         while len(rest) >= 4:
             length, attribute = struct.unpack_from("=HH", rest)
             if attribute == wanted and length == 20:

@@ -146,6 +146,11 @@ class Site:
             *f"-d -6 route show table all exact {prefix}".split(), namespace=self.maar
         )
 
+    def ways(self, source: Prefix) -> list[dict[str, Any]]:
+        """The routes from exactly this prefix, in the order in which the kernel takes them."""
+        found = self.routes("::/0")
+        return [each for each in found if each.get("from") == str(source)]
+
     def rules(self) -> list[dict[str, Any]]:
         return netns.ip_json("-d", "-6", "rule", "show", namespace=self.maar)
 

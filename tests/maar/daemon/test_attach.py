@@ -69,7 +69,7 @@ def test_an_mld_report_is_enough(place: Site, maar: Running) -> None:
     assert {
         Event("put", "route", str(local(host))),
         Event("put", "route", str(served(host))),
-        Event("put", "rule", str(served(host))),
+        Event("put", "source", str(served(host))),
         Event("put", "neighbour", format_address(host.link_local)),
     } <= set(monitor.read())
     for prefix in (local(host), served(host)):

@@ -98,8 +98,8 @@ def test_a_node_that_comes_is_in_the_kernel_before_it_hears_so_and_its_anchors_a
         Event("put", "route", str(local)),
         Event("put", "route", str(served)),
         Event("put", "route", str(delegated)),
-        Event("put", "rule", str(served)),
-        Event("put", "rule", str(delegated)),
+        Event("put", "source", str(served)),
+        Event("put", "source", str(delegated)),
         Event("put", "neighbour", format_address(node.link_local)),
     } <= set(monitor.read())
 
@@ -107,12 +107,11 @@ def test_a_node_that_comes_is_in_the_kernel_before_it_hears_so_and_its_anchors_a
         (route,) = place.routes(prefix)
         assert lies_behind(route, node)
         assert (route["protocol"], route["type"]) == ("213", "unicast")
-    rules = {(rule["src"], rule.get("srclen")): rule.get("table") for rule in place.rules()}
     for prefix, anchor in ((served, PEER), (delegated, OTHER)):
-        table = rules[format_address(prefix.address), 64]
-        defaults = [each for each in place.routes("::/0") if each.get("table") == table]
-        assert any(leads_to(each, anchor) for each in defaults)
-    assert (format_address(local.address), 64) not in rules
+        tunnel, last = place.ways(prefix)
+        assert leads_to(tunnel, anchor)
+        assert last["type"] == "unreachable"
+    assert place.ways(local) == []
     neighbour = place.neighbours()[format_address(node.link_local)]
     assert neighbour["lladdr"] == "02:00:00:00:00:0a"
 

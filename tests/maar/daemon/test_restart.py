@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dmm_wire import dmm
-from dmm_wire.address import format_address
+from dmm_wire.address import Prefix, format_address
 from dmm_wire.mobility import HomeNetworkPrefix, Timestamp
 from lab import netns
 from tests.maar.daemon.actors import PEER, Node
@@ -192,6 +192,8 @@ def test_a_start_puts_right_what_it_finds(place: Site, own: Running) -> None:
             f"route replace {lost.prefix(2)} dev core0 proto 213 metric 128",
             "route add 2001:db8:1:1ff::/64 dev core0 proto 213",
             "route add unreachable 2001:db8:1:1fe::/64 proto 213 metric 128",
+            f"route del default from {lost.prefix(2)} table 21302 metric 128",
+            "route add default from 2001:db8:1:1fd::/64 dev core0 table 21302 metric 128 proto 213",
             "route add 2001:db8:77::/64 dev core0 proto 99",
         ),
         namespace=place.maar,
@@ -205,6 +207,8 @@ def test_a_start_puts_right_what_it_finds(place: Site, own: Running) -> None:
         for prefix in (lost.prefix(1), lost.prefix(2)):
             (route,) = place.routes(prefix)
             assert lies_behind(route, lost)
+        assert len(place.ways(lost.prefix(2))) == len(place.ways(kept.prefix(2))) == 2
+        assert place.ways(Prefix.parse("2001:db8:1:1fd::/64")) == []
         assert place.routes("2001:db8:1:1ff::/64") == []
         assert place.routes("2001:db8:1:1fe::/64") == []
         assert monitor.dropped(kept.prefix(1), kept.prefix(2)) == []

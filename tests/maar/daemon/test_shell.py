@@ -256,8 +256,8 @@ class Arriving:
     def __init__(self, number: int) -> None:
         self._left = number
         self._frames: list[Frame] = []
-        self.frames = SimpleNamespace(receive=self._frame)
-        self.client = SimpleNamespace(receive=self._datagram)
+        self.frames = SimpleNamespace(receive=self._frame, holds_more=lambda: bool(self._frames))
+        self.client = SimpleNamespace(receive=self._datagram, holds_more=lambda: bool(self._left))
 
     def _frame(self) -> Frame | None:
         return self._frames.pop(0) if self._frames else None

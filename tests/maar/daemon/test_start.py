@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dmm_wire import dmm
-from dmm_wire.address import UNSPECIFIED
+from dmm_wire.address import UNSPECIFIED, format_address
 from dmm_wire.dhcpv6.codes import MessageType, OptionCode
 from dmm_wire.dhcpv6.message import RelayMessage, first, parse, unwrap
 from lab import netns
@@ -60,11 +60,10 @@ def test_at_start_it_asks_for_its_domain_until_the_cmd_answers(place: Site, own:
         "mode": "direct",
         "peers": ["2001:db8:f2::1", "2001:db8:f3::1"],
     }
-    # Where /etc/protocols is missing, `ip` says ipproto-41.
     accepted = {
-        rule["src"]
-        for rule in place.rules()
-        if str(rule.get("ipproto")) in {"ipv6", "ipproto-41"} and "src" in rule
+        route["from"]
+        for route in place.routes(f"{format_address(ENDPOINT)}/128")
+        if route.get("action") == "End.DT6"
     }
     assert {"2001:db8:f2::1", "2001:db8:f3::1"} <= accepted
     for pool in POOLS:

@@ -45,7 +45,7 @@ def served(
 
     async def run() -> Any:
         server = ControlServer(directory, handler)
-        await server.open()
+        server.open()
         try:
             return await asyncio.to_thread(work)
         finally:

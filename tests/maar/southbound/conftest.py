@@ -8,7 +8,7 @@ from dmm_wire.address import Prefix, parse_address
 from relay_maar.southbound.api import Southbound, SouthboundSettings
 from relay_maar.southbound.fake import FakeKernel, FakeSouthbound
 from relay_maar.southbound.seg6 import Seg6Southbound
-from tests.maar.southbound.namespaces import Namespace
+from tests.maar.southbound.namespaces import Namespace, wait
 
 SETTINGS = SouthboundSettings(
     endpoint=parse_address("2001:db8:f::1"),
@@ -31,6 +31,8 @@ def router() -> Iterator[Namespace]:
         for interface in ("core", "acc0", "acc1"):
             namespace.link(interface, outside, f"{interface}-far")
         namespace.ip("addr add 2001:db8:c::1/64 dev core nodad")
+        # The kernel makes it local when it gets to it: a snapshot has to wait.
+        wait(lambda: "local 2001:db8:c::1 " in namespace.ip("-6 route show table local"))
         yield namespace
     finally:
         namespace.remove()

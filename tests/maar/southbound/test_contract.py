@@ -161,6 +161,22 @@ def test_rule_and_neighbour_are_replaced(new_driver: Make) -> None:
     assert driver.dump() == {item for item in ALL if item.key not in keys} | replaced
 
 
+def test_sources_nest(new_driver: Make) -> None:
+    """A prefix inside another one, each with its anchor: what becomes of the one is nothing to the other."""
+    driver = new_driver()
+    driver.open()
+    tunnels = (Tunnel(PEER), Tunnel(OTHER))
+    around, inside = Prefix.parse("2001:db8:2::/48"), VISITING
+    put(driver, *tunnels, SourceRule(inside, PEER), SourceRule(around, OTHER))
+    assert driver.dump() == {*tunnels, SourceRule(inside, PEER), SourceRule(around, OTHER)}
+    put(driver, SourceRule(around, PEER))
+    driver.apply([Drop(SourceRule(inside, PEER))])
+    assert driver.dump() == {*tunnels, SourceRule(around, PEER)}
+    put(driver, SourceRule(inside, OTHER))
+    driver.apply([Drop(SourceRule(around, PEER))])
+    assert driver.dump() == {*tunnels, SourceRule(inside, OTHER)}
+
+
 def test_next_process_adopts(new_driver: Make) -> None:
     first = new_driver()
     devices = first.open()

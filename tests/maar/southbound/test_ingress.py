@@ -255,7 +255,7 @@ def test_a_visitor_pings_its_router_and_its_endpoint(host: Host) -> None:
 
 
 def test_two_visitors_on_one_link(host: Host) -> None:
-    """From the one's prefix to the other's: that both have rules by source does not lead the filter astray."""
+    """From the one's prefix to the other's: that both have routes by source does not lead the filter astray."""
     other = Prefix.parse("2001:db8:1:2::/64")
     put(host.driver, Route(other, ToNode("acc", MN_LINK_LOCAL)), SourceRule(other, T1))
     for here, there in (("1:1", "1:2"), ("1:2", "1:1")):

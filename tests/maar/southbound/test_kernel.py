@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyroute2.netlink.rtnl import RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE
-from pyroute2.netlink.rtnl.fibmsg import fibmsg
+from pyroute2.netlink.rtnl import RTM_NEWROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from dmm_wire.address import Prefix, format_address, parse_address, parse_mac
+from dmm_wire.address import UNSPECIFIED, Prefix, format_address, parse_address, parse_mac
 from dmm_wire.router_identity import of_anchor
 from relay_maar.core.items import (
     AcceptFrom,
@@ -35,7 +34,7 @@ from relay_maar.core.items import (
     Unreachable,
 )
 from relay_maar.southbound.api import DriverUnavailable, SouthboundError, SouthboundSettings
-from relay_maar.southbound.messages import all_routes, all_rules, route_prefix, rule_source
+from relay_maar.southbound.messages import RTN_UNICAST, all_routes, route_prefix, route_source
 from relay_maar.southbound.netlink import Message, Netlink
 from relay_maar.southbound.seg6 import Seg6Southbound
 from tests.maar.southbound.namespaces import Namespace
@@ -54,7 +53,7 @@ from tests.maar.southbound.test_contract import (
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("nft")]
 
-RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE = 11, 19
+RTNLGRP_IPV6_ROUTE = 11
 
 
 def sysctl(path: str, value: str) -> None:
@@ -228,26 +227,117 @@ def test_an_anchor_is_another_router(router: Namespace, settings: SouthboundSett
         assert router.snapshot() == before
 
 
-def test_peer_tables_are_stable_and_freed(router: Namespace, settings: SouthboundSettings) -> None:
-    def tables() -> dict[str, str]:
-        lines = router.ip("-6 route show table all").splitlines()
-        words = [line.split() for line in lines if line.startswith("default")]
-        return {line[line.index("[") + 1]: line[line.index("table") + 1] for line in words}
-
+def test_sources_are_routes_and_not_rules(router: Namespace, settings: SouthboundSettings) -> None:
+    """A packet is compared with each rule; so their number has nothing to do with that of nodes or peers."""
     with router.inside():
         driver = Seg6Southbound(settings)
         driver.open()
         put(driver, Tunnel(PEER), Tunnel(OTHER))
-        assert len(set(tables().values())) == 2
-        driver.apply([Drop(Tunnel(PEER))])
-        before = tables()
+        before = router.ip("-6 rule show")
+        items = SourceRule(VISITING, PEER), SourceRule(HOST, OTHER), AcceptFrom(PEER)
+        put(driver, *items)
+        assert router.ip("-6 rule show") == before
+        assert [line.split(" dev ")[0] for line in ways(router)] == [
+            "2001:db8:f::1 from 2001:db8:f::2 encap seg6local action End.DT6 table main",
+            f"default from {VISITING} encap seg6 mode encap.red segs 1 [ 2001:db8:f::2 ]",
+            f"unreachable default from {VISITING}",
+            "default from 2001:db8:2:2::10 encap seg6 mode encap.red segs 1 [ 2001:db8:f::3 ]",
+            "unreachable default from 2001:db8:2:2::10",
+        ]
+        driver.apply([Drop(item) for item in items])
+        assert ways(router) == []
         driver.close(keep=True)
-        heir = Seg6Southbound(settings)
-        heir.open()
-        assert tables() == before
-        put(heir, Tunnel(PEER))
-        assert tables() == before | {"2001:db8:f::2": "21316"}
-        heir.close(keep=True)
+
+
+def ways(router: Namespace) -> list[str]:
+    """The routes by source."""
+    lines = router.ip("-6 route show table all").splitlines()
+    return [" ".join(line.split()) for line in lines if " from " in line]
+
+
+def held(router: Namespace) -> tuple[str, str]:
+    """Routes and rules of ours: unlike links, nothing happens to them by itself."""
+    return router.ip("-6 route show table all proto 213"), router.ip("-6 rule show")
+
+
+def test_what_an_earlier_version_left_is_cleared_away(
+    router: Namespace, settings: SouthboundSettings
+) -> None:
+    """It had a rule for each prefix and each peer, and for each peer a table and a note of it."""
+    with router.inside():
+        before = router.snapshot()
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, *ALL)
+        ours = held(router)
+        tunnel = "encap seg6 mode encap.red segs 2001:db8:f::2"
+        local = "encap seg6local action End.DT6 table main"
+        number = "ipproto 41 pref 21301"
+        old = (
+            "-6 route add unreachable 2001:db8:f::2 table 1296122194 metric 22340 proto 213",
+            f"-6 route add default {tunnel} dev core table 21316 metric 128 proto 213",
+            "-6 route add unreachable default table 21316 metric 4294967295 proto 213",
+            f"-6 rule add from {VISITING} lookup 21316 pref 21304 proto 213",
+            f"-6 route add 2001:db8:f::1 {local} dev core table 21300 metric 128 proto 213",
+            f"-6 rule add from 2001:db8:f::2 to 2001:db8:f::1 {number} lookup 21300 proto 213",
+        )
+        for again in (driver.restore, driver.open):
+            for command in old:
+                router.ip(command)
+            assert held(router) != ours
+            again()
+            assert driver.dump() == frozenset(ALL)
+            assert held(router) == ours
+        for command in old:
+            router.ip(command)
+        driver.close(keep=False)
+        assert router.snapshot() == before
+
+
+@pytest.mark.parametrize("lost", ["default", "unreachable default"])
+def test_a_source_that_is_not_whole_leads_to_nobody(
+    router: Namespace, settings: SouthboundSettings, lost: str
+) -> None:
+    """It is not taken for what it was, nor forgotten: who wants it puts it again, who does not drops it."""
+    nobody = SourceRule(VISITING, UNSPECIFIED)
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        put(driver, *ALL)
+        whole = held(router)
+        metric = 128 if lost == "default" else 4294967295
+        delete = f"-6 route del {lost} from {VISITING} table 21302 metric {metric}"
+        router.ip(delete)
+        assert driver.restore().items == frozenset(ALL) - {SourceRule(VISITING, PEER)} | {nobody}
+        put(driver, SourceRule(VISITING, PEER))
+        assert held(router) == whole
+        router.ip(delete)
+        driver.restore()
+        driver.apply([Drop(nobody)])
+        assert driver.dump() == frozenset(ALL) - {SourceRule(VISITING, PEER)}
+        assert not [line for line in ways(router) if str(VISITING) in line]
+        driver.close(keep=True)
+
+
+def test_without_its_way_a_source_is_refused_and_goes_nowhere(
+    router: Namespace, settings: SouthboundSettings
+) -> None:
+    rule = SourceRule(VISITING, PEER)
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        driver.open()
+        router.ip("link set core down")
+        with pytest.raises(SouthboundError) as error:
+            put(driver, Tunnel(PEER), rule)
+        assert [change for change, _ in error.value.failures] == [Put(rule)]
+        assert ways(router) == [
+            f"unreachable default from {VISITING} dev lo table 21302 proto 213 metric 4294967295 pref medium"
+        ]
+        assert driver.dump() == {Tunnel(PEER), SourceRule(VISITING, UNSPECIFIED)}
+        router.ip("link set core up")
+        put(driver, rule)
+        assert driver.dump() == {Tunnel(PEER), rule}
+        driver.close(keep=True)
 
 
 class Watcher:
@@ -309,8 +399,11 @@ def routes_to(prefix: Prefix) -> Callable[[Netlink], int]:
     )
 
 
-def rules_from(prefix: Prefix) -> Callable[[Netlink], int]:
-    return lambda netlink: sum(rule_source(rule) == prefix for rule in netlink.dump(all_rules()))
+def tunnels_from(prefix: Prefix) -> Callable[[Netlink], int]:
+    return lambda netlink: sum(
+        route_source(route) == prefix and route["type"] == RTN_UNICAST
+        for route in netlink.dump(all_routes(213))
+    )
 
 
 def test_replacing_a_route_leaves_no_gap(router: Namespace, settings: SouthboundSettings) -> None:
@@ -329,17 +422,21 @@ def test_replacing_a_route_leaves_no_gap(router: Namespace, settings: Southbound
         driver.close(keep=True)
 
 
-def test_replacing_a_rule_leaves_no_gap(router: Namespace, settings: SouthboundSettings) -> None:
+def test_replacing_a_source_leaves_no_gap(router: Namespace, settings: SouthboundSettings) -> None:
     with router.inside():
         driver = Seg6Southbound(settings)
         driver.open()
         put(driver, Tunnel(PEER), Tunnel(OTHER), SourceRule(VISITING, PEER))
-        with Events(RTNLGRP_IPV6_RULE, fibmsg) as events, Watcher(rules_from(VISITING)) as watcher:
+        with (
+            Events(RTNLGRP_IPV6_ROUTE, rtmsg) as events,
+            Watcher(tunnels_from(VISITING)) as watcher,
+        ):
             while len(watcher.seen) < 300:
                 put(driver, SourceRule(VISITING, OTHER), SourceRule(VISITING, PEER))
-            announced = [event["header"]["type"] for event in events.read()]
-        assert set(watcher.seen) <= {1, 2}
-        assert announced == [RTM_NEWRULE, RTM_DELRULE] * (len(announced) // 2)
+            announced = events.read()
+        assert set(watcher.seen) == {1}
+        assert len(announced) >= 4
+        assert {event["header"]["type"] for event in announced} == {RTM_NEWROUTE}
         assert driver.dump() == {Tunnel(PEER), Tunnel(OTHER), SourceRule(VISITING, PEER)}
         driver.close(keep=True)
 
@@ -353,13 +450,14 @@ def test_a_link_failure_is_seen_and_mended(router: Namespace, settings: Southbou
         router.ip("link set core down")
         router.ip("link set core up")
         lost: set[Item] = {
-            Tunnel(PEER),
-            Tunnel(OTHER),
             AcceptFrom(PEER),
             AcceptFrom(OTHER),
             Route(AWAY, ToPeer(PEER)),
+            SourceRule(VISITING, PEER),
+            SourceRule(HOST, OTHER),
         }
-        assert driver.dump() == frozenset(ALL) - lost
+        nobody = {SourceRule(VISITING, UNSPECIFIED), SourceRule(HOST, UNSPECIFIED)}
+        assert driver.dump() == frozenset(ALL) - lost | nobody
         put(driver, *ALL)
         assert driver.dump() == frozenset(ALL)
         driver.close(keep=True)

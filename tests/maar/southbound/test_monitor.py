@@ -49,9 +49,13 @@ def heard(driver: Seg6Southbound) -> bool:
     "command",
     [
         f"-6 route del {LOCAL} proto 213",
+        "-6 route flush table 21300",
         "-6 route flush table 21301",
         "-6 route flush proto 213",
-        f"-6 rule del from {VISITING}",
+        f"-6 route del default from {VISITING} table 21302 metric 128",
+        f"-6 route del unreachable default from {VISITING} table 21302 metric 4294967295",
+        "-6 rule del priority 21301",
+        "-6 rule del priority 21304",
         "-6 rule del priority 21303",
         "link set core down",
         "link set core name core9",
@@ -158,13 +162,12 @@ def test_what_is_right_is_not_touched(driver: Seg6Southbound, router: Namespace)
 
 def test_what_is_restored(driver: Seg6Southbound, router: Namespace) -> None:
     before = router.snapshot()
-    router.ip("-6 route flush table 21300")
     router.ip("-6 route flush table 21301")
-    router.ip("-6 rule del priority 21303")
-    router.ip("-6 rule del priority 21302")
+    for priority in range(21301, 21305):
+        router.ip(f"-6 rule del priority {priority}")
     driver.disturbed()
     state = driver.restore()
-    assert state.repaired == 4
+    assert state.repaired == 5
     assert state.items == frozenset(ALL)
     after = router.snapshot()
     key = "-6 rule show"

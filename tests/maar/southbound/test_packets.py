@@ -6,6 +6,7 @@ import dataclasses
 import socket
 import struct
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -236,7 +237,7 @@ def test_new_prefix_takes_the_direct_way(topology: Topology) -> None:
 
 
 def test_visitor_reaches_its_router(topology: Topology) -> None:
-    """A source rule must not take what is meant for the MAAR itself or the link."""
+    """The way from its prefix must not take what is meant for the MAAR itself or the link."""
     topology.hand_over()
     topology.ping_ok(topology.mn, "-c", "2", "-I", "2001:db8:1:1::10", "2001:db8:c2::2")
     topology.ping_ok(topology.mn, "-c", "2", "-I", "2001:db8:1:1::10", format_address(T2))
@@ -302,7 +303,7 @@ def test_no_more_decapsulation_once_dropped(topology: Topology) -> None:
         assert not [packet for packet in at_mn.read() if packet.endswith(b"refused")]
 
 
-def test_decapsulated_packets_meet_no_source_rule(topology: Topology) -> None:
+def test_decapsulated_packets_go_by_destination_only(topology: Topology) -> None:
     """One visitor to another visitor of the same anchor: out by the tunnel, back by it, delivered."""
     topology.hand_over()
     with Capture(topology.mn, "eth0") as at_mn:
@@ -373,7 +374,7 @@ def test_no_loop_with_a_maar_that_was_stopped(topology: Topology) -> None:
     assert len([p for p in topology.near2.read() if p[6] == ENCAPSULATED]) == 1
 
 
-def test_source_rule_without_its_tunnel_is_unreachable(topology: Topology) -> None:
+def test_a_source_without_its_tunnel_is_unreachable(topology: Topology) -> None:
     """With the way to the core gone, an old prefix never leaks out by another interface."""
     topology.hand_over()
     m2 = topology.maar2.namespace
@@ -406,3 +407,69 @@ def test_replacing_loses_no_packet(topology: Topology) -> None:
 
         wait(lambda: struct.pack("!I", total - 1) in numbers())
         assert len(numbers()) == total
+
+
+@pytest.mark.parametrize("what", ["itself", "others"])
+def test_a_source_that_comes_and_goes_loses_no_packet(topology: Topology, what: str) -> None:
+    """Tunnelled or not, as it is at that moment, its packets arrive; and those of others are always tunnelled."""
+    topology.hand_over()
+    own, around = SourceRule(OLD, T1), Prefix.parse("2001:db8:1::/48")
+    others = [SourceRule(Prefix.parse(f"2001:db8:1:{n:x}::/64"), T1) for n in range(2, 66)]
+    coming = [own] if what == "itself" else [*others, SourceRule(around, T1)]
+    total, sent = 3000, threading.Event()
+
+    def send() -> None:
+        with topology.mn.inside():
+            sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        with sender:
+            sender.bind((format_address(MN_OLD), PORT))
+            for number in range(total):
+                sender.sendto(struct.pack("!I", number), (format_address(CN), PORT))
+        sent.set()
+
+    with Capture(topology.cn, "eth0") as at_cn:
+        # What is found out about the next hops while the first packet waits is none of this test's business.
+        topology.ping_ok(topology.mn, "-c", "1", "-I", format_address(MN_OLD), format_address(CN))
+        topology.near2.read().clear()
+        thread = threading.Thread(target=send)
+        thread.start()
+        driver = topology.maar2.driver
+        while not sent.is_set():
+            driver.apply([Drop(rule) for rule in coming])
+            driver.apply([Put(rule) for rule in coming])
+        thread.join()
+
+        def numbers() -> set[bytes]:
+            return {p[48:] for p in at_cn.read() if p[6] == UDP}
+
+        wait(lambda: len(numbers()) == total)
+    if what == "others":
+        assert not [p for p in topology.near2.read() if source(p) == MN_OLD]
+
+
+def test_the_longest_source_wins(topology: Topology) -> None:
+    """In the order in which they come or go: of two rules the older one would."""
+    topology.hand_over()
+    driver, other = topology.maar2.driver, parse_address("2001:db8:f::7")
+    topology.core.ip("-6 route add 2001:db8:f::7 via 2001:db8:c1::2")
+    put(driver, Tunnel(other), SourceRule(Prefix.parse("2001:db8:1::/48"), other))
+
+    def outer(data: bytes) -> tuple[bytes, bytes]:
+        topology.inject(udp(MN_OLD, CN, data), topology.mn)
+        packet = topology.near2.until(lambda each: each.endswith(data))
+        return source(packet), destination(packet)
+
+    assert outer(b"longest") == (T2, T1)
+    driver.apply([Drop(SourceRule(OLD, T1))])
+    assert outer(b"the other one") == (T2, other)
+    put(driver, SourceRule(OLD, T1))
+    assert outer(b"again") == (T2, T1)
+
+
+def test_from_one_node_here_to_another_goes_by_the_anchor(topology: Topology) -> None:
+    """Whatever there is a route to here: the anchor may have something to say about its prefix."""
+    topology.hand_over()
+    other = parse_address("2001:db8:2:1::77")
+    topology.inject(udp(MN_OLD, other, b"to a neighbour"), topology.mn)
+    packet = topology.near2.until(lambda each: each.endswith(b"to a neighbour"))
+    assert (source(packet), destination(packet)) == (T2, T1)

@@ -186,13 +186,13 @@ class Crowd:
                 found = {
                     "is not with its node": at_home.get("gateway") != here,
                     "is left over": bool(at_away),
-                    "has a rule left over": name in ruled,
+                    "has a way into the tunnel left over": name in ruled,
                 }
             else:
                 found = {
                     "is not in the tunnel": at_home.get("segs") != tunnel,
                     "is not with its node": at_away.get("gateway") != here,
-                    "has no rule": name not in ruled,
+                    "has no way into the tunnel": name not in ruled,
                 }
             yield from (f"{name} {what}" for what, is_so in found.items() if is_so)
 
@@ -221,7 +221,7 @@ class Crowd:
 
 def _early(events: Sequence[tuple[int, Event]], to: int) -> int:
     """How many nodes were given up where they had been before all was ready where they went."""
-    needed = {What.ROUTE_PUT, What.RULE_PUT} if to == AWAY else {What.ROUTE_PUT}
+    needed = {What.ROUTE_PUT, What.SOURCE_PUT} if to == AWAY else {What.ROUTE_PUT}
     ready: dict[bytes, set[What]] = {}
     early: set[bytes] = set()
     for number, event in events:
@@ -236,9 +236,9 @@ def _expected(nodes: Sequence[int], to: int, left: int) -> set[tuple[int, What, 
     """What the kernels have to say of a move."""
     changes: tuple[tuple[int, What], ...]
     if to == AWAY:
-        changes = ((HOME, What.ROUTE_PUT), (AWAY, What.ROUTE_PUT), (AWAY, What.RULE_PUT))
+        changes = ((HOME, What.ROUTE_PUT), (AWAY, What.ROUTE_PUT), (AWAY, What.SOURCE_PUT))
     elif left:
-        changes = ((HOME, What.ROUTE_PUT), (AWAY, What.ROUTE_DROPPED), (AWAY, What.RULE_DROPPED))
+        changes = ((HOME, What.ROUTE_PUT), (AWAY, What.ROUTE_DROPPED), (AWAY, What.SOURCE_DROPPED))
     else:
         changes = ((HOME, What.ROUTE_PUT),)
     return {(maar, what, prefix(HOME, n).address) for n in nodes for maar, what in changes}
