@@ -48,7 +48,8 @@ class Hosts:
         """What probes are counted for."""
         self._topology = topology
         self._addresses = {parse_address(node.link_local): node for node in self.nodes}
-        self._again: list[tuple[float, int]] = []
+        self._again: list[tuple[float, int, bytes]] = []
+        """The second reports: when, whose, and what."""
         self._draws = Random(count)
         self._asked: dict[int, bytes] = {}
         self._transaction = 0
@@ -86,9 +87,9 @@ class Hosts:
             flows.said[node.number] = time.time_ns()
             self._send(plan, report)
         now = time.monotonic()
-        for node in nodes:
+        for node, report in zip(nodes, reports, strict=True):
             when = now + REPEATED_WITHIN * self._draws.random()
-            heapq.heappush(self._again, (when, node.number))
+            heapq.heappush(self._again, (when, node.number, report))
 
     def deadline(self) -> float | None:
         """When `due` has something to do (time.monotonic())."""
@@ -97,8 +98,8 @@ class Hosts:
     def due(self, now: float) -> None:
         """Send the second reports."""
         while self._again and self._again[0][0] <= now:
-            node = self.nodes[heapq.heappop(self._again)[1] - 1]
-            self._send(self.at[node.number], self._report(node))
+            _, number, report = heapq.heappop(self._again)
+            self._send(self.at[number], report)
 
     def lost(self) -> int:
         """Frames that this process was too slow for, since this was last asked."""
@@ -120,12 +121,14 @@ class Hosts:
     # --- DHCPv6, before anything is measured ---
 
     def ask(self, nodes: Iterable[Node], plan: MaarPlan) -> None:
-        """These are on the link of a MAAR, and ask for what they are given there."""
+        """These are on the link of a MAAR, and ask for what they are given there: who has no answer yet, the same again
+        (RFC 9915 section 15)."""
         for node in nodes:
             self.at[node.number] = plan
-            self._transaction += 1
-            transaction = self._transaction.to_bytes(3, "big")
-            self._asked[node.number] = transaction
+            if node.number not in self._asked:
+                self._transaction += 1
+                self._asked[node.number] = self._transaction.to_bytes(3, "big")
+            transaction = self._asked[node.number]
             message = (rebind if node.addresses else solicit)(node, transaction)
             source, ports = parse_address(node.link_local), (CLIENT_PORT, SERVER_PORT)
             frame = frames.udp(node.link_layer, source, frames.ALL_AGENTS, ports, message)

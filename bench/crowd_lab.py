@@ -127,6 +127,8 @@ class CrowdLab:
     def wrong(self) -> list[str]:
         """What is not as it must be, a line each: kernels, and what the CMD says of where nodes are. They have a moment
         for it."""
+        while (reports := self.hosts.deadline()) is not None:
+            self._go_on(until=reports)  # in time, or they would be news
         until = time.monotonic() + _SETTLES
         while True:
             found = [*self._kernels(), *self._cmd()]
@@ -191,11 +193,9 @@ class CrowdLab:
     # --- time ---
 
     def _go_on(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
-        """Be hosts and CN until then (time.monotonic()), or until it is done."""
-        while not done():
+        """Be hosts and CN until then (time.monotonic()), or until it is done; whatever is due now, in any case."""
+        while True:
             now = time.monotonic()
-            if now >= until:
-                return
             deadlines = (until, self._prober.deadline(), self.hosts.deadline())
             pause = min(each for each in deadlines if each is not None) - now
             for key, _ in self._waiting.select(max(pause, 0.0)):
@@ -203,6 +203,8 @@ class CrowdLab:
             now = time.monotonic()
             self.hosts.due(now)
             self._prober.due(now)
+            if now >= until or done():
+                return
 
     def _introduce(self) -> None:
         """Every node gets an address at both MAARs, and goes home."""

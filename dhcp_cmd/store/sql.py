@@ -27,7 +27,15 @@ from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.changes import Grouped, group
-from dhcp_cmd.store.engine import Mode, errors_of, leave_all, store_error, transaction, writing
+from dhcp_cmd.store.engine import (
+    Mode,
+    backend,
+    errors_of,
+    leave_all,
+    store_error,
+    transaction,
+    writing,
+)
 from dhcp_cmd.store.rows import (
     Values,
     binding_of,
@@ -359,7 +367,8 @@ class SqlTransaction:
         if self._failed:
             raise StoreError("the transaction failed before: nothing of it can be committed")
         with Errors(self):
-            self.connection.commit()
+            self._store.backend.commit(self.connection)
+        self._store.committed()
 
     def spoilt_by(self, error: BaseException) -> None:
         """Nothing of it can be committed any more. Raises StoreError for an error of the driver."""
@@ -416,6 +425,10 @@ class Errors:
 class Beside(Protocol):
     """What goes on in the process beside the transactions, until closed."""
 
+    def committed(self) -> None:
+        """A SqlTransaction has committed."""
+        ...
+
     def close(self) -> None:
         """Stop it."""
         ...
@@ -431,6 +444,7 @@ class SqlStore:
 
     def __init__(self, engine: Engine, beside: Beside | None = None) -> None:
         self.engine = engine
+        self.backend = backend(engine.dialect.name)
         self._beside = beside
         self.errors = errors_of(engine)
         """What a statement may raise."""
@@ -442,6 +456,11 @@ class SqlStore:
         self._kept: list[Connection] = []
         self._driver_texts: dict[q.Many, str] = {}
         self._lists: dict[tuple[q.Listed, int], str] = {}
+
+    def committed(self) -> None:
+        """A transaction of this store has."""
+        if self._beside is not None:
+            self._beside.committed()
 
     def driver_text(self, many: q.Many) -> str:
         """`many.driver_text` of this database's driver, made once."""

@@ -442,13 +442,13 @@ def encode_options(options: Iterable[MobilityOption], start: int) -> bytes:
     """
     data = bytearray()
     for option in options:
-        body = option.body()
-        if len(body) > 255 or not PADN < option.option_type <= 255:
-            detail = f"mobility option {option.option_type} with {len(body)} octets"
-            raise WireError("range", detail, option.option_type)
+        body, option_type = option.body(), option.option_type
+        if len(body) > 255 or not PADN < option_type <= 255:
+            detail = f"mobility option {option_type} with {len(body)} octets"
+            raise WireError("range", detail, option_type)
         multiple, offset = option.alignment
         data += _padding((offset - start - len(data)) % multiple)
-        data += bytes((option.option_type, len(body)))
+        data += bytes((option_type, len(body)))
         data += body
     data += _padding(-(start + len(data)) % 8)
     return bytes(data)

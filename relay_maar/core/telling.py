@@ -79,7 +79,7 @@ def named(item: Item) -> str:
         case Route(prefix):
             return f"route {prefix}"
         case SourceRule(prefix):
-            return f"rule from {prefix}"
+            return f"route from {prefix}"
         case Neighbour(interface, address):
             return f"neighbour {format_address(address)} on {interface}"
         case Dlif(interface, identity):

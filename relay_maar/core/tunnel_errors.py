@@ -79,7 +79,7 @@ def _destination(packet: bytes) -> bytes:
 
 
 def _tunnel(source: bytes, destination: bytes, items: Mapping[Key, Item]) -> bytes | None:
-    """The peer that the kernel tunnels such a packet to: by its source first, as the rules come before the routes."""
+    """The peer that the kernel tunnels such a packet to: by its source first, as the kernel looks for that first."""
     for length in range(128, -1, -1):
         rule = items.get(SourceRule(Prefix.of(source, length), b"").key)
         if isinstance(rule, SourceRule):

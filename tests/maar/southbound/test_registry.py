@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 
 import pytest
+from pyroute2.netlink.rtnl import RTM_NEWROUTE
 
 from relay_maar.core.items import Change, Put, Route, Unreachable
 from relay_maar.southbound.api import DriverUnavailable, SouthboundError, SouthboundSettings
 from relay_maar.southbound.fake import FakeKernel, FakeSouthbound
+from relay_maar.southbound.netlink import Message, Netlink, Refused, Request
 from relay_maar.southbound.registry import NAMES, open_driver
 from tests.maar.southbound.namespaces import Namespace
 from tests.maar.southbound.test_contract import AWAY, LOCAL
@@ -45,6 +48,24 @@ def test_a_kernel_that_refuses(name: str, router: Namespace, settings: Southboun
         with pytest.raises(DriverUnavailable, match="seg6: ") as error:
             open_driver(name, settings)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.root
+def test_a_kernel_without_source_specific_routes(
+    router: Namespace, settings: SouthboundSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = Netlink.request
+
+    def answered(self: Netlink, request: Request | Message) -> None:
+        if isinstance(request, Request) and request.number == RTM_NEWROUTE and request.body[2]:
+            raise Refused(errno.EINVAL, "Specifying source address requires IPV6_SUBTREES")
+        ask(self, request)
+
+    monkeypatch.setattr(Netlink, "request", answered)
+    with router.inside():
+        with pytest.raises(DriverUnavailable, match=r"^seg6: source-specific routes .*EINVAL"):
+            open_driver("seg6", settings)
+        assert router.ip("-6 route show table all proto 213") == ""
 
 
 def test_the_fake_kernel_refuses_on_demand(settings: SouthboundSettings) -> None:
