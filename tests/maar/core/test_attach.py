@@ -197,10 +197,12 @@ def test_a_node_is_known_by_its_place_before_it_says_where_it_is(kind: str) -> N
     world.settle()
     assert Neighbour(ACCESS, made, MAC) not in maar.kernel.items.values()
     world.check_place()
-    # And a packet does not bring the made one back.
+    # And a packet does not bring the made one back, nor another advertisement.
+    heard = len(maar.advertisements)
     world.frame("data", source=link.address[:15] + b"\5")
     world.settle()
     world.check_place()
+    assert len(maar.advertisements) == heard
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -294,7 +294,9 @@ def test_packets_of_unknown_hosts_are_read_a_few_at_a_time(
     """A host that sends as fast as it can does not keep the daemon from its work."""
     source = Prefix.parse("2001:db8:1:101::/64").address[:15] + b"\7"
     waiting = [Frame(b"\2\0\0\0\4" + bytes((n,)), source, "data") for n in range(80)]
-    strangers = SimpleNamespace(receive=lambda: waiting.pop(0) if waiting else None)
+    strangers = SimpleNamespace(
+        receive=lambda: waiting.pop(0) if waiting else None, holds_more=lambda: bool(waiting)
+    )
     access: Any = SimpleNamespace(interface="access0", strangers=strangers)
     rests: list[object] = []
     monkeypatch.setattr(shell.daemon._links, "rest", lambda *what: rests.append(what))
