@@ -620,8 +620,7 @@ class Agent:
             place = place_of_frame(interface, link_layer, source, target)
         if place is None:
             return self._drop("seen.source")
-        if kind != "data":
-            self._counters[f"seen.{kind}"] += 1
+        self._counters[f"seen.{kind}"] += 1
         actions = self._cache.returned(link_layer, now)
         actions += self._refresh_neighbour(interface, place.link_local, link_layer, now)
         known = self._cache.speaker(interface, place.link_layer)

@@ -1,4 +1,4 @@
-"""A node that goes from one access link of a MAAR to another one, and two nodes on one link, by first frames."""
+"""A node that goes from one access link of a MAAR to another one, and many nodes on one link, by first frames."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import pytest
 
 from dmm_wire.address import parse_address
 from relay_maar.core import actions as act
+from relay_maar.core import arrivals
 from relay_maar.core.items import Neighbour, Route, ToNode
 from relay_maar.core.noticed import made_link_local
+from relay_maar.core.settings import AttachSettings
 from tests.maar.core.attach_world import AttachWorld
 from tests.maar.core.both_worlds import KINDS, noticing
 from tests.maar.core.world import ACCESS, MAC, NODE, endpoint, link_prefix, settings
@@ -55,7 +57,7 @@ def test_a_late_frame_on_the_link_just_left_does_not_pull_the_node_back() -> Non
     world.settle()
     assert world.links() == {SECOND}
     world.go_on(1)  # on the other link it is asked whether it is there after all
-    assert world.probes == [1, 1, 1]
+    assert world.counters(1)["attach.probed"] == 3
     world.see(ACCESS)
     world.go_on(1)
     assert world.counters(1)["attach.late"] == 1
@@ -125,3 +127,79 @@ def test_one_that_has_the_address_of_none_is_told_by_a_frame_of_its_own() -> Non
     assert [(each.destination, each.link_layer) for each in sent] == [
         (parse_address("ff02::1"), OTHER_MAC)
     ]
+
+
+def test_a_crowd_changes_the_filter_a_few_times_and_not_for_each() -> None:
+    """The first at once. A program takes some time to make."""
+    world = AttachWorld(slaac=True)
+    world.go_on(1)
+    world.cmd_up = False
+    maar = world.maars[1]
+    crowd = [b"\2\0\0\0\3" + bytes((number,)) for number in range(100)]
+    changed = []
+    for mac in crowd:
+        actions = maar.agent.attached(ACCESS, mac, world.now) + maar.agent.tick(world.now)
+        changed += [len(a.quiet or ()) for a in actions if isinstance(a, act.WatchPackets)]
+        world.run(maar, actions)
+        world.now += 0.001
+    assert changed[0] == 1
+    assert 3 <= len(changed) <= 6
+    world.go_on(0.1)
+    assert world.quiet[1] == frozenset(crowd)
+
+
+def test_where_there_are_too_many_nodes_packets_show_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(arrivals, "MOST_QUIET", 5)
+    world = AttachWorld(slaac=True)
+    maar = world.maars[1]
+    for number in range(6):
+        assert world.counters(1).get("attach.too-many-to-watch", 0) == 0
+        mac = b"\2\0\0\0\3" + bytes((number,))
+        world.run(maar, maar.agent.attached(ACCESS, mac, world.now))
+        world.settle()
+        world.go_on(1)
+    assert world.counters(1)["attach.too-many-to-watch"] >= 1
+    assert world.quiet[1] is None
+
+
+def test_a_host_hears_of_its_prefix_when_the_kernel_has_it() -> None:
+    """Of its router at once."""
+    world = AttachWorld(slaac=True)
+    world.slow_kernel = True
+    maar = world.maars[1]
+    heard = len(maar.advertisements)
+    world.move(1)
+    while world.wire:
+        world.deliver(world.wire.pop(0))
+    (prefix,) = world.live()
+    said = [each.data for each in maar.advertisements[heard:]]
+    assert said
+    assert not [each for each in said if prefix.address in each]
+    world.settle()
+    assert prefix.address in maar.advertisements[-1].data
+
+
+def test_one_that_left_without_a_word_is_not_probed_for_ever() -> None:
+    world = AttachWorld().settled_at(1)
+    world.awake = False
+    maar = world.maars[1]
+    world.run(maar, maar.agent.detached(ACCESS, MAC, world.now))
+    world.go_on(1)
+    asked = len(world.real.asked)
+    world.go_on(1500)
+    assert world.probes == [1, 1, 1]
+    assert len(world.real.asked) == asked
+    assert len([line for line in maar.log if "is silent" in line]) == 1
+
+
+def test_a_prefix_is_asked_for_again_before_it_ends_however_seldom_nodes_are_confirmed() -> None:
+    world = AttachWorld(slaac=True, attach=AttachSettings(confirm=86_400))
+    world.move(1)
+    world.go_on(1)
+    (prefix,) = world.live()
+    world.go_on(3 * 3600)
+    assert set(world.live()) == {prefix}
+    assert world.handovers() == [(None, 1)]
+    world.check_place(("node", "unreachable"))

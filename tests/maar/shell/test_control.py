@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,12 @@ def test_what_a_command_is_about_goes_with_it(tmp_path: Path) -> None:
     about = {"interface": "access0", "link-layer": "02:00:00:00:00:0a"}
     answer = serve_while(tmp_path, lambda: ask(tmp_path, "attach", about))
     assert answer == {"echo": "attach", **about}
+
+
+def test_only_owner_and_group_may_speak_to_it(tmp_path: Path) -> None:
+    """Who may say that a node has come moves it."""
+    path = tmp_path / SOCKET_NAME
+    assert serve_while(tmp_path, lambda: stat.S_IMODE(path.stat().st_mode)) == 0o660
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
