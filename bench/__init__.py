@@ -13,7 +13,14 @@ verify      what the database says of the handovers that were answered
 plan, run   which of them in which order, told as it happens
 report      its tables; `bars`: what has to be reached; `output`: JSON, Markdown, docs/performance.md
 
-`crowd`, nodes that move at once (`crowds`, `crowd`, `maars`, `nodes`, `kernel_events`).
+`crowd`, nodes that move at once, in a whole domain:
+
+crowd_hosts     the nodes: a packet socket on each access link; `crowd_frames`: what goes over it
+crowd_probes    the CN: a datagram to each node until it comes back; `stamped`: sockets that tell when
+crowd_clock     when each node had its packets again, and what was said in the core by then
+crowd_lab       the domain in the lab; `crowd_moves`: crowds of several sizes, their figures and bars
+maars_alone     the same between two MAARs alone, their CMD a script (`maars_crowd`, `maars`, `nodes`, `kernel_events`)
+crowd_report    both: tables, JSON
 
 `forward`, packets through an S-MAAR that serves many (`forwarding`, `forwarding_maar`).
 

@@ -13,10 +13,12 @@ import typer
 from rich.console import Console
 
 from bench import (
-    crowds,
+    crowd_moves,
+    crowd_report,
     forwarding,
     goodput,
     handover_report,
+    maars_alone,
     modes_report,
     plan,
     relays,
@@ -41,7 +43,7 @@ WIDTH = 120
 QUICK_SIZES = (10_000,)
 WIDE = 200
 QUICK_HANDOVERS, QUICK_DELAYS, QUICK_ANCHORS = 5, (0.0, 0.005), (1, 2)
-QUICK_MOVES, QUICK_CROWD = 8, 100
+QUICK_MOVES, QUICK_CROWD, QUICK_CROWDS = 8, 100, 5
 QUICK_TRAFFIC = ("pd-relayed", "pd-relayed-rapid", "handover")
 
 app = typer.Typer(
@@ -118,30 +120,50 @@ def cmd(
 def crowd(
     sizes: Annotated[
         str, typer.Option(help="Numbers of nodes that move at once, with commas between them.")
-    ] = ",".join(map(str, crowds.SIZES)),
+    ] = ",".join(map(str, crowd_moves.SIZES)),
+    parts: Annotated[str, typer.Option(help=_names([*crowd_report.PARTS]))] = "",
+    moves: Annotated[
+        int, typer.Option(min=1, max=1000, help="Of each size and each way, at most.")
+    ] = crowd_moves.MOVES,
     beside: Annotated[
         Path | None,
-        typer.Option(help="The tree of another version, to be measured in the same run."),
+        typer.Option(help="The tree of another version of the MAARs, for the part maars."),
     ] = None,
     output: Annotated[Path, typer.Option(help="The directory for crowd.json.")] = ROOT
     / "bench"
     / "results",
     prefix: Annotated[str, typer.Option(help="Of the namespaces' names.")] = "dmm-crowd",
 ) -> int:
-    """Nodes that move from one MAAR to another at once: when both kernels have it, and whether all is right."""
+    """Nodes that move at once: when packets go both ways again; and what the MAARs take of that, alone."""
     if os.geteuid() != 0:
         raise LabError("network namespaces need root")
+    wanted = _split(parts) or crowd_report.PARTS
     try:
-        numbers = [int(size) for size in _split(sizes)]
-        if not all(1 <= number <= crowds.MOST for number in numbers):
-            raise ValueError(f"crowds have 1 to {crowds.MOST:,} nodes")
+        if unknown := set(wanted) - set(crowd_report.PARTS):
+            raise ValueError(
+                f"{', '.join(sorted(unknown))}: none of {', '.join(crowd_report.PARTS)}"
+            )
+        numbers = _crowds(sizes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console = Console(width=WIDTH, highlight=False)
+    console = Console(width=WIDE, highlight=False)
+    found = crowd_report.Crowds()
     with tidy_on_signals():
-        results = crowds.measure(prefix, numbers, beside, console.print)
-    crowds.write(results, output)
-    return 0 if crowds.told(results, console) else FAILED
+        if "domain" in wanted:
+            found.domain = crowd_moves.measure(prefix, numbers, console.print, moves)
+        if "maars" in wanted:
+            name = f"{prefix}-m"
+            found.maars = maars_alone.measure(name, numbers, beside, console.print, moves)
+    crowd_report.write(found, output)
+    return 0 if crowd_report.told(found, console) else FAILED
+
+
+def _crowds(sizes: str) -> list[int]:
+    """Raises ValueError."""
+    numbers = [int(size) for size in _split(sizes)]
+    if not numbers or not all(1 <= number <= crowd_moves.MOST for number in numbers):
+        raise ValueError(f"crowds have 1 to {crowd_moves.MOST:,} nodes")
+    return numbers
 
 
 @app.command()
@@ -259,7 +281,7 @@ def handover(
     moves: Annotated[int, typer.Option(min=1, max=10_000, help="By each trigger.")] = 200,
     sizes: Annotated[
         str, typer.Option(help="Numbers of nodes that move at once, with commas between them.")
-    ] = ",".join(map(str, crowds.SIZES)),
+    ] = ",".join(map(str, crowd_moves.SIZES)),
     quick: Annotated[
         bool, typer.Option("--quick", help="About a minute: does it work? Coarse figures.")
     ] = False,
@@ -279,9 +301,7 @@ def handover(
         triggers = [Trigger(each) for each in chosen]
         if unknown := set(wanted) - set(whole.PARTS):
             raise ValueError(f"{', '.join(sorted(unknown))}: none of {', '.join(whole.PARTS)}")
-        numbers = [int(size) for size in _split(sizes)]
-        if not all(1 <= number <= crowds.MOST for number in numbers):
-            raise ValueError(f"crowds have 1 to {crowds.MOST:,} nodes")
+        numbers = _crowds(sizes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     console = Console(width=WIDE, highlight=False)
@@ -293,7 +313,8 @@ def handover(
         if "goodput" in wanted:
             run.goodput(1.0 if quick else 2.0, 1 if quick else goodput.ROUNDS)
         if "crowd" in wanted:
-            run.crowd([n for n in numbers if n <= QUICK_CROWD] if quick else numbers)
+            small = [number for number in numbers if number <= QUICK_CROWD]
+            run.crowd(small if quick else numbers, QUICK_CROWDS if quick else crowd_moves.MOVES)
         if "relay" in wanted:
             run.relay(1.0 if quick else 3.0, 1 if quick else 3)
     files.finish(run.findings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from shutil import copyfile
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from bench import crowds, relays
+from bench import relays
 from bench.attach_clock import Step
 from bench.attaching import TITLES
 from bench.distribution import Distribution
@@ -21,6 +20,7 @@ from bench.handover import Findings
 from bench.handover_plot import draw
 from bench.output import replaced
 from bench.report import markdown_table
+from bench.sections import Rows, Section, table
 
 STEPS: Final = {
     Step.FRAME: "first frame",
@@ -50,9 +50,6 @@ LEGEND: Final = (
 ).splitlines()
 _PICTURE: Final = "handover.png"
 
-Rows = Iterator[tuple[str, ...]]
-Section = tuple[str, tuple[str, ...], Rows]
-
 
 def sections(findings: Findings) -> list[Section]:
     """The tables that there is something for; the first column of each is text."""
@@ -69,9 +66,7 @@ def sections(findings: Findings) -> list[Section]:
             ("Handover, ms", ("trigger", "moves", *heads), _distributions(findings)),
             ("Median of each step, ms", ("trigger", *STEPS.values()), _medians(findings)),
         ]
-    if findings.crowds:
-        title = "Nodes that move at once, from each one's first message to both kernels"
-        found.append((title, crowds.COLUMNS, (each.row() for each in findings.crowds)))
+    found += findings.crowds.sections()
     if findings.goodputs is not None:
         columns = ("TCP goodput", "plain Mbit/s", "tunnel Mbit/s", "tunnel/plain")
         found.append(("Tunnel and plain forwarding, the same hops", columns, _goodput(findings)))
@@ -123,6 +118,7 @@ def _ms(seconds: float) -> str:
 def notes(findings: Findings) -> list[str]:
     """What else is to be known."""
     found = list(LEGEND) if findings.triggers() else []
+    found += findings.crowds.notes()
     if findings.programs:
         found.append(
             f"The hook is a line at the control socket. The program `relay-maar attach` takes "
@@ -133,14 +129,7 @@ def notes(findings: Findings) -> list[str]:
 
 def tables(findings: Findings) -> list[Table]:
     """For a terminal: the figures, then the bars."""
-    made = []
-    for title, columns, rows in sections(findings):
-        table = Table(title=title, title_justify="left")
-        for index, name in enumerate(columns):
-            table.add_column(name, justify="right" if index else "left")
-        for row in rows:
-            table.add_row(*row)
-        made.append(table)
+    made = [table(*section) for section in sections(findings)]
     verdicts = Table("", "found", "wanted", "", title="The bars", title_justify="left")
     for bar in findings.bars():
         verdicts.add_row(bar.what, bar.found, bar.wanted, "met" if bar.met else "missed")
@@ -180,7 +169,7 @@ def as_json(findings: Findings) -> str:
         },
         "programs": findings.programs,
         "goodput": [asdict(each) for each in findings.goodputs.trials] if findings.goodputs else [],
-        "crowds": [asdict(each) for each in findings.crowds],
+        "crowds": findings.crowds.as_json(),
         "relays": [asdict(each) for each in findings.relays],
         "bars": [asdict(bar) for bar in findings.bars()],
         "moves": [

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench import crowds, goodput, machine, relays
+from bench import crowd_moves, goodput, maars_alone, machine, relays
 from bench.attach_clock import Step
 from bench.attach_lab import NODES, AttachLab
 from bench.attaching import TITLES, Trigger
@@ -64,9 +64,12 @@ class HandoverRun:
         self._tell("goodput: measured")
         self._files.write(self.findings)
 
-    def crowd(self, sizes: Sequence[int]) -> None:
-        """Nodes that move at once. Raises LabError."""
-        self.findings.crowds = crowds.measure(f"{self._prefix}-c", sizes, None, self._tell)
+    def crowd(self, sizes: Sequence[int], most: int) -> None:
+        """Nodes that move at once, `most` times each way at most. Raises LabError."""
+        crowds = self.findings.crowds
+        crowds.domain = crowd_moves.measure(f"{self._prefix}-c", sizes, self._tell, most)
+        self._files.write(self.findings)
+        crowds.maars = maars_alone.measure(f"{self._prefix}-a", sizes, None, self._tell, most)
         self._files.write(self.findings)
 
     def relay(self, seconds: float, rounds: int) -> None:

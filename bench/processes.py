@@ -34,6 +34,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     return total / _TICK
 
 
+def run_seconds(pid: int) -> float:
+    """Time that a process's threads have had on a processor, without its children: seconds, to the nanosecond."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 def memory(pids: Iterable[int]) -> int:
     """Octets of memory in use: a page that several share counts as a part for each (PSS), so that the sum is right."""
     total = 0

@@ -34,7 +34,7 @@ from dhcp_cmd.core.model import (
 )
 from dhcp_cmd.core.ports import Collision, Refused, Store, StoreError, Transaction
 from dhcp_cmd.core.reap import reap
-from dhcp_cmd.core.signals import RAISED, TOO_FAR, later_visit, refused
+from dhcp_cmd.core.signals import RAISED, TOO_FAR, later_visit, owed, refused
 from dmm_wire.address import Prefix
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.identity import Identity
@@ -93,10 +93,11 @@ class Cmd:
                 first = self.handle(requests[:middle], clock)
                 return [*first, *self.handle(requests[middle:], clock)]
             decisions = [self._spoilt(error)]
-        self.outcomes.update(decision.outcome for decision in decisions)
+        for decision in decisions:
+            self.outcomes[decision.outcome] += 1
         if self.outcomes[TOO_FAR] and TOO_FAR not in self._logged:
             self._logged.add(TOO_FAR)
-            _log.error("an anchor knows a visit that is far ahead of our clock: not believed")
+            _log.error("a MAAR knows a visit that is far ahead of our clock: not believed")
         for maar in {each.forgot for each in decisions if each.forgot is not None}:
             self.tell_again(maar, clock())
         return decisions
@@ -159,20 +160,24 @@ class Cmd:
         self, identity: Identity, anchor: MaarId, known: int, now: Micros
     ) -> str | None:
         """The anchor says that it knows a visit of the node with the generation `known`. Where that is later than ours,
-        ours is made the later one, and the anchor is owed it again. Returns RAISED, TOO_FAR, or None where it is not
-        later. Raises StoreError."""
+        ours is made the later one, and the anchor is owed it again, as are all others: they may know that visit, too.
+        Returns RAISED, TOO_FAR, or None where it is not later. Raises StoreError."""
 
         def once(_salt: int) -> str | None:
             with self.store.transaction() as transaction:
-                node = transaction.read([Lookup((identity,))]).nodes.get(identity)
+                snapshot = transaction.read([Lookup((identity,))])
+                node = snapshot.nodes.get(identity)
                 if node is None or node.serving == anchor:
                     return None
                 after = later_visit(node, known, now)
                 if after is None or isinstance(after, str):
                     return after
-                news = Signal(node.id, anchor, True, now)
-                changes: list[Change] = [PutNode(after, False), PutSignal(news)]
-                self._write(transaction, changes)
+                transaction.signals(snapshot)
+                waiting = snapshot.signals.get(node.id, {})
+                held = snapshot.bindings.get(node.id, {}).values()
+                found = owed(waiting, node, after, held, held, now, left=(anchor,))
+                anew = [PutSignal(s) for m, s in found.items() if m in snapshot.domain.maars]
+                self._write(transaction, [PutNode(after, False), *anew])
                 return RAISED
 
         return self._retried(once)

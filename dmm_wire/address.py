@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
@@ -110,6 +111,7 @@ def parse_address(text: str) -> bytes:
         raise WireError("text", f"{text!r} is not an IPv6 address") from None
 
 
+@lru_cache(maxsize=4096)
 def format_address(address: bytes) -> str:
     """The text of a packed address, RFC 5952 section 4, in hexadecimal throughout. Raises WireError `length`."""
     text = ":{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:{:x}:".format(*_GROUPS(checked(address)))

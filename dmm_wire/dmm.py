@@ -12,7 +12,6 @@ a field cannot hold.
 
 from __future__ import annotations
 
-from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -44,6 +43,7 @@ NO_SESSIONS = 0x1000
 
 _VENDOR_OPTS = int(OptionCode.VENDOR_OPTS)
 _DELEGATED = 0x80
+_AWAITED = 0x40
 _DLIF_LINK_LOCAL = 6
 _DLIF_LINK_LAYER = 7
 
@@ -52,7 +52,7 @@ _ATTACHMENT = Struct("!IBBH")
 _ANCHORED = Struct("!BBxxII16s")
 _VISIT = Struct("!Q16s")
 _ANCHOR_FAILED = Struct("!Bxxx16s16s")
-_SIGNALLING = Struct("!BB")
+_SIGNALLING = Struct("!B")
 _U16 = Struct("!H")
 _U32 = Struct("!I")
 
@@ -82,19 +82,22 @@ class SignallingMode(IntEnum):
     """The CMD, which has answered the S-MAAR at once."""
 
 
-class SubOption(metaclass=ABCMeta):
-    """What every DMM sub-option can do."""
+class SubOption:
+    """What every DMM sub-option can do.
+
+    No abc.ABC: of its subclasses isinstance would ask Python code, ten times as slow, a dozen times for each message.
+    """
 
     __slots__ = ()
 
-    @abstractmethod
     def body(self) -> bytes:
         """The sub-option's data, without code and length."""
+        raise NotImplementedError
 
     @classmethod
-    @abstractmethod
     def decode(cls, body: bytes) -> Self:
         """Read the sub-option's data."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +155,14 @@ class AnchoredPrefix(SubOption):
     delegated: bool = False
 
     def body(self) -> bytes:
-        return _pack_anchored(self.prefix, self.preferred, self.valid, self.delegated)
+        flags = _DELEGATED if self.delegated else 0
+        return _pack_anchored(flags, self.prefix, self.preferred, self.valid)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
         exactly(cls.__name__, body, 28)
-        return cls(*_unpack_anchored(body))
+        flags, prefix, preferred, valid = _unpack_anchored(body)
+        return cls(prefix, preferred, valid, bool(flags & _DELEGATED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +171,8 @@ class PreviousMaar(SubOption):
 
     `endpoint` is that P-MAAR's. The DLIF that stands for it on the access link (RFC 8885
     section 3.7) may have a link-local address and a link-layer address `(hardware type, octets)`.
+    `awaited`: the P-MAAR has not acknowledged the visit to the CMD yet, and the prefix is not to be
+    served before it has.
     """
 
     prefix: Prefix
@@ -175,9 +182,11 @@ class PreviousMaar(SubOption):
     endpoint: bytes
     dlif_link_local: bytes | None = None
     dlif_link_layer: tuple[int, bytes] | None = None
+    awaited: bool = False
 
     def body(self) -> bytes:
-        anchored = _pack_anchored(self.prefix, self.preferred, self.valid, self.delegated)
+        flags = (_DELEGATED if self.delegated else 0) | (_AWAITED if self.awaited else 0)
+        anchored = _pack_anchored(flags, self.prefix, self.preferred, self.valid)
         nested: list[tuple[int, bytes]] = []
         if self.dlif_link_local is not None:
             nested.append((_DLIF_LINK_LOCAL, checked(self.dlif_link_local)))
@@ -198,15 +207,21 @@ class PreviousMaar(SubOption):
             elif code == _DLIF_LINK_LAYER:
                 at_least("DLIF_LINK_LAYER", nested, 3)
                 link_layer = (_U16.unpack_from(nested)[0], nested[2:])
-        return cls(*_unpack_anchored(body), body[28:44], link_local, link_layer)
+        flags, prefix, preferred, valid = _unpack_anchored(body)
+        is_delegated, is_awaited = bool(flags & _DELEGATED), bool(flags & _AWAITED)
+        endpoint = body[28:44]
+        return cls(
+            prefix, preferred, valid, is_delegated, endpoint, link_local, link_layer, is_awaited
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Visit(SubOption):
-    """VISIT (down): the mobile node's visit to the MAAR addressed.
+    """VISIT (both ways): the mobile node's visit to the MAAR addressed.
 
     `generation` orders the visits of one node; it has the format of a RFC 5213 timestamp and
-    becomes the PBU's. `previous` is the endpoint of the S-MAAR just left, `::` for none.
+    becomes the PBU's. `previous` is the endpoint of the S-MAAR just left, `::` for none. Up, a later
+    visit than the CMD tells is known, at the MAAR with the endpoint `previous`.
     """
 
     generation: int
@@ -290,22 +305,17 @@ class AnchorFailed(SubOption):
 
 @dataclass(frozen=True, slots=True)
 class Signalling(SubOption):
-    """SIGNALLING (down): a `SignallingMode`; where it is absent, DIRECT.
-
-    `expected` is how many P-MAARs anchor prefixes that this message does not name, because they
-    have not acknowledged the visit to the CMD yet; 255 stands for that many or more.
-    """
+    """SIGNALLING (down): a `SignallingMode`; where it is absent, DIRECT."""
 
     mode: int
-    expected: int = 0
 
     def body(self) -> bytes:
-        return pack(_SIGNALLING, self.mode, self.expected)
+        return pack(_SIGNALLING, self.mode)
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        exactly(cls.__name__, body, 2)
-        return cls(*_SIGNALLING.unpack(body))
+        exactly(cls.__name__, body, 1)
+        return cls(body[0])
 
 
 REGISTRY: dict[int, type[SubOption]] = {
@@ -367,11 +377,11 @@ def from_options(enterprise: int, options: Options) -> tuple[SubOption, ...] | N
     return None if mine is None else decode(mine[4:])
 
 
-def _pack_anchored(prefix: Prefix, preferred: int, valid: int, delegated: bool) -> bytes:
+def _pack_anchored(flags: int, prefix: Prefix, preferred: int, valid: int) -> bytes:
     address, length = Prefix.of(*prefix)
-    return pack(_ANCHORED, _DELEGATED if delegated else 0, length, preferred, valid, address)
+    return pack(_ANCHORED, flags, length, preferred, valid, address)
 
 
-def _unpack_anchored(body: bytes) -> tuple[Prefix, int, int, bool]:
+def _unpack_anchored(body: bytes) -> tuple[int, Prefix, int, int]:
     flags, length, preferred, valid, address = _ANCHORED.unpack_from(body)
-    return Prefix.of(address, length), preferred, valid, bool(flags & _DELEGATED)
+    return flags, Prefix.of(address, length), preferred, valid

@@ -99,16 +99,16 @@ def _answer(job: MainJob, seen: Step) -> None:
     expected = {
         (prefix, plan.endpoint) for plan in anchors(job, seen.plan) for prefix in job.prefixes[plan]
     }
-    if job.lab.mode == "locator":
-        # The anchors that are still expected tell the S-MAAR themselves.
-        awaited = [s.expected for s in suboptions if isinstance(s, dmm.Signalling)]
-        named = {endpoint for _, endpoint in previous}
-        job.checks.equal(
-            f"{title}: SIGNALLING says how many anchors are not named",
-            awaited,
-            [len(anchors(job, seen.plan)) - len(named)],
+    if job.lab.mode == "locator" and answer is not None:
+        # The anchors that the CMD has not heard of tell the S-MAAR themselves.
+        awaited = {s.endpoint for s in suboptions if isinstance(s, dmm.PreviousMaar) and s.awaited}
+        late = {m.sender for m in seen.messages if m.at > answer.at and _tells_cmd(m)}
+        job.checks.that(
+            f"{title}: awaited is what is anchored at who has not acknowledged",
+            awaited
+            >= {plan.endpoint for plan in anchors(job, seen.plan) if plan.name.upper() in late},
+            {job.names.address(endpoint) for endpoint in awaited},
         )
-        expected = {(prefix, endpoint) for prefix, endpoint in expected if endpoint in named}
     job.checks.equal(
         f"{title}: {away} for each prefix anchored elsewhere, and no other",
         {(job.names.prefix(p), job.names.address(e)) for p, e in previous},
@@ -238,6 +238,10 @@ def _last(
         ):
             return message
     return None
+
+
+def _tells_cmd(message: Message) -> bool:
+    return message.name == "PBA" and message.receiver == CMD_NAME
 
 
 def _sequence(message: Message) -> int:

@@ -40,6 +40,7 @@ def suboption(suboption: dmm.SubOption, names: Names) -> str:
             return f"ANCHORED_PREFIX {names.prefix(prefix)}"
         case dmm.PreviousMaar(prefix=prefix, endpoint=endpoint, dlif_link_local=router):
             shown = "" if router is None else f" as {names.address(router)}"
+            shown += ", awaited" if suboption.awaited else ""
             return f"PREVIOUS_MAAR {names.prefix(prefix)} at {names.address(endpoint)}{shown}"
         case dmm.Visit(generation=generation, previous=previous):
             left = "" if not any(previous) else f", left {names.address(previous)}"
@@ -52,10 +53,9 @@ def suboption(suboption: dmm.SubOption, names: Names) -> str:
             return f"DOMAIN {' '.join(names.address(endpoint) for endpoint in endpoints)}"
         case dmm.AnchorFailed(prefix=prefix):
             return f"ANCHOR_FAILED {names.prefix(prefix)}"
-        case dmm.Signalling(mode=mode, expected=expected):
+        case dmm.Signalling(mode=mode):
             known = {each.value: each.name.lower() for each in dmm.SignallingMode}
-            awaited = f", {expected} to come" if expected else ""
-            return f"SIGNALLING {known.get(mode, mode)}{awaited}"
+            return f"SIGNALLING {known.get(mode, mode)}"
     return type(suboption).__name__
 
 

@@ -238,6 +238,8 @@ def _print_status(status: dict[str, Any]) -> None:
         )
         for session in status["sessions"]:
             where = session["attachment"]["interface"] if session["here"] else session["serving"]
+            if session["here"] and not session["present"]:
+                where += " (silent)"
             for entry in session["prefixes"] or [{}]:
                 lifetime = entry.get("lifetime")
                 table.add_row(

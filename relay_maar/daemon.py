@@ -18,9 +18,8 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from dmm_wire.address import parse_mac
 from dmm_wire.errors import WireError
@@ -29,6 +28,7 @@ from relay_maar import host
 from relay_maar.config import Config, ConfigError, load
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
+from relay_maar.core.noticed import may_be_a_nodes
 from relay_maar.io.control import ControlServer
 from relay_maar.io.errors import ErrorRelay
 from relay_maar.io.frames import LinkLayers
@@ -41,7 +41,7 @@ from relay_maar.southbound.registry import open_driver
 
 log = logging.getLogger("relay-maar")
 
-_T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
 
 _BURST = 256
 """Datagrams read from one socket, and done with, before the others get their turn."""
@@ -67,9 +67,22 @@ def timestamp(_: float) -> int:
     return from_micros(time.time_ns() // 1000)
 
 
-def _waiting(receive: Callable[[], _T | None], most: int = _BURST) -> list[_T]:
+class _Source(Protocol[_T_co]):
+    """A socket that is read until it is empty."""
+
+    def receive(self) -> _T_co | None: ...
+
+    def holds_more(self) -> bool: ...
+
+
+def _waiting(source: _Source[_T_co], most: int = _BURST) -> list[_T_co]:
     """What is there already, up to so many."""
-    return list(islice(iter(receive, None), most))
+    found: list[_T_co] = []
+    while len(found) < most and (each := source.receive()) is not None:
+        found.append(each)
+        if not source.holds_more():
+            break
+    return found
 
 
 class Daemon:
@@ -126,7 +139,7 @@ class Daemon:
             control = ControlServer(self._runtime, self._control)
             closing.callback(control.close)
             try:
-                await control.open()
+                control.open()
             except OSError as error:
                 raise host.StartError(f"control socket in {self._runtime}: {error}") from None
             self._call(self._agent.start, driver.dump(), records)
@@ -195,12 +208,12 @@ class Daemon:
                 }
 
     def _read_server(self, core: Core) -> None:
-        for received in _waiting(core.server.receive):
+        for received in _waiting(core.server):
             self._ask(self._agent.server_datagram, received.source, received.data)
         self._settle()
 
     def _read_mobility(self, core: Core) -> None:
-        for received in _waiting(core.mobility.receive):
+        for received in _waiting(core.mobility):
             self._ask(self._agent.mobility_datagram, received.source, received.data)
         self._settle()
 
@@ -209,7 +222,7 @@ class Daemon:
         self._settle()
 
     def _take_frames(self, access: Access, most: int) -> None:
-        for frame in _waiting(access.frames.receive, most):
+        for frame in _waiting(access.frames, most):
             self._link_layers.learn(access.interface, frame)
             # Of these the message tells who it was, too; a solicitation of one that has no address yet does not.
             told = frame.trigger == "dhcpv6" or (frame.trigger == "rs" and any(frame.source))
@@ -223,7 +236,7 @@ class Daemon:
                 )
 
     def _read_strangers(self, access: Access) -> None:
-        frames = _waiting(access.strangers.receive, _FEW)
+        frames = _waiting(access.strangers, _FEW)
         for frame in frames:
             self._ask(
                 self._agent.seen, access.interface, frame.source, frame.link_layer, frame.trigger
@@ -237,7 +250,7 @@ class Daemon:
 
     def _read_client(self, access: Access) -> None:
         # The frame of each datagram is on the frame socket before the datagram is here: who sent it is learnt first.
-        datagrams = _waiting(access.client.receive)
+        datagrams = _waiting(access.client)
         self._take_frames(access, _ALL_FRAMES)
         for received in datagrams:
             transaction = received.data[1:4]
@@ -252,7 +265,7 @@ class Daemon:
         self._settle()
 
     def _read_router(self, access: Access) -> None:
-        solicitations = _waiting(access.router.receive)
+        solicitations = _waiting(access.router)
         self._take_frames(access, _ALL_FRAMES)
         for received in solicitations:
             if received.hop_limit != 255:
@@ -361,6 +374,8 @@ class Daemon:
             link_layer = parse_mac(text)
         except WireError:
             return f"not a link-layer address: {text!r}"
+        if not may_be_a_nodes(link_layer):
+            return f"not the link-layer address of one node: {text!r}"
         hook = self._agent.attached if command == "attach" else self._agent.detached
         self._call(hook, interface, link_layer)
         return None

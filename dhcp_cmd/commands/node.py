@@ -64,7 +64,7 @@ def unlink(context: typer.Context, first: First, second: Second) -> None:
     again, and then a node of its own."""
     one, other = _two(first, second)
     with database(context) as store:
-        was_said = nodes.drop_link(store, one, other)
+        was_said = nodes.drop_link(store, one, other, now())
         if other in nodes.linked_with(store, one):
             raise Mistake(f"{one} and {other} are still one node, by other links: see `node list`")
         was_one = Cmd(store, chosen(context).settings()).unlink(one, other)

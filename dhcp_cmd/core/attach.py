@@ -7,6 +7,7 @@ from typing import Final
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.lifetime import end_of, until
 from dhcp_cmd.core.model import MICROS, Event, EventType, Kind, Maar, MaarId, Micros, Node, State
+from dhcp_cmd.core.signals import RAISED, later_visit
 from dmm_wire.timestamp import from_micros
 
 # Looking a member up in its class costs as much as a call.
@@ -71,6 +72,18 @@ def attach(draft: Draft, node: Node, maar: Maar) -> Node:
     node = draft.node = node._replace(heard=draft.message)
     sort_out(draft, maar)
     return node
+
+
+def catch_up(draft: Draft, known: int | None) -> str | None:
+    """The node's S-MAAR says that a visit with the generation `known` is known, there or at an anchor: where ours is
+    earlier, ours is the later one from now on. Returns RAISED, TOO_FAR, or None where it is not earlier."""
+    if draft.node is None or known is None:
+        return None
+    after = later_visit(draft.node, known, draft.now)
+    if after is None or isinstance(after, str):
+        return after
+    draft.node = after
+    return RAISED
 
 
 def condemn(draft: Draft, at: Micros) -> None:

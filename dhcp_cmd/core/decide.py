@@ -7,7 +7,7 @@ from typing import Final
 from dhcp_cmd.core.allocate import Missing
 from dhcp_cmd.core.answers import BEHAVIOURS, Behaviour
 from dhcp_cmd.core.arrive import arrive, find, is_late, recorded
-from dhcp_cmd.core.attach import settle
+from dhcp_cmd.core.attach import catch_up, settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.identity import Claim, Finding, Verdict
 from dhcp_cmd.core.inquire import Inquiry
@@ -26,7 +26,6 @@ from dhcp_cmd.core.place import Place
 from dhcp_cmd.core.register import CAUSE, register
 from dhcp_cmd.core.relay_options import fits, hold, peers, signalling, status, visit_options
 from dhcp_cmd.core.reply import reply
-from dhcp_cmd.core.signals import RAISED, later_visit
 from dmm_wire import dmm
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import DmmStatus, SubOption
@@ -180,14 +179,9 @@ def _report(draft: Draft, claim: Claim, node: Node, failed: list[dmm.AnchorFaile
     draft.adopt(node, claim.key)
     settle(draft)
     draft.fail(failed)
-    outcome = "anchor-failed" if failed else QUERY
     later = draft.place.first(dmm.Visit)
-    present = draft.node or node
-    after = None if later is None else later_visit(present, later.generation, draft.now)
-    if isinstance(after, str):
-        outcome = after
-    elif after is not None:
-        draft.node, outcome = after, RAISED
+    caught_up = catch_up(draft, None if later is None else later.generation)
+    outcome = caught_up or ("anchor-failed" if failed else QUERY)
     return _told(draft, visit_options(draft), outcome)
 
 

@@ -344,7 +344,8 @@ class Registration(NamedTuple):
     5213 section 8.8, `lifetime` is seconds (0: de-registration), `handoff` the Handoff Indicator. `prefixes` are the
     home network prefixes that are named, none for all-zero; `delegated` those of RFC 7148. `arrived` is when it came.
     `fault` is the status for what it lacks: `lacks` where a look at its timestamp comes first (RFC 5213 section 5.3.1,
-    9). `forgot`: the MAAR says that it has lost what it knew.
+    9). `forgot`: the MAAR says that it has lost what it knew. `later`: the generation of a visit of the node that it
+    knows, and we may have lost.
     """
 
     source: bytes
@@ -360,6 +361,7 @@ class Registration(NamedTuple):
     fault: int | None = None
     lacks: int | None = None
     forgot: bool = False
+    later: int | None = None
 
 
 # --- What the store reads for a batch, and what a decision asks back ---
@@ -468,12 +470,12 @@ class ClientReply(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """The answer waits until these MAARs have acknowledged where the node is, each with its endpoint, or for `until`
-    (mode RELAY)."""
+    """The answer waits until these MAARs have acknowledged where the node is, each with its endpoint, for `patience`
+    microseconds at most (mode RELAY). It is no time of day: the clock may have been set back."""
 
     node: NodeId
     anchors: tuple[tuple[MaarId, bytes], ...]
-    until: Micros
+    patience: Micros
 
 
 class Registered(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Final
 
 from dhcp_cmd.core.allocate import take
 from dhcp_cmd.core.arrive import arrive, find, recorded
-from dhcp_cmd.core.attach import condemn, settle
+from dhcp_cmd.core.attach import catch_up, condemn, settle
 from dhcp_cmd.core.draft import Draft
 from dhcp_cmd.core.inquire import DEREGISTRATION, REGISTRATION
 from dhcp_cmd.core.lease import extend_own_addresses, hold_link
@@ -26,10 +26,9 @@ from dhcp_cmd.core.model import (
     Registered,
     Registration,
 )
-from dhcp_cmd.core.relay_options import hold, unheard, visit_options
+from dhcp_cmd.core.relay_options import hold, visit_options
 from dhcp_cmd.core.signals import difference
 from dmm_wire.address import Prefix
-from dmm_wire.dmm import Domain, SignallingMode, SubOption
 from dmm_wire.identity import IdentitySubtype
 from dmm_wire.mobility import (
     AccessTechnology,
@@ -45,7 +44,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import first
-from dmm_wire.mobility.registration import has_forgotten
+from dmm_wire.mobility.registration import has_forgotten, later_generation
 from dmm_wire.timestamp import from_micros, to_micros
 
 _DELEGATED: Final = Kind.DELEGATED
@@ -56,9 +55,6 @@ _KNOWN_SUBTYPES: Final = frozenset(
         (IdentitySubtype.NAI, IdentitySubtype.EUI48, IdentitySubtype.EUI64, IdentitySubtype.DUID),
     )
 )
-
-_MOST_EXPECTED: Final = 15
-"""What a mobility option holds (255 octets)."""
 
 CAUSE: Final = "pbu"
 """In the history, what a MAAR registered."""
@@ -85,6 +81,7 @@ def read_registration(
         _fault(update, identifier),
         _lacks(update),
         has_forgotten(update, enterprise),
+        later_generation(update, enterprise),
     )
 
 
@@ -151,19 +148,11 @@ def register(draft: Draft, registration: Registration, salt: int) -> Decision:
     # Where there is no room, or the MAAR drains, what the node has elsewhere goes on all the same.
     extend_own_addresses(draft)
     _accept(draft, registration)
+    outcome = catch_up(draft, registration.later) or "pbu-registered"
     accepted = Registered(Status.ACCEPTED)
-    relay, changes = (*visit_options(draft), *_expected(draft)), draft.changes()
+    relay, changes = visit_options(draft), draft.changes()
     forgot = here.id if registration.forgot else None
-    return Decision(None, 0, relay, changes, "pbu-registered", hold(draft), accepted, forgot)
-
-
-def _expected(draft: Draft) -> tuple[SubOption, ...]:
-    """Whom a MAAR that knows nobody else has to believe (mode LOCATOR): the anchors that will tell it themselves."""
-    if draft.settings.mode is not SignallingMode.LOCATOR:
-        return ()
-    anchors = {b.anchor for b in draft.live()}
-    late = [draft.domain.maars[maar].endpoint for maar in unheard(draft) if maar in anchors]
-    return (Domain(tuple(late[:_MOST_EXPECTED])),) if late else ()
+    return Decision(None, 0, relay, changes, outcome, hold(draft), accepted, forgot)
 
 
 def refused(status: int, clock: int | None = None, *, outcome: str | None = None) -> Decision:

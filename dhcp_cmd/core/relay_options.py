@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 from dhcp_cmd.core.draft import Draft
@@ -24,9 +25,6 @@ _PROXY: Final = SignallingMode.PROXY
 _RELAY: Final = SignallingMode.RELAY
 
 _NO_ROUTER: Final = (None, None)
-
-MOST_EXPECTED = 255
-"""What SIGNALLING can say."""
 
 MAX_ANSWER = 60_000
 """Octets of the options that the CMD decides. A UDP datagram holds 65,527, and the host adds to these."""
@@ -103,7 +101,7 @@ def visit_options(draft: Draft) -> tuple[SubOption, ...]:
     told: tuple[SubOption, ...] = (*options, *anchored, *elsewhere)
     told = (*told, signalling(draft.settings.mode))
     if draft.settings.mode is _RELAY and hold(draft) is not None:
-        return told  # what has not been acknowledged is taken out when the answer goes
+        return told  # what has not been acknowledged is marked when the answer goes
     return acknowledged(told, [maars[maar].endpoint for maar in unheard(draft)])
 
 
@@ -113,9 +111,9 @@ def _router(maar: Maar) -> tuple[bytes, tuple[int, bytes]]:
     return link_local, (ETHERNET, link_layer)
 
 
-def signalling(mode: SignallingMode, expected: int = 0) -> SubOption:
+def signalling(mode: SignallingMode) -> SubOption:
     """SIGNALLING."""
-    return dmm.Signalling(int(mode), min(expected, MOST_EXPECTED))
+    return dmm.Signalling(int(mode))
 
 
 def unheard(draft: Draft) -> list[MaarId]:
@@ -134,29 +132,24 @@ def hold(draft: Draft) -> Hold | None:
     anchors = {b.anchor for b in draft.live() if b.kind is not _ADDRESS}
     waiting = [s for s in draft.signals().values() if s.visit and s.maar in anchors]
     until = min((s.put_at for s in waiting), default=0) + settings.relay_timeout * 1000
-    if not waiting or until <= draft.now:
+    patience = until - draft.now
+    if patience <= 0:
         return None
     maars = draft.domain.maars
-    return Hold(node.id, tuple((s.maar, maars[s.maar].endpoint) for s in waiting), until)
+    return Hold(node.id, tuple((s.maar, maars[s.maar].endpoint) for s in waiting), patience)
 
 
 def acknowledged(
     options: Sequence[SubOption], unheard_of: Collection[bytes]
 ) -> tuple[SubOption, ...]:
-    """`options` without what is anchored at the endpoints `unheard_of`, which have not acknowledged where the node is;
-    SIGNALLING says how many these are. In mode PROXY nothing is left out."""
+    """`options`, where what is anchored at the endpoints `unheard_of` is awaited: these have not acknowledged where the
+    node is. In mode PROXY nobody waits for that."""
     mode = next((each.mode for each in options if isinstance(each, dmm.Signalling)), _DIRECT)
     if not unheard_of or mode in (_DIRECT, _PROXY):
         return tuple(options)
-    left_out = {
-        each.endpoint
-        for each in options
+    return tuple(
+        replace(each, awaited=True)
         if isinstance(each, dmm.PreviousMaar) and each.endpoint in unheard_of
-    }
-    told: list[SubOption] = []
-    for each in options:
-        if isinstance(each, dmm.Signalling):
-            told.append(signalling(SignallingMode(mode), len(left_out)))
-        elif not isinstance(each, dmm.PreviousMaar) or each.endpoint not in left_out:
-            told.append(each)
-    return tuple(told)
+        else each
+        for each in options
+    )

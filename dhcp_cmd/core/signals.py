@@ -70,14 +70,23 @@ def owed(
         # the visit before either.
         for maar in (*held, *holds, *found, node.previous, *left):
             if maar is not None:
-                found[maar] = Signal(node.id, maar, True, now)
+                found[maar] = _anew(Signal(node.id, maar, True, now), waiting.get(maar))
     else:
         for maar in (*held, *holds):
             if held.get(maar) != holds.get(maar):
-                kept = found.get(maar)
-                found[maar] = Signal(node.id, maar, kept is not None and kept.visit, now)
+                kept = waiting.get(maar)
+                visit = kept is not None and kept.visit
+                found[maar] = _anew(Signal(node.id, maar, visit, now), kept)
     found.pop(serving, None)
     return found
+
+
+def _anew(signal: Signal, waiting: Signal | None) -> Signal:
+    """Another one than is waiting, so that it is written: a PBU about that one may be on its way, and what answers it
+    must not finish this one. Time stands still for a node while the clock is behind its visit (`Draft.adopt`)."""
+    if waiting is None or signal.put_at > waiting.put_at:
+        return signal
+    return signal._replace(put_at=waiting.put_at + 1)
 
 
 def difference(waiting: Mapping[MaarId, Signal], now_owed: Mapping[MaarId, Signal]) -> list[Change]:

@@ -2,13 +2,18 @@
 
 At ten thousand messages a second the system calls, and the addresses as text that Python makes of each sender, cost
 as much as reading the messages does. Here an address is the kernel's own: a `sockaddr_in6` of 28 octets.
+
+For one datagram Python's own socket does it in half of the time (`receive_one`, `send_one`): to call a function by
+ctypes takes longer than what it does then, and where few nodes move somebody waits for each.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import socket
+import termios
 from collections.abc import Sequence
 from struct import Struct
 from typing import Final
@@ -26,6 +31,8 @@ _SOCKADDR: Final = Struct("=HHI16sI")  # family, port (network order), flow labe
 _PORT: Final = slice(2, 4)
 _TIMESTAMPNS: Final = 35  # SO_TIMESTAMPNS, asm-generic/socket.h; Python has no name for it
 _STAMP: Final = Struct("@Niiqq")  # struct cmsghdr and struct timespec
+_TIMESPEC: Final = Struct("@qq")
+_STAMP_ROOM: Final = socket.CMSG_SPACE(_TIMESPEC.size)
 _HOST: Final = slice(8, 24)
 
 
@@ -47,6 +54,38 @@ def make_address(host: bytes, port: int, scope: int = 0) -> Address:
 def stamp_arrivals(sock: socket.socket) -> None:
     """Have the kernel write down when each datagram arrives."""
     sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
+
+
+def receive_one(sock: socket.socket) -> tuple[bytes, Address, int] | None:
+    """The next datagram, with its sender and with when it came, as `Batch.receive` has them."""
+    try:
+        data, stamps, _, (host, port, _, scope) = sock.recvmsg(MAX_DATAGRAM, _STAMP_ROOM)
+    except OSError:
+        return None
+    came = 0
+    for level, kind, stamp in stamps:
+        if (level, kind) == (socket.SOL_SOCKET, _TIMESTAMPNS):
+            seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+            came = seconds * 1_000_000_000 + nanoseconds
+    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    return data, make_address(packed, port, scope), came
+
+
+def holds_more(sock: socket.socket) -> bool:
+    """Whether another datagram waits. (Of one without data this says nothing; whoever polls hears of it.)"""
+    size = fcntl.ioctl(sock, termios.FIONREAD, bytes(4))
+    return any(size)
+
+
+def send_one(sock: socket.socket, data: bytes, address: Address) -> bool:
+    """Send a datagram; whether the network or its queue took it."""
+    _, port, _, host, scope = _SOCKADDR.unpack(address)
+    to = (socket.inet_ntop(socket.AF_INET6, host), socket.ntohs(port), 0, scope)
+    try:
+        sock.sendto(data, to)
+    except OSError:
+        return False
+    return True
 
 
 class _Iovec(ctypes.Structure):

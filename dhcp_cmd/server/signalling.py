@@ -127,7 +127,7 @@ class Signalling:
             self._signaller.emit(source, octets, "pba-sent")
 
     def _keep(self, message: Hashable, answer: Answering, hold: Hold) -> None:
-        until = time.monotonic() + (hold.until - _now()) / 1e6
+        until = time.monotonic() + hold.patience / 1e6
         self._send(self._holding.hold(message, answer, hold, until))
 
     def work(self, responder: Responder) -> None:

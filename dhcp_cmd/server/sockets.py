@@ -12,7 +12,10 @@ from dhcp_cmd.server.datagrams import (
     SLOTS,
     Address,
     Batch,
+    holds_more,
     host_of,
+    receive_one,
+    send_one,
     stamp_arrivals,
     with_port,
 )
@@ -76,30 +79,36 @@ class Listener:
         """What has arrived, at most `limit` datagrams, with for how many seconds each has waited to be asked for. Where
         the clock was set meanwhile, that is what the clock says.
         """
-        descriptor, plan = self._receive.fileno(), self.plan
-        found: list[tuple[float, Waiting]] = []
-        while len(found) < limit:
-            received = self._received.receive(descriptor, limit - len(found))
-            now = time.time_ns()
-            found += [
-                ((now - came) / 1e9, (Arrival(data, host_of(address), plan), address))
-                for data, address, came in received
-            ]
-            if len(received) < SLOTS:
-                break
+        if limit <= 0 or (one := receive_one(self._receive)) is None:
+            return []
+        found = self._waiting([one])
+        more = holds_more(self._receive)
+        while more and len(found) < limit:
+            received = self._received.receive(self._receive.fileno(), limit - len(found))
+            found += self._waiting(received)
+            more = len(received) == SLOTS
         return found
+
+    def _waiting(
+        self, received: Iterable[tuple[bytes, Address, int]]
+    ) -> list[tuple[float, Waiting]]:
+        plan, now = self.plan, time.time_ns()
+        return [
+            ((now - came) / 1e9, (Arrival(data, host_of(address), plan), address))
+            for data, address, came in received
+        ]
 
     def send(self, answers: Iterable[tuple[bytes, Address]]) -> int:
         """Send answers to where their datagrams came from: to a relay agent's port, or a client's (RFC 9915 section
         7.2). Returns how many the network or its queue did not take; their senders will ask again.
         """
-        return self._sent.send(
-            self._answer.fileno(),
-            [
-                (answer, with_port(to, SERVER_PORT if answer[0] == _RELAY_REPL else CLIENT_PORT))
-                for answer, to in answers
-            ],
-        )
+        outgoing = [
+            (answer, with_port(to, SERVER_PORT if answer[0] == _RELAY_REPL else CLIENT_PORT))
+            for answer, to in answers
+        ]
+        if len(outgoing) == 1:
+            return int(not send_one(self._answer, *outgoing[0]))
+        return self._sent.send(self._answer.fileno(), outgoing)
 
     def close(self) -> None:
         """Close it."""

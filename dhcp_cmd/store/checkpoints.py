@@ -45,6 +45,10 @@ class Checkpoints:
         self._thread.join()
 
     def _committed(self, _connection: Connection) -> None:
+        self.committed()
+
+    def committed(self) -> None:
+        """There is more to copy. (SQLAlchemy tells us of those commits that it hears of.)"""
         self._commits += 1
         if self._commits % EVERY == 0:
             self._due.set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -18,7 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from dhcp_cmd.core.ports import StoreError
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The revision of schema/migrations that this program reads and writes."""
 
 _MODE = "dmm_mode"
@@ -52,6 +53,18 @@ class Backend(Protocol):
     def make_engine(self, url: URL, busy_timeout: float, patience: float | None) -> Engine:
         """An engine whose transactions begin as `mode_of` their connection says; `busy_timeout` in seconds is how long
         one waits for another writer, `patience` how long for an answer of the database, None: for ever."""
+        ...
+
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction as `mode_of` says, on a new connection or on one that was kept."""
+        ...
+
+    def commit(self, connection: Connection) -> None:
+        """Commit the transaction that was begun so."""
+        ...
+
+    def roll_back(self, connection: Connection) -> None:
+        """Roll it back, if it is not over."""
         ...
 
     def exists(self, url: URL) -> bool:
@@ -99,6 +112,7 @@ class Backend(Protocol):
         ...
 
 
+@cache
 def backend(name: str) -> Backend:
     """The engine of that name, as `URL.get_backend_name` and `Dialect.name` say it. Raises StoreError."""
     if name not in _BACKENDS:
@@ -219,7 +233,7 @@ def _begins(
 ) -> bool:
     """Begin; where that fails the connection is left. Returns False for one that is dead, if that `may_be`."""
     try:
-        connection.begin()
+        backend(connection.dialect.name).begin(connection)
     except errors:
         dead = _is_dead(connection)
         _leave(connection, errors)
@@ -232,8 +246,7 @@ def _begins(
 def _is_clean(connection: Connection, errors: tuple[type[Exception], ...]) -> bool:
     """Roll back what was not committed. Returns whether the connection can be used again as it is."""
     try:
-        if connection.in_transaction():
-            connection.rollback()
+        backend(connection.dialect.name).roll_back(connection)
     except errors:
         return False
     return not connection.invalidated and not _is_dead(connection)

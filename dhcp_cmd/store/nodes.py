@@ -55,13 +55,33 @@ def keep_link(store: SqlStore, first: Identity, second: Identity, now: Micros) -
             return False
         row = {"first": pair[0], "second": pair[1], "made_at": now}
         connection.execute(insert(t.node_link).values(row))
+        _record(connection, now, "linked", first, second)
         return True
 
 
-def drop_link(store: SqlStore, first: Identity, second: Identity) -> bool:
-    """Keep it no longer; whether it was kept. Raises StoreError."""
+def drop_link(store: SqlStore, first: Identity, second: Identity, now: Micros) -> bool:
+    """Keep it no longer; whether it was kept. What is one node's without the operator's word is his to part, too: that
+    is recorded as well. Raises StoreError."""
     with store.administration(Mode.ALONE) as connection:
-        return connection.execute(delete(t.node_link).where(_is(_pair(first, second)))).rowcount > 0
+        kept = connection.execute(delete(t.node_link).where(_is(_pair(first, second))))
+        was_kept = kept.rowcount > 0
+        if was_kept or _is_one(connection, first, second):
+            _record(connection, now, "unlinked", first, second)
+        return was_kept
+
+
+def _is_one(connection: Connection, first: Identity, second: Identity) -> bool:
+    name = t.node_identity.c
+    named = name.text.in_((str(first), str(second)))
+    nodes = connection.scalars(select(name.node_id).where(named, name.retired == 0)).all()
+    return len(nodes) == 2 and nodes[0] == nodes[1]
+
+
+def _record(
+    connection: Connection, at: Micros, event: str, first: Identity, second: Identity
+) -> None:
+    row = {"at": at, "event": event, "first": str(first), "second": str(second)}
+    connection.execute(insert(t.node_link_event).values(row))
 
 
 def linked_with(store: SqlStore, identity: Identity) -> tuple[Identity, ...]:

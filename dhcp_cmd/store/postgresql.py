@@ -121,6 +121,22 @@ def make_engine(url: URL, busy_timeout: float, patience: float | None = None) ->
     return engine
 
 
+def begin(connection: Connection) -> None:
+    """By SQLAlchemy, which tells `make_engine`."""
+    connection.begin()
+
+
+def commit(connection: Connection) -> None:
+    """By SQLAlchemy."""
+    connection.commit()
+
+
+def roll_back(connection: Connection) -> None:
+    """By SQLAlchemy."""
+    if connection.in_transaction():
+        connection.rollback()
+
+
 def exists(url: URL) -> bool:
     """Whether the database has our tables. It itself is made by the server's administrator (createdb)."""
     engine = make_engine(url, 2.0)

@@ -77,6 +77,16 @@ _HANDOVERS = """
 """
 _EVENTS = _sql(f"{_BINDING_EVENTS} UNION ALL {_CONFLICTS} UNION ALL {_HANDOVERS} ORDER BY id")
 
+# What the operator says now stays, since when he says it.
+_LINK_EVENTS = _sql("""
+    SELECT id FROM node_link_event AS said WHERE at < :before AND NOT EXISTS (
+        SELECT 1 FROM node_link
+        WHERE said.event = 'linked' AND said.at = made_at
+          AND node_link.first IN (said.first, said.second) AND node_link.second IN (said.first, said.second)
+    )
+    ORDER BY id
+""")
+
 # Nothing is left of a node but its last handover, and no node that became it still has more.
 _NODES = """
     SELECT id FROM mobile_node
@@ -107,6 +117,7 @@ def prune(
     pruning = _Pruning(store, before, now, pause)
     pruning.begin()
     pruning.all_of(_EVENTS, pruning.forget_events)
+    pruning.all_of(_LINK_EVENTS, pruning.forget_link_events)
     # A round for each link of a chain of merged nodes.
     while pruning.all_of(_LEFTOVERS, pruning.forget_nodes):
         pass
@@ -165,6 +176,10 @@ class _Pruning:
     def forget_events(self, connection: Connection, chunk: Sequence[int]) -> Pruned:
         """Delete these history rows."""
         return Pruned(_delete(connection, t.history.c.id, chunk), 0)
+
+    def forget_link_events(self, connection: Connection, chunk: Sequence[int]) -> Pruned:
+        """Delete what the operator said of nodes' identifiers, and does not any more."""
+        return Pruned(_delete(connection, t.node_link_event.c.id, chunk), 0)
 
     def forget_nodes(self, connection: Connection, chunk: Sequence[int]) -> Pruned:
         """Delete those of these nodes that did not come back meanwhile, with all that names them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from secrets import randbits
 from typing import Any
 
 from sqlalchemy import Row
@@ -326,8 +327,8 @@ def signal_of(row: Sequence[Any]) -> Signal:
 def signal_values(signal: Signal, owner: str | None) -> Values:
     """The columns SIGNAL of a signal that `owner` is going to send; None: whoever comes first."""
     until = signal.put_at + (CLAIM if owner else 0)
-    # A row that comes after another one has not been in the table has a serial that that one never had.
-    serial = signal.put_at
+    # A row that comes after another one was deleted has a serial that that one never had, whatever the clock says.
+    serial = randbits(62)
     visit = int(signal.visit)
     return signal.node, signal.maar, serial, visit, signal.put_at, owner, until
 

@@ -27,7 +27,15 @@ from dhcp_cmd.core.ports import Collision, StoreError
 from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.changes import Grouped, group
-from dhcp_cmd.store.engine import Mode, errors_of, leave_all, store_error, transaction, writing
+from dhcp_cmd.store.engine import (
+    Mode,
+    backend,
+    errors_of,
+    leave_all,
+    store_error,
+    transaction,
+    writing,
+)
 from dhcp_cmd.store.rows import (
     Values,
     binding_of,
@@ -86,7 +94,7 @@ class SqlTransaction:
     def domain(self) -> Domain:
         """The domain, which does not change before this transaction is over; loaded only when its version moved."""
         if self._domain is None:
-            with self._errors():
+            with Errors(self):
                 ((version,),) = self._run("SELECT version FROM domain")
                 cached = self._store.cached_domain
                 if cached is None or cached.version != version:
@@ -99,7 +107,7 @@ class SqlTransaction:
         snapshot = Snapshot(self.domain())
         asked = {identity_text(each) for lookup in lookups for each in lookup.identities}
         candidates = {address for lookup in lookups for address in lookup.candidates}
-        with self._errors():
+        with Errors(self):
             self._keep_nodes(self._in(q.NODES, list(asked)), snapshot)
             self._keep_bindings(self._in(q.BINDINGS, list(snapshot.bindings)), snapshot)
             snapshot.taken.update([(row[0], row[1]) for row in self._in(q.TAKEN, list(candidates))])
@@ -125,13 +133,13 @@ class SqlTransaction:
 
     def rows(self, listed: q.Listed, values: Sequence[object]) -> Sequence[Any]:
         """The rows of a statement for all of its `values`."""
-        with self._errors():
+        with Errors(self):
             return self._in(listed, values)
 
     def nodes(self, numbers: Sequence[NodeId]) -> dict[NodeId, tuple[Node, tuple[Binding, ...]]]:
         """These nodes, each with all its bindings; those that are known by nothing any more are left out."""
         snapshot = Snapshot(self.domain())
-        with self._errors():
+        with Errors(self):
             self._keep_nodes(self._in(q.NODES_BY_ID, numbers), snapshot)
             self._keep_bindings(self._in(q.BINDINGS, list(snapshot.bindings)), snapshot)
         nodes = {node.id: node for node in snapshot.nodes.values()}
@@ -141,7 +149,7 @@ class SqlTransaction:
     def supply(self, snapshot: Snapshot, need: Need) -> None:
         """Add to `snapshot` what a decision asked for."""
         pools = {pool.id: pool for each in snapshot.domain.pools.values() for pool in each}
-        with self._errors():
+        with Errors(self):
             self._supply_last_held(snapshot, need, pools)
             for pool_id, start in need.gaps:
                 snapshot.gaps[pool_id, start] = self._gap(snapshot, pools[pool_id], start)
@@ -219,7 +227,7 @@ class SqlTransaction:
 
     def signals(self, snapshot: Snapshot) -> None:
         """Add to `snapshot` what is owed to MAARs about its nodes."""
-        with self._errors():
+        with Errors(self):
             for row in self._in(q.SIGNALS, list(snapshot.bindings)):
                 signal = signal_of(row)
                 snapshot.signals.setdefault(signal.node, {})[signal.maar] = signal
@@ -229,7 +237,7 @@ class SqlTransaction:
         then those that may be reclaimed.
         """
         rows: list[Any] = []
-        with self._errors():
+        with Errors(self):
             for query in (q.EXPIRED, q.HELD_LONG_ENOUGH, q.REUSABLE):
                 if len(rows) < limit:
                     rows += self.connection.execute(query, {"now": now, "most": limit - len(rows)})
@@ -237,13 +245,13 @@ class SqlTransaction:
 
     def idle(self, before: Micros, limit: int) -> list[NodeId]:
         """At most `limit` nodes that hold nothing and moved last at `before` or earlier."""
-        with self._errors():
+        with Errors(self):
             rows = self.connection.execute(q.IDLE, {"before": before, "most": limit})
             return [row[0] for row in rows]
 
     def anchored_away(self, maar: MaarId) -> list[NodeId]:
         """The nodes elsewhere that this MAAR anchors something for, locked in the order of their ids."""
-        with self._errors():
+        with Errors(self):
             rows = self.connection.execute(q.ANCHORED_AWAY, {"maar": maar})
             return [row[0] for row in rows]
 
@@ -255,7 +263,7 @@ class SqlTransaction:
         """
         grouped = group(changes)
         self._wrote = True
-        with self._errors():
+        with Errors(self):
             heirs = self._free_identities(grouped)
             self._write_nodes(grouped)
             self._write_bindings(grouped)
@@ -358,8 +366,17 @@ class SqlTransaction:
         """Make it durable. Raises StoreError (or Collision): then nothing was written."""
         if self._failed:
             raise StoreError("the transaction failed before: nothing of it can be committed")
-        with self._errors():
-            self.connection.commit()
+        with Errors(self):
+            self._store.backend.commit(self.connection)
+        self._store.committed()
+
+    def spoilt_by(self, error: BaseException) -> None:
+        """Nothing of it can be committed any more. Raises StoreError for an error of the driver."""
+        if isinstance(error, StoreError):
+            self._failed = True
+        elif isinstance(error, self._store.errors):
+            self._failed = True
+            raise store_error(error, self._store.engine) from error
 
     # --- how statements are run ---
 
@@ -387,20 +404,30 @@ class SqlTransaction:
             if cursor.rowcount != len(rows):
                 raise Collision("a row that was to be changed is gone")
 
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except StoreError:
-            self._failed = True
-            raise
-        except self._store.errors as error:
-            self._failed = True
-            raise store_error(error, self._store.engine) from error
+
+class Errors:
+    """Makes the driver's errors the core's, and spoils the transaction. (No generator: it is entered five times for a
+    batch, however small.)"""
+
+    __slots__ = ("_transaction",)
+
+    def __init__(self, transaction: SqlTransaction) -> None:
+        self._transaction = transaction
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._transaction.spoilt_by(error)
 
 
 class Beside(Protocol):
     """What goes on in the process beside the transactions, until closed."""
+
+    def committed(self) -> None:
+        """A SqlTransaction has committed."""
+        ...
 
     def close(self) -> None:
         """Stop it."""
@@ -417,6 +444,7 @@ class SqlStore:
 
     def __init__(self, engine: Engine, beside: Beside | None = None) -> None:
         self.engine = engine
+        self.backend = backend(engine.dialect.name)
         self._beside = beside
         self.errors = errors_of(engine)
         """What a statement may raise."""
@@ -428,6 +456,11 @@ class SqlStore:
         self._kept: list[Connection] = []
         self._driver_texts: dict[q.Many, str] = {}
         self._lists: dict[tuple[q.Listed, int], str] = {}
+
+    def committed(self) -> None:
+        """A transaction of this store has."""
+        if self._beside is not None:
+            self._beside.committed()
 
     def driver_text(self, many: q.Many) -> str:
         """`many.driver_text` of this database's driver, made once."""

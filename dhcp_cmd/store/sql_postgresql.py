@@ -39,7 +39,7 @@ from dhcp_cmd.store import statements as q
 from dhcp_cmd.store import tables as t
 from dhcp_cmd.store.psycopg_values import Inet, array, arrays
 from dhcp_cmd.store.rows import Values, identity_text
-from dhcp_cmd.store.sql import SqlStore, SqlTransaction
+from dhcp_cmd.store.sql import Errors, SqlStore, SqlTransaction
 from dmm_wire.address import Prefix
 
 _DIALECT = PGDialect(paramstyle="format")  # type: ignore[no-untyped-call]
@@ -91,7 +91,7 @@ class PostgresTransaction(SqlTransaction):
             "text", sorted({identity_text(i) for each in lookups for i in each.identities})
         )
         candidates = array("inet", list({a for each in lookups for a in each.candidates}))
-        with self._errors():
+        with Errors(self):
             locked, nodes, bindings, taken = self._exchange(
                 [
                     (_LOCK_KNOWN, [texts]),
@@ -134,13 +134,13 @@ class PostgresTransaction(SqlTransaction):
 
     def due(self, now: Micros, limit: int) -> list[Binding]:
         """What is due of nodes that nobody else is about; the rest will be due the next time, too."""
-        with self._errors():
+        with Errors(self):
             locked = self._lock_idle({binding.node for binding in super().due(now, limit)})
         return [binding for binding in super().due(now, limit) if binding.node in locked]
 
     def idle(self, before: Micros, limit: int) -> list[NodeId]:
         """Nodes that hold nothing, and that nobody else is about."""
-        with self._errors():
+        with Errors(self):
             locked = self._lock_idle(super().idle(before, limit))
         return [node for node in super().idle(before, limit) if node in locked]
 
@@ -152,7 +152,7 @@ class PostgresTransaction(SqlTransaction):
     def write(self, changes: Sequence[Change]) -> None:
         """Write changes, each kind in one statement, all in one exchange. Raises Collision."""
         super().write(changes)
-        with self._errors():
+        with Errors(self):
             self._flush()
 
     def commit(self) -> None:

@@ -73,16 +73,42 @@ def make_engine(url: URL, busy_timeout: float, _patience: float | None = None) -
         hide_parameters=True,
     )
 
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _begin(connection: Connection) -> None:
     # A transaction that may write takes the write lock at once: one that begins as a reader and finds, when it
     # wants to write, that somebody else wrote, can only be thrown away.
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        read_only = mode_of(connection) is Mode.READ
-        driver = connection.connection.driver_connection
-        assert isinstance(driver, sqlite3.Connection)
-        driver.execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    read_only = mode_of(connection) is Mode.READ
+    _driver(connection).execute("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
-    return engine
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
+
+
+def begin(connection: Connection) -> None:
+    """By SQLAlchemy once. It runs thirty functions for each transaction, which takes longer than to begin it: so it
+    does not hear of the end of this one, nor of those that begin when its connection was kept."""
+    if connection.in_transaction():
+        _begin(connection)
+    else:
+        connection.begin()
+
+
+def commit(connection: Connection) -> None:
+    """By the driver."""
+    _driver(connection).commit()
+
+
+def roll_back(connection: Connection) -> None:
+    """By the driver."""
+    driver = _driver(connection)
+    if driver.in_transaction:
+        driver.rollback()
 
 
 def exists(url: URL) -> bool:

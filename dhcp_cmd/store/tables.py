@@ -147,6 +147,16 @@ node_link = Table(
     Column("made_at", Time),
 )
 
+node_link_event = Table(
+    "node_link_event",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("at", Time),
+    Column("event", Text),
+    Column("first", Text),
+    Column("second", Text),
+)
+
 replay_mark = Table(
     "replay_mark",
     metadata,

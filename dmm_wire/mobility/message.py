@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as struct_error
+from typing import Final
 
 from dmm_wire.address import UNSPECIFIED, checked
 from dmm_wire.errors import WireError
@@ -30,6 +31,18 @@ _ACKNOWLEDGEMENT = Struct("!BBHH")
 _ERROR = Struct("!Bx16s")
 _PSEUDO_HEADER = Struct("!16s16sI3xB")
 
+# Numbers: what is asked of an enum's members runs a dozen functions of Python's for each message.
+_ACKNOWLEDGE: Final = int(UpdateFlag.ACKNOWLEDGE)
+_HOME_REGISTRATION: Final = int(UpdateFlag.HOME_REGISTRATION)
+_PROXY: Final = int(UpdateFlag.PROXY)
+_DMM: Final = int(UpdateFlag.DMM)
+_OWN: Final = _ACKNOWLEDGE | _HOME_REGISTRATION | _PROXY | _DMM
+_OTHER_UPDATE_FLAGS: Final = sum(UpdateFlag) & ~_OWN
+_PROXY_ACKNOWLEDGEMENT: Final = int(AcknowledgementFlag.PROXY)
+_DMM_ACKNOWLEDGEMENT: Final = int(AcknowledgementFlag.DMM)
+_OTHER_ACKNOWLEDGEMENT_FLAGS: Final = sum(AcknowledgementFlag) & ~(
+    _PROXY_ACKNOWLEDGEMENT | _DMM_ACKNOWLEDGEMENT
+)
 _NO_UPDATE_FLAGS = UpdateFlag(0)
 _NO_ACKNOWLEDGEMENT_FLAGS = AcknowledgementFlag(0)
 
@@ -55,16 +68,7 @@ class BindingUpdate:
     @property
     def flags(self) -> UpdateFlag:
         """Every flag of the message."""
-        flags = self.other_flags
-        for is_set, flag in (
-            (self.acknowledge, UpdateFlag.ACKNOWLEDGE),
-            (self.home_registration, UpdateFlag.HOME_REGISTRATION),
-            (self.proxy, UpdateFlag.PROXY),
-            (self.dmm, UpdateFlag.DMM),
-        ):
-            if is_set:
-                flags |= flag
-        return flags
+        return UpdateFlag(_update_flags(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +90,7 @@ class BindingAcknowledgement:
     @property
     def flags(self) -> AcknowledgementFlag:
         """Every flag of the message."""
-        flags = self.other_flags
-        if self.proxy:
-            flags |= AcknowledgementFlag.PROXY
-        if self.dmm:
-            flags |= AcknowledgementFlag.DMM
-        return flags
+        return AcknowledgementFlag(_acknowledgement_flags(self))
 
     @property
     def accepted(self) -> bool:
@@ -127,13 +126,12 @@ def encode(
             case BindingUpdate():
                 mh_type = MobilityHeaderType.BINDING_UPDATE
                 units = _lifetime_units(message.lifetime)
-                fixed = _UPDATE.pack(message.sequence, message.flags, units)
+                fixed = _UPDATE.pack(message.sequence, _update_flags(message), units)
             case BindingAcknowledgement():
                 mh_type = MobilityHeaderType.BINDING_ACKNOWLEDGEMENT
                 units = _lifetime_units(message.lifetime)
-                fixed = _ACKNOWLEDGEMENT.pack(
-                    message.status, message.flags, message.sequence, units
-                )
+                flags = _acknowledgement_flags(message)
+                fixed = _ACKNOWLEDGEMENT.pack(message.status, flags, message.sequence, units)
             case BindingError():
                 mh_type = MobilityHeaderType.BINDING_ERROR
                 fixed = _ERROR.pack(message.status, checked(message.home_address))
@@ -167,27 +165,27 @@ def decode(
     options = decode_options(message[6:])
     if mh_type == MobilityHeaderType.BINDING_ACKNOWLEDGEMENT:
         status, octet, sequence, units = _ACKNOWLEDGEMENT.unpack_from(message)
-        answer = AcknowledgementFlag(octet & _KNOWN_ACKNOWLEDGEMENT_FLAGS)
+        others = octet & _OTHER_ACKNOWLEDGEMENT_FLAGS
         return BindingAcknowledgement(
             status,
             sequence,
             units * LIFETIME_UNIT,
             options,
-            proxy=AcknowledgementFlag.PROXY in answer,
-            dmm=AcknowledgementFlag.DMM in answer,
-            other_flags=answer & ~(AcknowledgementFlag.PROXY | AcknowledgementFlag.DMM),
+            proxy=octet & _PROXY_ACKNOWLEDGEMENT != 0,
+            dmm=octet & _DMM_ACKNOWLEDGEMENT != 0,
+            other_flags=AcknowledgementFlag(others) if others else _NO_ACKNOWLEDGEMENT_FLAGS,
         )
-    sequence, octets, units = _UPDATE.unpack_from(message)
-    flags = UpdateFlag(octets & _KNOWN_UPDATE_FLAGS)
+    sequence, flags, units = _UPDATE.unpack_from(message)
+    others = flags & _OTHER_UPDATE_FLAGS
     return BindingUpdate(
         sequence,
         units * LIFETIME_UNIT,
         options,
-        acknowledge=UpdateFlag.ACKNOWLEDGE in flags,
-        home_registration=UpdateFlag.HOME_REGISTRATION in flags,
-        proxy=UpdateFlag.PROXY in flags,
-        dmm=UpdateFlag.DMM in flags,
-        other_flags=flags & ~_OWN_UPDATE_FLAGS,
+        acknowledge=flags & _ACKNOWLEDGE != 0,
+        home_registration=flags & _HOME_REGISTRATION != 0,
+        proxy=flags & _PROXY != 0,
+        dmm=flags & _DMM != 0,
+        other_flags=UpdateFlag(others) if others else _NO_UPDATE_FLAGS,
     )
 
 
@@ -217,11 +215,24 @@ def checksum(header: bytes, source: bytes, destination: bytes) -> int:
     return 0xFFFF - total if total else 0
 
 
-_OWN_UPDATE_FLAGS = (
-    UpdateFlag.ACKNOWLEDGE | UpdateFlag.HOME_REGISTRATION | UpdateFlag.PROXY | UpdateFlag.DMM
-)
-_KNOWN_UPDATE_FLAGS = sum(UpdateFlag)
-_KNOWN_ACKNOWLEDGEMENT_FLAGS = sum(AcknowledgementFlag)
+def _update_flags(update: BindingUpdate) -> int:
+    return (
+        int(update.other_flags)
+        | (_ACKNOWLEDGE if update.acknowledge else 0)
+        | (_HOME_REGISTRATION if update.home_registration else 0)
+        | (_PROXY if update.proxy else 0)
+        | (_DMM if update.dmm else 0)
+    )
+
+
+def _acknowledgement_flags(answer: BindingAcknowledgement) -> int:
+    return (
+        int(answer.other_flags)
+        | (_PROXY_ACKNOWLEDGEMENT if answer.proxy else 0)
+        | (_DMM_ACKNOWLEDGEMENT if answer.dmm else 0)
+    )
+
+
 _FIXED_SIZES = {
     MobilityHeaderType.BINDING_UPDATE: _UPDATE.size,
     MobilityHeaderType.BINDING_ACKNOWLEDGEMENT: _ACKNOWLEDGEMENT.size,

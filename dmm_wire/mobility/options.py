@@ -8,7 +8,6 @@ and ignored on receipt, host bits of prefixes are masked. An option of a wrong s
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
@@ -34,24 +33,24 @@ class Alignment(NamedTuple):
     offset: int
 
 
-class MobilityOption(ABC):
-    """What every mobility option can do."""
+class MobilityOption:
+    """An option of a Mobility Header message. (No abc.ABC, see `dmm_wire.dmm.SubOption`.)"""
 
     __slots__ = ()
 
     @property
-    @abstractmethod
     def option_type(self) -> int:
         """The Option Type field."""
+        raise NotImplementedError
 
     @property
     def alignment(self) -> Alignment:
         """Where the option's type field has to stand."""
         return Alignment(1, 0)
 
-    @abstractmethod
     def body(self) -> bytes:
         """The option's data, without type and length."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +85,9 @@ class KnownOption(MobilityOption):
         return self.ALIGNMENT
 
     @classmethod
-    @abstractmethod
     def decode(cls, body: bytes) -> MobilityOption:
         """Read the option's data; what the class does not cover becomes an UnknownOption."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,13 +442,13 @@ def encode_options(options: Iterable[MobilityOption], start: int) -> bytes:
     """
     data = bytearray()
     for option in options:
-        body = option.body()
-        if len(body) > 255 or not PADN < option.option_type <= 255:
-            detail = f"mobility option {option.option_type} with {len(body)} octets"
-            raise WireError("range", detail, option.option_type)
+        body, option_type = option.body(), option.option_type
+        if len(body) > 255 or not PADN < option_type <= 255:
+            detail = f"mobility option {option_type} with {len(body)} octets"
+            raise WireError("range", detail, option_type)
         multiple, offset = option.alignment
         data += _padding((offset - start - len(data)) % multiple)
-        data += bytes((option.option_type, len(body)))
+        data += bytes((option_type, len(body)))
         data += body
     data += _padding(-(start + len(data)) % 8)
     return bytes(data)

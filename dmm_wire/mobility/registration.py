@@ -5,15 +5,15 @@ Home Network Prefix (22) and Delegated Mobile Network Prefix (55) name what is a
 Previous MAAR (67) what is anchored elsewhere, each with its anchor; one of these that is delegated is
 in a 55, too. That is all that a MAAR of any make needs. What RFC 8885 has no field for stands beside
 it in Vendor Specific Mobility options (RFC 5094), whose sub-type and data are code and data of the
-sub-option: VISIT, SIGNALLING, MOBILE_NODE, DOMAIN (the anchors that SIGNALLING expects), and
-ANCHORED_PREFIX and PREVIOUS_MAAR, because a PBA has one lifetime for all prefixes. As which router an
-anchor is shown, DLIF Link-Local Address (69) and DLIF Link-Layer Address (70) say behind its first 67.
+sub-option: VISIT, SIGNALLING, MOBILE_NODE, and ANCHORED_PREFIX and PREVIOUS_MAAR, because a PBA has one
+lifetime for all prefixes. As which router an anchor is shown, DLIF Link-Local Address (69) and DLIF
+Link-Layer Address (70) say behind its first 67. What is awaited (modes relay and locator) is in a
+PREVIOUS_MAAR alone: who does not know these must not serve it yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -36,7 +36,7 @@ from dmm_wire.mobility.options import (
 from dmm_wire.mobility.routers import router_options, routers_in
 from dmm_wire.router_identity import ETHERNET, RouterIdentity
 
-_BESIDE: Final = (dmm.Visit, dmm.Signalling, dmm.MobileNode, dmm.Domain)
+_BESIDE: Final = (dmm.Visit, dmm.Signalling, dmm.MobileNode)
 _LONGEST: Final = 250
 """Octets that an option holds beside enterprise number and sub-type. A longer name is that of the PBU."""
 _LIFETIMES: Final = (dmm.AnchoredPrefix, dmm.PreviousMaar)
@@ -51,13 +51,20 @@ def forgot_option(endpoint: bytes, enterprise: int) -> VendorSpecific:
 
 def has_forgotten(update: BindingUpdate, enterprise: int) -> bool:
     """Whether a PBU says so."""
-    for option in update.options:
-        if isinstance(option, VendorSpecific) and option.enterprise == enterprise:
-            if dmm.REGISTRY.get(option.subtype) is not dmm.Maar:
-                continue
-            with suppress(WireError):
-                return bool(dmm.Maar.decode(option.data).capabilities & dmm.NO_SESSIONS)
-    return False
+    maar = next((s for s in _own(update, enterprise) if isinstance(s, dmm.Maar)), None)
+    return maar is not None and bool(maar.capabilities & dmm.NO_SESSIONS)
+
+
+def later_option(known: dmm.Visit, enterprise: int) -> VendorSpecific:
+    """What a PBU says beside what it registers where a later visit of the node is known than the CMD told
+    of: `known` has its generation and the endpoint of the MAAR that knows it."""
+    return VendorSpecific(enterprise, dmm.code_of(known), known.body())
+
+
+def later_generation(update: BindingUpdate, enterprise: int) -> int | None:
+    """The generation of the visit of which a PBU says so."""
+    visit = next((s for s in _own(update, enterprise) if isinstance(s, dmm.Visit)), None)
+    return None if visit is None else visit.generation
 
 
 def told_options(
@@ -73,17 +80,19 @@ def told_options(
     beside: list[MobilityOption] = []
     shown: set[bytes] = set()
     for each in suboptions:
+        is_awaited = isinstance(each, dmm.PreviousMaar) and each.awaited
         if isinstance(each, dmm.AnchoredPrefix):
             kind = DelegatedPrefix if each.delegated else HomeNetworkPrefix
             options.append(kind(each.prefix))
-        elif isinstance(each, dmm.PreviousMaar):
+        elif isinstance(each, dmm.PreviousMaar) and not is_awaited:
             options.append(PreviousMaarOption(each.endpoint, each.prefix))
             if routers and each.endpoint not in shown:
                 shown.add(each.endpoint)
                 options += router_options(_router(each))
             if each.delegated:
                 options.append(DelegatedPrefix(each.prefix))
-        if isinstance(each, _BESIDE) or (lifetimes and isinstance(each, _LIFETIMES)):
+        is_beside = isinstance(each, _BESIDE) or is_awaited
+        if is_beside or (lifetimes and isinstance(each, _LIFETIMES)):
             body = _plain(each).body()
             if len(body) <= _LONGEST:
                 beside.append(VendorSpecific(enterprise, dmm.code_of(each), body))
@@ -140,7 +149,8 @@ def told(answer: BindingAcknowledgement, enterprise: int) -> tuple[dmm.SubOption
     routers = routers_in(answer.options)
     lifetime = INFINITY if answer.lifetime >= LIFETIME_INFINITY else answer.lifetime
     prefixes: list[dmm.SubOption] = []
-    for prefix in _named(answer):
+    named = _named(answer)
+    for prefix in named:
         times = known.get(prefix)
         preferred, valid = (lifetime, lifetime) if times is None else (times.preferred, times.valid)
         if prefix in elsewhere:
@@ -152,12 +162,14 @@ def told(answer: BindingAcknowledgement, enterprise: int) -> tuple[dmm.SubOption
             )
         else:
             prefixes.append(dmm.AnchoredPrefix(prefix, preferred, valid, prefix in delegated))
+    awaited = (o for o in own if isinstance(o, dmm.PreviousMaar) and o.awaited)
+    prefixes += (each for each in awaited if each.prefix not in named)
     return (*found.values(), *prefixes)
 
 
-def _own(answer: BindingAcknowledgement, enterprise: int) -> list[dmm.SubOption]:
+def _own(message: BindingUpdate | BindingAcknowledgement, enterprise: int) -> list[dmm.SubOption]:
     found: list[dmm.SubOption] = []
-    for option in answer.options:
+    for option in message.options:
         if isinstance(option, VendorSpecific) and option.enterprise == enterprise:
             kind = dmm.REGISTRY.get(option.subtype)
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from dmm_wire.address import parse_address, parse_mac
@@ -19,6 +20,13 @@ ROUTER_ADVERTISEMENT = 134
 NEIGHBOUR_SOLICITATION = 135
 _NEIGHBOUR_ADVERTISEMENT = 136
 _SOLICITED_OVERRIDE = 0x60000000
+MULTICAST_REPORT = 143
+_CHANGE_TO_EXCLUDE = 4
+_ALL_MLD_ROUTERS = parse_address("ff02::16")
+_SOLICITED_NODE = parse_address("ff02::1:ff00:0")[:13]
+_HOP_BY_HOP = 0
+_ROUTER_ALERT = bytes((ICMPV6, 0, 5, 2, 0, 0, 1, 0))
+"""A Hop-by-Hop header with the option of RFC 2711, before ICMPv6 (RFC 3810 section 5)."""
 _SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2
 
 _ETHERTYPE = b"\x86\xdd"
@@ -87,6 +95,17 @@ def neighbour_advertisement(mac: bytes, target: bytes, asker: bytes) -> bytes:
     """RFC 4861 section 4.4: the answer to the router's question."""
     body = struct.pack("!BBHI16s", _NEIGHBOUR_ADVERTISEMENT, 0, 0, _SOLICITED_OVERRIDE, target)
     return _icmp(mac, target, asker, body + _link_layer(TARGET_LINK_LAYER, mac))
+
+
+def multicast_report(mac: bytes, source: bytes, addresses: Iterable[bytes]) -> bytes:
+    """RFC 3810 section 5.2: an MLDv2 report, by which a host says first of all that it listens to the solicited-node
+    groups of its addresses (RFC 4291 section 2.7.1)."""
+    groups = dict.fromkeys(_SOLICITED_NODE + address[13:] for address in addresses)
+    records = b"".join(struct.pack("!BBH16s", _CHANGE_TO_EXCLUDE, 0, 0, group) for group in groups)
+    body = struct.pack("!BBHHH", MULTICAST_REPORT, 0, 0, 0, len(groups)) + records
+    check = _checksum(source, _ALL_MLD_ROUTERS, ICMPV6, body)
+    body = body[:2] + check.to_bytes(2, "big") + body[4:]
+    return _frame(mac, source, _ALL_MLD_ROUTERS, _HOP_BY_HOP, 1, _ROUTER_ALERT + body)
 
 
 def _link_layer(kind: int, mac: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -95,10 +96,16 @@ class ForgetSession:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """One line for the operator; level as in `logging` ("info", "warning", "error")."""
+    """One line for the operator; level as in `logging` ("info", "warning", "error"). What makes a line is called when
+    it is written: no other machine waits for that."""
 
     level: str
-    line: str
+    text: str | Callable[[], str]
+
+    @property
+    def line(self) -> str:
+        """The line."""
+        return self.text if isinstance(self.text, str) else self.text()
 
 
 Action: TypeAlias = (

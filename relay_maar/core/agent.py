@@ -32,17 +32,17 @@ from dmm_wire.mobility.routers import routers_in
 from dmm_wire.mobility.serving import refused_prefixes
 from relay_maar.core.actions import (
     Action,
+    Apply,
     Log,
     SaveSession,
     SendMobility,
-    SendRouterAdvertisement,
     SendToClient,
     SendToServers,
 )
 from relay_maar.core.arrivals import Arrivals
 from relay_maar.core.asking import Answer, Asking
 from relay_maar.core.authenticated import Authenticated
-from relay_maar.core.cache import POOLS, BindingCache
+from relay_maar.core.cache import POOLS, BindingCache, Then
 from relay_maar.core.domain import Domain, Later, Report
 from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
@@ -87,6 +87,9 @@ class Agent:
     ) -> None:
         """`jitter` gives random numbers from 0 to 1; `epoch` is the time of day (Unix seconds) at
         which `now` is 0; `clock` gives the timestamp (RFC 5213 section 8.8) of an instant."""
+        self.aside: Callable[[Then], None] | None = None
+        """Who runs the actions may take what can wait, and do it when the other machines that wait for us have been
+        told; else it is done at once."""
         self._settings = settings
         self._endpoint = settings.endpoint
         self._links = {link.interface: link for link in settings.access}
@@ -153,8 +156,10 @@ class Agent:
             self._transactions,
             self._domain.transaction_id,
             self._counters,
-            visit=self._visit,
+            # Who registers nodes tells of a later visit with the next PBU.
+            visit=self._visit if self._registrar is None else self._accepted,
             prefixes=self._prefixes,
+            can_wait=self._can_wait,
         )
         self._error_sent = -math.inf
         self._knows_nobody = False
@@ -251,6 +256,19 @@ class Agent:
             return []
         return [*self._cache.kernel_changed(found), *self._flush(now)]
 
+    def _can_wait(self, then: Then, now: float) -> list[Action]:
+        """What only the nodes here, or nobody, wait for."""
+        if self.aside is None:
+            return then(now)
+        self.aside(then)
+        return []
+
+    def _with_due(self, actions: list[Action], now: float) -> list[Action]:
+        """And what is due by now. Where the kernel is asked, that comes with its answer: others wait for the kernel."""
+        if any(type(each) is Apply for each in actions):
+            return actions
+        return actions + self._flush(now)
+
     def _flush(self, now: float) -> list[Action]:
         """The PBUs and the questions to the CMD that are to be sent by now."""
         if self._stopped:
@@ -301,9 +319,10 @@ class Agent:
             # In a frame of its own or, by a relay agent that keeps its address, as if it were.
             spoke = link_layer if forward.node == source else None
             self._transactions.came(interface, forward.node, forward.transaction_id, spoke)
-        # The node's router comes first: what it hears of it waits for nobody.
+        # What the node hears of its router waits for no answer.
         if not known and is_link_local(source):
-            actions += self._advertise(interface, source, link_layer, now)
+            node = (interface, source, link_layer)
+            actions += self._can_wait(partial(self._advertise, *node), now)
         if link_layer is not None and forward.node == source:
             # It is the question itself, and nothing more is asked; but where nodes are registered, that comes first.
             place = Place(interface, link_layer, source, source)
@@ -321,7 +340,7 @@ class Agent:
         except (Discard, WireError) as error:
             return self._drop(f"server.{error.reason}")
         if isinstance(reply, OwnReply):
-            return [*self._own_reply(reply, now), *self._flush(now)]
+            return self._with_due(self._own_reply(reply, now), now)
         self._counters["server.relayed"] += 1
         if reply.fault is not None:
             self._counters[f"server.options-{reply.fault}"] += 1
@@ -334,7 +353,7 @@ class Agent:
             return [*(self._advertised(session, now) if session is not None else ()), deliver]
 
         actions += self._cache.after(items, confirmed, now)
-        return actions + self._flush(now)
+        return self._with_due(actions, now)
 
     def _question(self, transaction_id: bytes, suboptions: tuple[dmm.SubOption, ...]) -> bytes:
         flags = dmm.NO_SESSIONS if self._knows_nobody else 0
@@ -380,14 +399,10 @@ class Agent:
         suboptions: tuple[dmm.SubOption, ...],
         now: float,
     ) -> tuple[list[Action], Session | None]:
-        """The CMD says that the node is here. Where we know of a later visit, and it may have lost that
-        one, it is asked again."""
+        """The CMD says by DHCPv6 that the node is here. Where we know of a later visit, and it may have lost
+        that one, it is asked again."""
         known = self._cache.get(identity)
-        if (
-            known is not None
-            and visit.generation < known.generation
-            and not self._settings.registers
-        ):
+        if known is not None and visit.generation < known.generation:
             self._domain.report(Later(identity, known.generation, self._endpoint), now)
         return self._accepted(identity, attachment, visit, suboptions, now)
 
@@ -497,7 +512,7 @@ class Agent:
                 actions += self._binding_acknowledgement(source, message, now)
             case BindingUpdate():
                 actions += self._registrations.received(source, message, now)
-        return actions + self._flush(now)
+        return self._with_due(actions, now)
 
     def mobility_header(self, send: SendMobility, now: float) -> bytes:
         """The octets of what is to be sent now, signed where keys are shared with the receiver."""
@@ -573,8 +588,11 @@ class Agent:
         self._counters["rs.received"] += 1
         actions = self._cache.returned(link_layer, now)
         actions += self._refresh_neighbour(interface, source, link_layer, now)
-        solicited = self._router.solicited(interface, source, now, self._prefixes, link_layer)
-        actions += solicited
+
+        def solicited(now: float) -> list[Action]:
+            return [*self._router.solicited(interface, source, now, self._prefixes, link_layer)]
+
+        actions += self._can_wait(solicited, now)
         if link_layer is not None and any(source):
             place = Place(interface, link_layer, source, source)
             actions += self._arrivals.seen(place, "rs", now)
@@ -602,14 +620,14 @@ class Agent:
             place = place_of_frame(interface, link_layer, source, target)
         if place is None:
             return self._drop("seen.source")
-        if kind != "data":
-            self._counters[f"seen.{kind}"] += 1
+        self._counters[f"seen.{kind}"] += 1
         actions = self._cache.returned(link_layer, now)
         actions += self._refresh_neighbour(interface, place.link_local, link_layer, now)
         known = self._cache.speaker(interface, place.link_layer)
         if known is None or not place.is_guessed:
             settled = source == place.link_local
-            actions += self._advertise(interface, place.link_local, link_layer, now, settled)
+            node = (interface, place.link_local, link_layer)
+            actions += self._can_wait(partial(self._advertise, *node, settled=settled), now)
         return [*actions, *self._arrivals.seen(place, kind, now), *self._flush(now)]
 
     def attached(self, interface: str, link_layer: bytes, now: float) -> list[Action]:
@@ -632,10 +650,12 @@ class Agent:
         link_layer: bytes | None,
         now: float,
         settled: bool = True,
-    ) -> list[SendRouterAdvertisement]:
-        return self._router.attached(
-            interface, node, now, self._prefixes, link_layer, settled=settled
-        )
+    ) -> list[Action]:
+        return [
+            *self._router.attached(
+                interface, node, now, self._prefixes, link_layer, settled=settled
+            )
+        ]
 
     def _prefixes(self, interface: str, node: bytes, now: float) -> list[PrefixInformation]:
         return on_link(self._cache.at(interface, node), now)

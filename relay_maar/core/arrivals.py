@@ -9,13 +9,14 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from dmm_wire.timers import Timers
 from relay_maar.core.actions import Action, WatchPackets
 from relay_maar.core.asking import Answer, Asking, Served, Verdict, Visit
 from relay_maar.core.attaching import LONGEST_PAUSE, Attaching
-from relay_maar.core.cache import BindingCache
+from relay_maar.core.cache import BindingCache, Then
 from relay_maar.core.noticed import Ask, Gone, Place, Probe, Why, made_link_local
 from relay_maar.core.router import PrefixesOf, Router
 from relay_maar.core.session import Attachment, Role, Session, remaining
@@ -62,6 +63,7 @@ class Arrivals:
         *,
         visit: Visit,
         prefixes: PrefixesOf,
+        can_wait: Callable[[Then, float], list[Action]],
     ) -> None:
         self._cache = cache
         self._router = router
@@ -70,6 +72,7 @@ class Arrivals:
         self._counters = counters
         self._visit = visit
         self._prefixes = prefixes
+        self._can_wait = can_wait
         autonomous = settings.router.autonomous
         self._slaac = frozenset(e.interface for e in settings.access if autonomous or e.slaac)
         self._most = {link.interface: link.max_nodes for link in settings.access}
@@ -170,7 +173,7 @@ class Arrivals:
     def answered(self, answer: Answer, now: float) -> list[Action] | None:
         """Take in an answer. None where it answers no question of ours about a node that came."""
         number, what = answer
-        place = self._attaching.question(number)
+        place = self._attaching.answered(number, now)
         if place is None:
             return None
         match what:
@@ -215,7 +218,8 @@ class Arrivals:
             at, mac = (place.interface, place.link_local), place.link_layer
             return [*tell(*at, now, self._prefixes, mac, settled=not place.is_guessed)]
 
-        return actions + self._cache.after(self._cache.wanted(session), told_node, now)
+        confirmed = partial(self._can_wait, told_node)
+        return actions + self._cache.after(self._cache.wanted(session), confirmed, now)
 
     # --- time ---
 
@@ -244,7 +248,9 @@ class Arrivals:
                     session = self._cache.speaker(place.interface, place.link_layer)
                     if session is not None:
                         actions += self._asking.silent(session, place, why, now)
-        return actions + self._note_changes(now)
+        if self._watches and (self._attaching.stirred or self._cache.stirred):
+            actions += self._can_wait(self._note_changes, now)
+        return actions
 
     def _note_changes(self, now: float) -> list[Action]:
         """Links on which other nodes are quiet now have their filters changed: a first one at once, so that the packets
@@ -253,7 +259,7 @@ class Arrivals:
         self._attaching.stirred.clear()
         self._cache.stirred.clear()
         actions: list[Action] = []
-        for interface in stirred if self._watches else ():
+        for interface in stirred:
             if self._timers.when(("watch", interface)) is None:
                 many = len(self._cache.speakers(interface))
                 pause = _WATCH_PAUSE + _WATCH_EACH * min(many, MOST_QUIET)

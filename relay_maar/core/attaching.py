@@ -82,6 +82,15 @@ class _Entry:
     """It is probed in the middle of a question, which goes on if it answers."""
 
 
+@dataclass(slots=True)
+class _Question:
+    """What it is about, and when it was asked first."""
+
+    place: Place
+    first: float
+    repeated: bool = False
+
+
 class Attaching:
     """All nodes that something is being found out about. What becomes of each is counted in `counters`.
 
@@ -102,8 +111,13 @@ class Attaching:
         self._transaction_id = transaction_id
         self._counters = counters
         self._entries: dict[bytes, _Entry] = {}
-        self._asked: OrderedDict[bytes, Place] = OrderedDict()
-        """What questions were about, by transaction id, also of those that are not open any more."""
+        self._asked: OrderedDict[bytes, _Question] = OrderedDict()
+        """By transaction id, also those that are not open any more."""
+        self._reached = float("-inf")
+        """The CMD has come as far as the questions that were first asked then."""
+        self._took = pace.first
+        self._patience = float("-inf")
+        """How long it took for the last answer of which that is known, and until when the next one may come."""
         self._timers: Timers[bytes] = Timers()
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._left: OrderedDict[bytes, tuple[float, Place]] = OrderedDict()
@@ -241,10 +255,17 @@ class Attaching:
 
     # --- what the CMD says ---
 
-    def question(self, transaction_id: bytes) -> Place | None:
-        """The place that a question is, or was, about; None where it is none of ours. A late answer to
-        one that is not open any more still says where the CMD takes the node to be."""
-        return self._asked.get(transaction_id)
+    def answered(self, transaction_id: bytes, now: float) -> Place | None:
+        """The place that the question with this answer is, or was, about; None where it is none of ours. A
+        late answer to one that is not open any more still says where the CMD takes the node to be."""
+        asked = self._asked.get(transaction_id)
+        if asked is None:
+            return None
+        self._reached = max(self._reached, asked.first)
+        if not asked.repeated:  # else nobody knows which of them is answered (RFC 6298 section 3)
+            self._took = min(max(now - asked.first, self._pace.first), self._pace.longest)
+        self._patience = now + self._took
+        return asked.place
 
     def is_open(self, transaction_id: bytes) -> bool:
         """Whether the answer to this question is waited for."""
@@ -286,7 +307,7 @@ class Attaching:
 
     def _waiting(self, transaction_id: bytes) -> _Entry | None:
         """The node that waits for the answer to this question."""
-        entry = self._entries.get(self._asked[transaction_id].link_layer)
+        entry = self._entries.get(self._asked[transaction_id].place.link_layer)
         is_open = entry is not None and (entry.doing is _Doing.ASK or entry.goes_on)
         return entry if is_open and entry and entry.transaction_id == transaction_id else None
 
@@ -302,6 +323,9 @@ class Attaching:
         for mac in self._timers.due(now):
             entry = self._entries[mac]
             match entry.doing:
+                case _Doing.ASK if entry.times and self._is_in_turn(entry, now):
+                    self._counters["attach.in-turn"] += 1
+                    self._timers.set(mac, self._patience)
                 case _Doing.ASK if entry.times < self._pace.times:
                     found += self._ask_now(entry, now)
                 case _Doing.ASK:
@@ -332,6 +356,11 @@ class Attaching:
             entry.goes_on = True
             return self.due(now)
         return [self._transmit(entry, now)]
+
+    def _is_in_turn(self, entry: _Entry, now: float) -> bool:
+        """Whether the question may still wait at the CMD, which has answered a moment ago, and none that
+        was asked later. Of a crowd most do: to repeat them would make the others wait longer."""
+        return entry.sent >= self._reached and now < self._patience
 
     def _probe_interval(self, entry: _Entry) -> float:
         """Where silence ends what the node has, one that sleeps has the time to wake up."""
@@ -374,7 +403,9 @@ class Attaching:
     def _transmit(self, entry: _Entry, now: float) -> Ask:
         if entry.is_news:
             entry.transaction_id = self._transaction_id()
-            _remember(self._asked, entry.transaction_id, entry.place)
+            _remember(self._asked, entry.transaction_id, _Question(entry.place, now))
+        elif (asked := self._asked.get(entry.transaction_id)) is not None:
+            asked.repeated = True
         entry.times, entry.sent, entry.is_news = entry.times + 1, now, False
         mac = entry.place.link_layer
         self._rates.asked(mac, now)

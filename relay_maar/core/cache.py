@@ -137,7 +137,7 @@ class BindingCache:
         session = self._sessions.get(identity)
         if session is None or not session.here or session.signalled is None:
             return False
-        return session.signalled.missing > 0
+        return session.signalled.is_open
 
     def wanted(self, session: Session) -> tuple[Item, ...]:
         """What the kernel has to hold for it."""
@@ -253,13 +253,12 @@ class BindingCache:
         return len(self._signalling.exchanges(identity))
 
     def leave(self, left: Session | None, session: Session, now: float) -> list[Action]:
-        """As :meth:`change`, for a node that has gone to another S-MAAR from where it was when
-        `left` was what we knew."""
-        identity = session.identity
+        """As :meth:`change`, for a node that is at another S-MAAR, and was where it was when `left` was
+        what we knew; None where it is at that one already."""
         words = last_words(left, session)
-        self._signalling.leave(identity, words)
+        self._signalling.leave(session, words)
         if words:
-            self._unsaid[identity] = None
+            self._unsaid[session.identity] = None
         return self.change(session, now)
 
     def returned(self, link_layer: bytes | None, now: float) -> list[Action]:

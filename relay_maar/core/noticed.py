@@ -82,10 +82,15 @@ def made_link_local(link_layer: bytes) -> bytes:
     return b"\xfe\x80" + bytes(6) + bytes((link_layer[0] ^ 2,)) + link_layer[1:]
 
 
+def may_be_a_nodes(link_layer: bytes) -> bool:
+    """Whether a frame of one node could have this link-layer address: it is no group's, and not 0."""
+    return len(link_layer) in (6, 8) and not link_layer[0] & 1 and any(link_layer)
+
+
 def place_of_frame(interface: str, link_layer: bytes, source: bytes, target: bytes) -> Place | None:
     """Where a frame shows a node, from its source and, of a Neighbor Solicitation for an address
     that is being tried out (RFC 4862 section 5.4.2), its target. None where it shows nobody."""
-    if len(link_layer) not in (6, 8) or link_layer[0] & 1 or not any(link_layer):
+    if not may_be_a_nodes(link_layer):
         return None
     if is_link_local(source):
         return Place(interface, link_layer, source, source)

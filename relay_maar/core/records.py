@@ -8,7 +8,7 @@ ValueError for what is no record of ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -74,25 +74,13 @@ def session_record(
         "generation": session.generation,
         "serving": _text(session.serving),
         "previous": _text(session.previous),
-        "prefixes": [
-            {
-                "prefix": str(entry.prefix),
-                "role": entry.role.value,
-                "anchor": _text(entry.anchor),
-                "lifetime": _seconds(entry.expires, now),
-                "delegated": entry.delegated,
-            }
-            | ({"fading": True} if entry.fading else {})
-            | ({} if entry.router is None else {"router": _router_record(entry.router)})
-            for entry in session.entries
-        ],
+        "prefixes": [_entry_record(entry, now) for entry in session.entries],
         "peers": [_told(peer, each, now) for peer, each in exchanges.items() if not each.over],
     }
     if session.signalled is not None:
         record["signalled"] = {
-            "expected": session.signalled.expected,
-            "heard": sorted(map(_text, session.signalled.heard)),
-            "kept": sorted(map(str, session.signalled.kept)),
+            "awaited": [_entry_record(entry, now) for entry in session.signalled.awaited],
+            "doubted": session.signalled.doubted,
         }
     if session.speaker is not None:
         record |= {"speaker": session.speaker.hex(), "returning": session.returning}
@@ -103,6 +91,21 @@ def session_record(
             "link_local": _text(session.attachment.link_local),
             "link_layer": None if link_layer is None else link_layer.hex(),
         }
+    return record
+
+
+def _entry_record(entry: Entry, now: float) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "prefix": str(entry.prefix),
+        "role": entry.role.value,
+        "anchor": _text(entry.anchor),
+        "lifetime": _seconds(entry.expires, now),
+        "delegated": entry.delegated,
+    }
+    if entry.fading:
+        record["fading"] = True
+    if entry.router is not None:
+        record["router"] = _router_record(entry.router)
     return record
 
 
@@ -134,31 +137,34 @@ def read_session(record: Mapping[str, Any], now: float) -> tuple[Session, tuple[
                 parse_address(place["link_local"]),
                 None if place["link_layer"] is None else bytes.fromhex(place["link_layer"]),
             )
-        entries = tuple(
-            Entry(
-                Prefix.parse(each["prefix"]),
-                Role(each["role"]),
-                parse_address(each["anchor"]),
-                _until(each["lifetime"], saved),
-                bool(each["delegated"]),
-                bool(each.get("fading")),
-                _read_router(each.get("router")),
-            )
-            for each in record["prefixes"]
-        )
         session = Session(
             Identity.parse(record["identity"]),
             int(record["generation"]),
             parse_address(record["serving"]),
             parse_address(record["previous"]),
             attachment,
-            entries,
+            _read_entries(record["prefixes"], saved),
             saved,
-            _read_signalled(record.get("signalled")),
+            _read_signalled(record.get("signalled"), saved),
             speaker=bytes.fromhex(record["speaker"]) if "speaker" in record else None,
             returning=bool(record.get("returning")),
         )
         return session, tuple(_read_told(each, saved) for each in record["peers"])
+
+
+def _read_entries(records: Iterable[Mapping[str, Any]], saved: float) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(
+            Prefix.parse(each["prefix"]),
+            Role(each["role"]),
+            parse_address(each["anchor"]),
+            _until(each["lifetime"], saved),
+            bool(each["delegated"]),
+            bool(each.get("fading")),
+            _read_router(each.get("router")),
+        )
+        for each in records
+    )
 
 
 def _router_record(router: RouterIdentity) -> dict[str, str]:
@@ -172,14 +178,10 @@ def _read_router(record: Mapping[str, Any] | None) -> RouterIdentity | None:
     return RouterIdentity(parse_address(record["link_local"]), link_layer)
 
 
-def _read_signalled(record: Mapping[str, Any] | None) -> Signalled | None:
+def _read_signalled(record: Mapping[str, Any] | None, saved: float) -> Signalled | None:
     if record is None:
         return None
-    return Signalled(
-        int(record["expected"]),
-        frozenset(parse_address(each) for each in record["heard"]),
-        frozenset(Prefix.parse(each) for each in record["kept"]),
-    )
+    return Signalled(_read_entries(record["awaited"], saved), bool(record["doubted"]))
 
 
 def _read_told(record: Mapping[str, Any], saved: float) -> Told:

@@ -34,7 +34,7 @@ from dmm_wire.mobility import (
     Timestamp,
 )
 from dmm_wire.mobility.answers import ALL_ZERO, first
-from dmm_wire.mobility.registration import forgot_option, told
+from dmm_wire.mobility.registration import forgot_option, later_option, told
 from relay_maar.core.asking import Verdict
 from relay_maar.core.noticed import Ask, Place
 from relay_maar.core.own_prefixes import MOST_REFUSED, OwnPrefixes
@@ -119,6 +119,8 @@ class _Node:
     patience: float = float(INITIAL_BINDACK_TIMEOUT)
     adjusted: bytes | None = None
     """The question of which a wrong timestamp was already made good at once."""
+    later: dmm.Visit | None = None
+    """A later visit than the CMD's last PBA told of: PBUs say so."""
 
 
 class Registering:
@@ -175,6 +177,14 @@ class Registering:
             self._nodes.popitem(last=False)
         return node
 
+    def knows_later(self, link_layer: bytes, later: dmm.Visit | None) -> bool:
+        """A PBA has come: `later` is the visit that is known of this node where it told of an earlier one. The PBUs say
+        so, until one comes that does not. Returns whether they did not yet."""
+        node = self._node(link_layer)
+        is_news = later is not None and node.later is None
+        node.later = later
+        return is_news
+
     # --- the PBU ---
 
     def ask(self, ask: Ask, now: float) -> Sent:
@@ -217,6 +227,8 @@ class Registering:
         options += [LinkLayerIdentifier(place.link_layer), Timestamp(self._timestamp)]
         if self.knows_nobody and lifetime:
             options.append(forgot_option(settings.endpoint, settings.enterprise))
+        if node.later is not None and lifetime:
+            options.append(later_option(node.later, settings.enterprise))
         update = BindingUpdate(self._sequence, lifetime, tuple(options))
         asked = _Asked(transaction_id, place, update, self._timestamp)
         self._asked[cmd, self._sequence] = asked
@@ -303,7 +315,7 @@ class Registering:
         node.is_named, node.refused, node.adjusted = True, 0, None
         infinite = answer.lifetime >= LIFETIME_INFINITY
         node.until = math.inf if infinite else now + float(max(answer.lifetime, LIFETIME_UNIT))
-        if not any(isinstance(s, dmm.Signalling) and s.expected for s in suboptions):
+        if not any(isinstance(s, dmm.PreviousMaar) and s.awaited for s in suboptions):
             node.patience = float(INITIAL_BINDACK_TIMEOUT)
         return Accepted(asked.transaction_id, asked.place, node.name, suboptions)
 

@@ -169,8 +169,20 @@ class Registrar:
         known = self._cache.speaker(place.interface, place.link_layer)
         if known is not None and known.identity != accepted.name:
             actions += self._cache.rename(known, accepted.name, now)
+        if self._is_behind(accepted, visit):
+            self._counters["visit.stale"] += 1
+            return Taken(actions, Answer(accepted.transaction_id, Verdict.AGAIN))
         served = Served(accepted.name, visit, suboptions)
         return Taken(actions, Answer(accepted.transaction_id, served))
+
+    def _is_behind(self, accepted: Accepted, visit: dmm.Visit) -> bool:
+        """Whether the CMD has lost a visit of a node that is here, and is to hear of it at once. Where the visit is one
+        elsewhere, the PBA may only have been overtaken: then the node is asked where it is, before the next PBU."""
+        session, later = self._cache.get(accepted.name), None
+        if session is not None and visit.generation < session.generation:
+            later = dmm.Visit(session.generation, self._endpoint)
+        is_news = self._registering.knows_later(accepted.place.link_layer, later)
+        return is_news and session is not None and session.here
 
     def _peers(self, suboptions: Iterable[dmm.SubOption], now: float) -> list[dmm.SubOption]:
         """Of other MAARs it is said only who matters; the domain's mode is always. Who matters to no
@@ -184,8 +196,6 @@ class Registrar:
         for each in suboptions:
             if isinstance(each, dmm.PreviousMaar):
                 named.add(each.endpoint)
-            elif isinstance(each, dmm.Domain):
-                named.update(each.endpoints)
             elif isinstance(each, dmm.Visit) and is_routable(each.previous):
                 named.add(
                     each.previous

@@ -196,9 +196,12 @@ class Registrations:
             self._left(before, now)
         absorbed = [self._cache.holder(prefix) for prefix, _ in request.named]
         if before is not None and before.generation == session.generation:
-            actions = self._cache.change(session, now)
+            actions = self._cache.leave(None, session, now)
         else:
-            actions = [Log("info", went(session)), *self._cache.leave(before, session, now)]
+            actions = [
+                Log("info", partial(went, session)),
+                *self._cache.leave(before, session, now),
+            ]
         for other in absorbed:
             if other is not None and other.identity != session.identity:
                 actions += self._absorb(other, session, now)

@@ -109,13 +109,14 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Named:
     """A prefix of the full set that came with a visit; `lifetime` is its valid lifetime in seconds,
-    or infinity. `router`: as in `Entry`."""
+    or infinity. `router`: as in `Entry`. `awaited`: its anchor has not acknowledged the visit yet."""
 
     prefix: Prefix
     anchor: bytes
     lifetime: float
     delegated: bool
     router: RouterIdentity | None = None
+    awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +138,20 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Signalled:
-    """The CMD tells the P-MAARs of this visit (a mode other than direct), and had not heard from
-    `expected` of them when it last spoke of it (0 where the node is elsewhere).
+    """The CMD tells the P-MAARs of this visit (a mode other than direct).
 
-    `heard` are those that have spoken to us since. `kept` are prefixes of which nobody has spoken
-    yet: they are served as before, until their anchor or the CMD does.
+    `awaited` is what it said to be anchored where the visit was not acknowledged yet: to be served when the anchor
+    says that it sends it here. Of that, what was served here before is served on meanwhile. `doubted`: an anchor has
+    refused what the CMD said of it.
     """
 
-    expected: int = 0
-    heard: frozenset[bytes] = frozenset()
-    kept: frozenset[Prefix] = frozenset()
+    awaited: tuple[Entry, ...] = ()
+    doubted: bool = False
 
     @property
-    def missing(self) -> int:
-        """How many P-MAARs are still to be heard of."""
-        return max(0, self.expected - len(self.heard))
+    def is_open(self) -> bool:
+        """Whether the CMD has to be asked, if nobody else says more."""
+        return self.doubted or bool(self.awaited)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +161,8 @@ class Session:
     `generation` is the visit's, from the CMD; it only grows. `serving` is the S-MAAR's endpoint,
     which is ours exactly while `attachment` is there. `previous` is the S-MAAR before (`::` none).
     `touched` is when anybody last told us something about the node. `signalled` is None where it is
-    for the S-MAAR to tell the P-MAARs (mode direct). `withdrawn` is what has ended on
-    this visit, so that what was under way does not bring it back: what we have anchored until a PBU of
-    a visit elsewhere did not name it any more; what a VISIT here, or the anchor after it, did not name.
+    for the S-MAAR to tell the P-MAARs (mode direct). `withdrawn` is what we have anchored until a PBU of
+    this visit elsewhere did not name it any more: what was under way does not bring it back.
     `speaker` is the link-layer address by which a node that is elsewhere was here last; `returning`: it
     has been seen here again since, and nothing is sent after it.
     """
@@ -216,97 +215,72 @@ def arrive(
     now: float,
     signalled: Signalled | None = None,
 ) -> Session:
-    """The session after a VISIT: the node is here, and `named` is the full set of its prefixes, but
-    for those of P-MAARs that the CMD still expects to hear from. `endpoint` is ours."""
+    """The session after a VISIT: the node is here, and `named` is the full set of its prefixes.
+    `endpoint` is ours. `signalled`: the CMD tells the P-MAARs; what is awaited of them is added."""
     before = {entry.prefix: entry for entry in session.entries} if session is not None else {}
     after: list[Entry] = []
+    awaited: list[Entry] = []
     for name in named:
-        known = before.pop(name.prefix, None)
+        known = before.get(name.prefix)
         event = Event.HERE_LOCAL if name.anchor == endpoint else Event.HERE_SERVED
         expires = now + name.lifetime
         entry = Entry(name.prefix, _S, name.anchor, expires, name.delegated, router=name.router)
+        if signalled is not None and name.awaited:
+            awaited.append(entry)
+            if known is None or known.role not in (_S, _F):
+                continue
+        before.pop(name.prefix, None)
         after += _after(entry, event, known.role if known else None)
-    spoken = {endpoint, *(entry.anchor for entry in after)}
-    kept: set[Prefix] = set()
-    is_same = session is not None and session.generation == generation
-    withdrawn = set(session.withdrawn) if session is not None and is_same else set()
-    withdrawn -= {entry.prefix for entry in after}
     for entry in before.values():
-        is_open = signalled is not None and signalled.missing and entry.anchor not in spoken
-        if not is_open:
-            withdrawn.add(entry.prefix)
-        if is_open and entry.role in (_S, _F):
-            kept.add(entry.prefix)
-            after += _after(entry, Event.HERE_SERVED, entry.role)
-        else:
-            after += _after(_ending(entry, signalled, now), Event.HERE_UNNAMED, entry.role)
+        after += _after(_ending(entry, signalled, now), Event.HERE_UNNAMED, entry.role)
     if signalled is not None:
-        signalled = replace(signalled, kept=frozenset(kept))
+        signalled = replace(signalled, awaited=tuple(awaited))
     return Session(
-        identity,
-        generation,
-        endpoint,
-        previous,
-        attachment,
-        _limited(after),
-        now,
-        signalled,
-        frozenset(withdrawn),
+        identity, generation, endpoint, previous, attachment, _limited(after), now, signalled
     )
+
+
+def expected(session: Session, anchor: bytes, prefix: Prefix) -> Entry | None:
+    """What the CMD said of `prefix` if `anchor` may speak of it: it is awaited of it, or served by it."""
+    awaited = session.signalled.awaited if session.signalled is not None else ()
+    found = next((e for e in awaited if e.prefix == prefix), None) or session.find(prefix)
+    return found if found and found.anchor == anchor and found.role is _S else None
 
 
 def confirm(
     session: Session,
     anchor: bytes,
-    named: Iterable[tuple[Prefix, bool]],
+    named: Collection[Prefix],
     lifetime: float,
     now: float,
     router: RouterIdentity | None = None,
 ) -> Session:
-    """The session after `anchor` said, itself or through the CMD, that it sends us `named`, each with
-    whether it is delegated, for `lifetime` seconds, and nothing else of the node; it is shown as
-    `router`."""
+    """The session after `anchor` said, itself or through the CMD, that it sends us `named` for `lifetime` seconds,
+    and nothing else of the node; it is shown as `router`. What the CMD did not name with the visit was under way
+    when it ended, and is not believed."""
     if session.signalled is None:
         return session
     before = {entry.prefix: entry for entry in session.entries}
-    said = {e.prefix: e for e in session.having(_S) if e.prefix not in session.signalled.kept}
+    awaited = {entry.prefix: entry for entry in session.signalled.awaited}
     after: list[Entry] = []
-    named = tuple(named)
-    withdrawn = set(session.withdrawn)
-    for prefix, delegated in named:
-        # It was under way when the CMD, or the anchor, said that the prefix has ended; so it was when all have been
-        # heard of.
-        if prefix in withdrawn or (prefix not in said and not session.signalled.missing):
+    for prefix in named:
+        said = expected(session, anchor, prefix)
+        if said is None:
             continue
         known = before.pop(prefix, None)
-        expires = now + lifetime
-        if prefix in said:
-            expires = max(expires, said[prefix].expires)  # the CMD said it to the second
-        entry = Entry(prefix, _S, anchor, expires, delegated, router=router)
+        awaited.pop(prefix, None)
+        expires = max(said.expires, now + lifetime)  # the CMD says it to the second
+        entry = replace(said, expires=expires, router=router)
         after += _after(entry, Event.HERE_SERVED, known.role if known else None)
-    # Who anchors nothing is not among the expected. Nor is, of whom the CMD had heard: what comes of it, again or late,
-    # must not pass for what is missing.
-    is_expected = bool(after) and all(entry.anchor != anchor for entry in said.values())
-    heard = session.signalled.heard | ({anchor} if is_expected else set())
-    kept = set(session.signalled.kept) - {entry.prefix for entry in after}
     for entry in before.values():
-        if entry.anchor == anchor and entry.prefix in kept:
-            kept.discard(entry.prefix)
-            withdrawn.add(entry.prefix)
+        if entry.anchor == anchor and entry.role is _S and entry.prefix in awaited:
             after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
-        elif entry.anchor == anchor and entry.role is _E and entry.prefix not in dict(named):
+        elif entry.anchor == anchor and entry.role is _E and entry.prefix not in named:
             after += _after(entry, Event.WITHDRAWN, entry.role)
         else:
             after.append(entry)
-    signalled = replace(session.signalled, heard=heard, kept=frozenset(kept))
-    if not signalled.missing and kept:
-        ends = [entry for entry in after if entry.prefix in kept]
-        after = [entry for entry in after if entry.prefix not in kept]
-        for entry in ends:
-            after += _after(_ending(entry, session.signalled, now), Event.HERE_UNNAMED, entry.role)
-        signalled = replace(signalled, kept=frozenset())
-    entries = _limited(after)
-    return replace(session, entries=entries, signalled=signalled, withdrawn=frozenset(withdrawn))
+    signalled = replace(session.signalled, awaited=tuple(awaited.values()))
+    return replace(session, entries=_limited(after), signalled=signalled)
 
 
 def shown_as(session: Session, anchor: bytes, router: RouterIdentity | None) -> Session:
@@ -326,8 +300,7 @@ def doubt(session: Session) -> Session:
     """The session of which the CMD has to be asked, because an anchor that it named has refused."""
     if session.signalled is None:
         return session
-    expected = len(session.signalled.heard) + 1
-    return replace(session, signalled=replace(session.signalled, expected=expected))
+    return replace(session, signalled=replace(session.signalled, doubted=True))
 
 
 def depart(

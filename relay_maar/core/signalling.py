@@ -196,16 +196,20 @@ class Signalling:
                 waiting = True
         return waiting
 
-    def leave(self, identity: Identity, words: Mapping[bytes, Binding]) -> None:
-        """The node has gone to another S-MAAR. What the peers acknowledged is that one's to keep
-        up; what they did not goes on: a MAAR that nobody else tells must hear that the node left
-        it, and the way through us is open. `words` are the last of this visit."""
+    def leave(self, session: Session, words: Mapping[bytes, Binding]) -> None:
+        """The node is at another S-MAAR. What the peers acknowledged is that one's to keep up; what
+        they did not goes on: a MAAR that nobody else tells must hear that the node left it, and the
+        way through us is open. It goes on as long as that way, or for `HOLD`: a peer that has heard
+        of later visits must not have forgotten them. `words` are the last of this visit."""
+        ends = dict.fromkeys(self.exchanges(session.identity), session.touched + HOLD)
+        for entry in session.entries:
+            ends[entry.anchor] = max(ends.get(entry.anchor, 0.0), entry.expires)
         open_ = {
-            peer: each.binding
-            for peer, each in self.exchanges(identity).items()
+            peer: each.binding._replace(until=min(each.binding.until, ends[peer]))
+            for peer, each in self.exchanges(session.identity).items()
             if not each.finished
         }
-        self.announce(identity, open_ | dict(words), moved=False)
+        self.announce(session.identity, open_ | dict(words), moved=False)
 
     def forget(self, identity: Identity) -> None:
         """Drop all that concerns this node."""

@@ -20,7 +20,8 @@ def came(session: Session, peers: int) -> str:
     place = session.attachment.interface if session.attachment is not None else "nowhere"
     told = f"PBU to {peers} {'peer' if peers == 1 else 'peers'}"
     if session.signalled is not None:
-        told = f"the CMD signals, {session.signalled.missing} anchors to come"
+        anchors = {entry.anchor for entry in session.signalled.awaited}
+        told = f"the CMD signals, {len(anchors)} anchors to come"
     previous = f" from maar {format_address(session.previous)}" if any(session.previous) else ""
     return (
         f"{session.identity} came{previous} to {place}: "

@@ -2,8 +2,8 @@
 copy of their PBA (mode locator, RFC 8885 section 3.3) or through the CMD (what is late in mode relay, section 3.2).
 
 They are believed from the CMDs and, in mode locator, from MAARs of the domain, about a node that is here, of its
-present visit. One can overtake the Relay-reply that says that the node is here; so what is of a later visit is kept
-for a moment.
+present visit, and of what the CMD said with that visit to be anchored there: anything else has ended since. One can
+overtake the Relay-reply that says that the node is here; so what is of a later visit is kept for a moment.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ from relay_maar.core.cache import BindingCache
 from relay_maar.core.domain import Domain
 from relay_maar.core.identities import NOTHING, Identities
 from relay_maar.core.order import Order
-from relay_maar.core.session import MAX_PREFIXES, Session, confirm, doubt
+from relay_maar.core.session import Session, confirm, doubt, expected
 from relay_maar.core.settings import AgentSettings
-from relay_maar.core.visits import may_be_had
 
 EARLY: Final = 5.0
 """Seconds for which one that overtook its VISIT is kept."""
@@ -42,15 +41,13 @@ EARLY: Final = 5.0
 MOST_EARLY: Final = 256
 """How many of these are kept; the oldest goes first."""
 
-_Named = tuple[tuple[Prefix, bool], ...]
-
 
 class _Told(NamedTuple):
     """What was said at `at`: of each anchor, the prefixes that it sends us for `lifetime` seconds; and of some, as
     which router they are shown, `by_itself` or by the CMD."""
 
     generation: int
-    anchors: tuple[tuple[bytes, _Named], ...]
+    anchors: tuple[tuple[bytes, tuple[Prefix, ...]], ...]
     lifetime: float
     at: float
     routers: dict[bytes, Said]
@@ -102,7 +99,7 @@ class Unsolicited:
 
     def wait_for_anchors(self, session: Session, now: float) -> None:
         """Have the CMD asked if those that are missing stay so."""
-        if session.here and session.signalled is not None and session.signalled.missing:
+        if session.here and session.signalled is not None and session.signalled.is_open:
             self._ask(session, now)
 
     def _judged(self, source: bytes, answer: BindingAcknowledgement, now: float) -> Session | None:
@@ -151,24 +148,21 @@ class Unsolicited:
     def _read(
         self, source: bytes, answer: BindingAcknowledgement, is_cmd: bool, now: float
     ) -> _Told:
-        delegated = {o.prefix for o in answer.options if isinstance(o, DelegatedPrefix)}
-        anchors: dict[bytes, dict[Prefix, bool]] = {}
+        anchors: dict[bytes, list[Prefix]] = {}
         if is_cmd:
             for option in answer.options:
                 if isinstance(option, PreviousMaarOption) and self._is_anchor(option.endpoint):
-                    named = anchors.setdefault(option.endpoint, {})
-                    named[option.prefix] = option.prefix in delegated
+                    anchors.setdefault(option.endpoint, []).append(option.prefix)
         else:
-            anchors[source] = {
-                o.prefix: o.prefix in delegated
-                for o in answer.options
-                if isinstance(o, HomeNetworkPrefix | DelegatedPrefix) and o.prefix.length
-            }
+            named = (HomeNetworkPrefix, DelegatedPrefix)
+            anchors[source] = [
+                o.prefix for o in answer.options if isinstance(o, named) and o.prefix.length
+            ]
         infinite = answer.lifetime >= LIFETIME_INFINITY
         generation = next(o.value for o in answer.options if isinstance(o, Timestamp))
         return _Told(
             generation,
-            tuple((anchor, tuple(named.items())) for anchor, named in anchors.items()),
+            tuple((anchor, tuple(dict.fromkeys(each))) for anchor, each in anchors.items()),
             math.inf if infinite else float(answer.lifetime),
             now,
             routers_in(answer.options, None if is_cmd else source),
@@ -183,28 +177,13 @@ class Unsolicited:
 
     def _confirmed(self, session: Session, told: _Told, now: float) -> Session:
         for anchor, named in told.anchors:
-            believed = tuple(each for each in named if self._may_be(session, anchor, each[0]))
-            if len(believed) < len(named):
-                self._counters["pba.bad-prefix"] += len(named) - len(believed)
-            named_here = {prefix for prefix, _ in believed}
-            room = MAX_PREFIXES - sum(e.prefix not in named_here for e in session.entries)
+            believed = [prefix for prefix in named if expected(session, anchor, prefix) is not None]
+            self._counters["pba.unnamed-prefix"] += len(named) - len(believed)
             said = told.routers.get(anchor, NOTHING)
             router = self._identities.told(anchor, said, by_itself=told.by_itself)
-            named = believed[: max(0, room)]
-            session = confirm(session, anchor, named, told.lifetime, now, router)
+            session = confirm(session, anchor, believed, told.lifetime, now, router)
         return session
-
-    def _may_be(self, session: Session, anchor: bytes, prefix: Prefix) -> bool:
-        """Whether a prefix can be this node's, anchored there: it is none of ours, and nobody else's here."""
-        if not may_be_had(prefix) or any(_overlap(pool, prefix) for pool in self._settings.pools):
-            return False
-        known = session.find(prefix)
-        return known.anchor == anchor if known is not None else self._cache.is_free(prefix)
 
     def _passed_over(self, reason: str) -> Session | None:
         self._counters[f"pba.{reason}"] += 1
         return None
-
-
-def _overlap(one: Prefix, other: Prefix) -> bool:
-    return one.contains(other) or other.contains(one)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from dmm_wire import dmm
@@ -105,7 +106,7 @@ class Visits:
         moved = before is None or before.generation != visit.generation
         actions = self._cache.serve(session, moved=moved, now=now)
         if moved:
-            actions.append(Log("info", came(session, self._cache.told(identity))))
+            actions.append(Log("info", partial(came, session, self._cache.told(identity))))
         elif before is not None and before.attachment not in (None, attachment):
             actions.append(Log("info", changed_place(before, session)))
         return actions, session
@@ -173,7 +174,8 @@ def full_set(
         else:
             lifetime = math.inf if each.valid == INFINITY else float(each.valid)
             router = _router(each, endpoint, identities)
-            named = Named(each.prefix, anchor, lifetime, each.delegated, router)
+            is_awaited = isinstance(each, dmm.PreviousMaar) and each.awaited
+            named = Named(each.prefix, anchor, lifetime, each.delegated, router, is_awaited)
             found.setdefault(each.prefix, named)
     return list(found.values())
 
@@ -191,7 +193,7 @@ def signalled(suboptions: Iterable[dmm.SubOption]) -> Signalled | None:
     """How the CMD signals a visit, None where it does not."""
     for each in suboptions:
         if isinstance(each, dmm.Signalling) and each.mode != dmm.SignallingMode.DIRECT:
-            return Signalled(each.expected)
+            return Signalled()
     return None
 
 

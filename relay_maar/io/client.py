@@ -37,7 +37,8 @@ def ask(
     arguments: Mapping[str, str] | None = None,
     timeout: float = 5.0,
 ) -> dict[str, Any]:
-    """Send `command` to the daemon of `directory` and return its answer. Raises NotRunning; OSError on a time-out."""
+    """Send `command` to the daemon of `directory` and return its answer. Raises NotRunning; OSError on a time-out,
+    or where it answers nothing, or nothing that makes sense: a request too long, a daemon that is just ending."""
     request = {**(arguments or {}), "command": command}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
@@ -49,7 +50,12 @@ def ask(
         answer = bytearray()
         while chunk := sock.recv(65_536):
             answer += chunk
-    result = json.loads(answer)
+    if not answer:
+        raise OSError("it has closed the connection")
+    try:
+        result = json.loads(answer)
+    except ValueError:
+        result = None
     if not isinstance(result, dict):
-        raise OSError("the daemon's answer makes no sense")
+        raise OSError("its answer makes no sense")
     return result

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias
 from relay_maar.core import actions as act
 from relay_maar.core.agent import Agent
 from relay_maar.core.batch import merged
+from relay_maar.core.cache import Then
 from relay_maar.core.items import Change, Key
 from relay_maar.io.links import Links
 from relay_maar.southbound.api import Southbound, SouthboundError
@@ -72,6 +73,8 @@ class Runner:
         self._applies: list[act.Apply] = []
         self._messages: list[_Message] = []
         self._lines: list[act.Log] = []
+        self._aside: list[Then] = []
+        agent.aside = self._aside.append
 
     def add(self, actions: Iterable[act.Action]) -> None:
         """These are to be run, after those that wait already."""
@@ -91,22 +94,39 @@ class Runner:
                     self._messages.append(action)
 
     def run(self) -> None:
-        """Run what waits, and what comes of it. Nobody waits for the log: it is told last."""
-        while self._records or self._applies:
-            with self.survive():
-                self._save()
-            with self.survive():
-                self._apply()
-        messages, self._messages = self._messages, []
-        for message in sorted(messages, key=lambda each: not isinstance(each, _FIRST)):
-            try:
-                self._send(message)
-            except Exception as error:
-                self.fault(error)
+        """Run what waits, and what comes of it; what can wait is not even composed before other machines have their
+        messages. Nobody waits for the log: it is told last."""
+        self._run()
+        while self._aside:
+            aside = self._aside.copy()
+            self._aside.clear()
+            for then in aside:
+                try:
+                    self.add(then(self._clock()))
+                except Exception as error:
+                    self.fault(error)
+            self._run()
         lines, self._lines = self._lines, []
         for each in lines:
             with self.survive():
                 log.log(logging.getLevelNamesMapping()[each.level.upper()], "%s", each.line)
+
+    def _run(self) -> None:
+        while self._records or self._applies:
+            try:
+                self._save()
+            except Exception as error:
+                self.fault(error)
+            try:
+                self._apply()
+            except Exception as error:
+                self.fault(error)
+        messages, self._messages = self._messages, []
+        for message in sorted(messages, key=_goes_later):
+            try:
+                self._send(message)
+            except Exception as error:
+                self.fault(error)
 
     @contextlib.contextmanager
     def survive(self) -> Iterator[None]:
@@ -137,15 +157,15 @@ class Runner:
 
     def _change(self, changes: Sequence[Change]) -> Mapping[Key, str]:
         """Returns what the kernel refused, and why. The core needs an answer, or what waits for it waits for ever."""
-        # Unless the driver says which: nobody knows what was done, so all of it is to be done again.
-        failures = {change.item.key: "internal error" for change in changes}
-        with self.survive():
-            try:
-                self._southbound.apply(changes)
-                failures = {}
-            except SouthboundError as error:
-                failures = {change.item.key: reason for change, reason in error.failures}
-        return failures
+        try:
+            self._southbound.apply(changes)
+        except SouthboundError as error:
+            return {change.item.key: reason for change, reason in error.failures}
+        except Exception as error:
+            self.fault(error)
+            # Nobody knows what was done, so all of it is to be done again.
+            return {change.item.key: "internal error" for change in changes}
+        return {}
 
     def _send(self, message: _Message) -> None:
         links = self._links
@@ -186,3 +206,7 @@ class Runner:
         self._counters[
             f"send-{_WHAT[type(message)]}-{errno.errorcode.get(error.errno or 0, 'error')}"
         ] += 1
+
+
+def _goes_later(message: _Message) -> bool:
+    return not isinstance(message, _FIRST)

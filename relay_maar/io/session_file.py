@@ -17,11 +17,14 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 _FORMAT = 1
 _COMPACT_AFTER = 4096
 """Lines beyond the living ones before the journal is rewritten."""
+
+
+_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class SessionFile:
@@ -119,7 +122,7 @@ class SessionFile:
             return
         # Until the last line is whole, the file is not what it should be; the next write then starts it anew.
         self._incomplete = True
-        data = "".join(f"{line}\n" for line in lines).encode()
+        data = ("\n".join(lines) + "\n").encode()
         self.unsynced = True
         if os.write(self._fd, data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -153,8 +156,7 @@ class SessionFile:
 
 
 def _line(key: str, at: float, record: dict[str, Any] | None) -> str:
-    entry = {"v": _FORMAT, "key": key, "at": at, "record": record}
-    return json.dumps(entry, separators=(",", ":"))
+    return _encode({"v": _FORMAT, "key": key, "at": at, "record": record})
 
 
 def _parse(line: bytes) -> tuple[str, float, dict[str, Any] | None] | None:

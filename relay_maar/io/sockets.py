@@ -7,9 +7,11 @@ host on an access link cannot speak as a server or as a MAAR; client traffic onl
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import struct
 import sys
+import termios
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -75,11 +77,18 @@ class Socket:
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
+        self._length = bytearray(4)
         sock.setblocking(False)
         _make_room(sock)
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    def holds_more(self) -> bool:
+        """Whether something waits: cheaper than to receive nothing and be told so by an exception. (Of a datagram
+        without data it says nothing; whoever polls hears of it.)"""
+        fcntl.ioctl(self._socket, termios.FIONREAD, self._length)
+        return any(self._length)
 
     def close(self) -> None:
         self._socket.close()

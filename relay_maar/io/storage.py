@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,12 @@ class Storage:
 
     def write(self, records: Mapping[str, dict[str, Any] | None]) -> None:
         """See `SessionFile.write`, without its errors."""
-        self._write(lambda: self._file.write(records))
+        try:
+            self._file.write(records)
+        except OSError as error:
+            self._fault(error)
+        else:
+            self._written()
 
     def close(self) -> None:
         """Everything is on the disk afterwards, where it can be."""
@@ -48,12 +53,7 @@ class Storage:
             self._sync.cancel()
         self._file.close()
 
-    def _write(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except OSError as error:
-            self._fault(error)
-            return
+    def _written(self) -> None:
         if self._failed:
             log.warning("session file: written again, nothing is missing")
         self._failed = False
@@ -72,7 +72,12 @@ class Storage:
 
     def _mend(self) -> None:
         self._repair = None
-        self._write(self._file.mend)
+        try:
+            self._file.mend()
+        except OSError as error:
+            self._fault(error)
+        else:
+            self._written()
 
     async def _synchronize(self) -> None:
         try:

@@ -44,6 +44,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=HHI")
 _U8 = struct.Struct("=HHB3x")
 _ADDRESS = struct.Struct("=HH16s")
+_ROUTE_KEY = struct.Struct("=HH16sHHIHHI")
 _RTA_DST, _RTA_SRC, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 2, 4, 5, 6, 15
 _FRA_DST, _FRA_SRC, _FRA_IIFNAME, _FRA_PRIORITY, _FRA_TABLE = 1, 2, 3, 6, 15
 _FRA_FWMARK, _FRA_FWMASK, _FRA_PROTOCOL, _FRA_IP_PROTO = 10, 16, 21, 22
@@ -115,15 +116,11 @@ def _route(
     prefix: Prefix, table: int, metric: int, protocol: int, kind: int, source: Prefix | None
 ) -> bytes:
     from_length = source.length if source is not None else 0
-    parts = [
-        _ROUTE.pack(AF_INET6, prefix.length, from_length, 0, 0, protocol, 0, kind, 0),
-        _address(_RTA_DST, prefix.address),
-        _u32(_RTA_TABLE, table),
-        _u32(_RTA_PRIORITY, metric),
-    ]
-    if source is not None:
-        parts.append(_address(_RTA_SRC, source.address))
-    return b"".join(parts)
+    fixed = _ROUTE.pack(AF_INET6, prefix.length, from_length, 0, 0, protocol, 0, kind, 0)
+    key = _ROUTE_KEY.pack(
+        20, _RTA_DST, prefix.address, 8, _RTA_TABLE, table, 8, _RTA_PRIORITY, metric
+    )
+    return fixed + key + (_address(_RTA_SRC, source.address) if source is not None else b"")
 
 
 def all_routes(protocol: int) -> Message:

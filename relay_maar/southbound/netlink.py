@@ -13,7 +13,6 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import takewhile
 from typing import Any, NamedTuple, TypeAlias
 
 from pyroute2.netlink import (
@@ -120,16 +119,16 @@ class Netlink:
         """Send requests in order; the kernel tries each of them, whatever became of the others.
 
         Answers may be lost (ENOBUFS: the receive buffer was full), the requests were carried out all the same. Then all
-        from the first that has no answer are sent again, fewer at a time: what was done already is refused as such.
+        of that batch are sent again, fewer at a time: what was done already is refused as such.
         """
         verdicts: list[Refused | None] = []
         most = _BATCH
         while len(verdicts) < len(requests):
-            batch = requests[len(verdicts) : len(verdicts) + most]
-            answered = self._exchange([self._encode(request, NLM_F_ACK) for request in batch])
-            verdicts += answered
-            if len(answered) < len(batch):
+            answered = self._exchange(requests[len(verdicts) : len(verdicts) + most])
+            if answered is None:
                 most = max(1, most // 2)
+            else:
+                verdicts += answered
         return verdicts
 
     def get(self, request: Message) -> Message:
@@ -184,43 +183,57 @@ class Netlink:
         request.encode()
         return bytes(request.data)
 
-    def _exchange(self, requests: Sequence[bytes]) -> list[Refused | None]:
-        """The verdicts on the first of them: on all, unless there was no room for the requests or for an answer."""
+    def _exchange(self, requests: Sequence[Request | Message]) -> list[Refused | None] | None:
+        """The verdict on each; None if there was no room for the requests or for an answer.
+
+        Only the last one is to be acknowledged: the kernel tells every refusal, and in order. So a batch that it takes
+        has one answer.
+        """
+        last = len(requests) - 1
+        batch = [self._encode(each, NLM_F_ACK * (n == last)) for n, each in enumerate(requests)]
         try:
-            self._send(requests)
+            self._send(batch)
         except OSError as error:
-            if error.errno not in _NO_ROOM or len(requests) == 1:
+            if error.errno not in _NO_ROOM or not last:
                 raise
-            return []
-        verdicts: dict[int, Refused | None] = {}
-        lost = False
-        while len(verdicts) < len(requests):
+            return None
+        verdicts: list[Refused | None] = [None] * len(batch)
+        while True:
             try:
-                for sequence, number, flags, data in self._receive(wait=not lost):
+                for sequence, number, flags, data in self._receive():
                     if number == NLMSG_ERROR:
-                        verdicts[(sequence - self._oldest) & 0xFFFFFFFF] = _verdict(data, flags)
-            except BlockingIOError:
-                break
+                        place = (sequence - self._oldest) & 0xFFFFFFFF
+                        verdicts[place] = _verdict(data, flags)
+                        if place == last:
+                            return verdicts
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise
-                # It was all done when `send` came back: what is not here by now does not come.
-                lost = True
-        answered = takewhile(verdicts.__contains__, range(len(requests)))
-        return [verdicts[number] for number in answered]
+                # It was all done when `send` came back, but nobody knows what was refused.
+                self._drain()
+                return None
 
     def _send(self, requests: Sequence[bytes]) -> None:
         self._oldest = (self._sequence - len(requests) + 1) & 0xFFFFFFFF
         self._socket.send(b"".join(requests))
 
-    def _receive(self, *, wait: bool = True) -> Iterator[tuple[int, int, int, bytes]]:
+    def _drain(self) -> None:
+        """Make room for answers."""
+        while True:
+            try:
+                self._socket.recv(_LARGEST_DATAGRAM, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """One datagram's answers to what was sent last: sequence number, message type, flags, the whole message."""
         try:
-            data = self._socket.recv(_LARGEST_DATAGRAM, 0 if wait else socket.MSG_DONTWAIT)
+            data = self._socket.recv(_LARGEST_DATAGRAM)
         except BlockingIOError:
-            if wait:
-                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
-            raise
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, number, flags, sequence, _ = _HEADER.unpack_from(data, offset)

@@ -16,6 +16,6 @@ GRANT UPDATE (reclaimed) ON pool TO :"cmd";
 GRANT UPDATE ON domain TO :"cmd"; -- what LOCK TABLE asks for
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO :"cmd";
 
-GRANT SELECT ON maar, link, pool, mobile_node, node_identity, binding, signal, replay_mark, node_link, history, prune, alembic_version,
-                maars, pools, nodes, bindings, signals, events TO :"auditor";
+GRANT SELECT ON maar, link, pool, mobile_node, node_identity, binding, signal, replay_mark, node_link, node_link_event, history, prune,
+                alembic_version, maars, pools, nodes, bindings, signals, events, link_events TO :"auditor";
 GRANT SELECT (id, version) ON domain TO :"auditor";

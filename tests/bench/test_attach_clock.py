@@ -148,6 +148,13 @@ def test_the_answer_is_that_to_the_question() -> None:
     assert found == {Step.FRAME: 100, Step.QUERY: 200, Step.ANSWER: 450}
 
 
+def test_the_first_frame_is_the_nodes_own() -> None:
+    """What its new MAAR has sent there before it, to all nodes, is none of its."""
+    ends = (parse_address("fe80::1"), parse_address("ff02::1"))
+    advertisement = packet(30, TWO.access_link, TWO.node, ends, ICMPV6, b"\x86")
+    assert steps([advertisement, *ALL], kernels(), WATCHED) == steps(ALL, kernels(), WATCHED)
+
+
 def test_a_hook_counts_as_the_first_frame() -> None:
     assert steps(ALL, kernels(), Watched(MOVE, START, START + 30))[Step.FRAME] == 30
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from bench import attaching, relays
 from bench.attach_clock import Step
 from bench.attaching import Attach, Attaches, Trigger
-from bench.crowds import Result
+from bench.crowd_clock import Moved, Word
+from bench.crowd_moves import Result
 from bench.goodput import Goodput, Goodputs, delivered
 from bench.handover import Findings
 from bench.handover_report import Files, as_json, as_markdown, tables
@@ -23,6 +25,14 @@ def attach(trigger: Trigger, frame: float, share: float, opened: float) -> Attac
     return Attach(trigger, 1, times)
 
 
+def crowd(last: float, wrong: Sequence[str] = (), nodes: int = 1000) -> Result:
+    times = [last / 2] * (nodes - 1) + [last]
+    words = dict.fromkeys(Word, [last / 4] * nodes)
+    used = {"CMD": 0.3, "S-MAAR": 0.7, "anchor": 0.4, "generator": 0.2}
+    moved = Moved(nodes, times, times, times, last, words, 0.01, {})
+    return Result("away", nodes, [moved], [used], list(wrong))
+
+
 def findings() -> Findings:
     found = Findings({"CPU": "one"})
     for trigger in Trigger:
@@ -31,8 +41,7 @@ def findings() -> Findings:
     found.goodputs = Goodputs(
         [Goodput("down", rate < 1e9, rate) for rate in (1e9, 0.95e9, 0.5e9, 0.96e9)]
     )
-    crowd = Result("", "away", 1000, [0.5], [1.4], [1.4], [(1.0, 1.0)])
-    found.crowds = [crowd]
+    found.crowds.domain = [crowd(1.4)]
     found.relays = [
         relays.Figures("relay-maar", 2000, 1.0, 0.5, 0),
         relays.Figures("dhcrelay", 1000, 1.0, 0.5, 0),
@@ -48,15 +57,13 @@ def test_all_bars_are_there() -> None:
     # 23 ms where a host that sends is to take 10
     assert [(bar.found, bar.wanted) for bar in missed] == [("23.0 ms (13.0 ms over)", "≤ 10 ms")]
     assert bars["goodput through the tunnel, down, of plain forwarding"].found == "0.950"
-    assert (
-        bars["1,000 nodes at once, away, CMD by a script: the last one restored"].found == "1.40 s"
-    )
+    assert bars["1,000 nodes at once, away: packets both ways for the last one"].found == "1.40 s"
 
 
 def test_what_is_missed_says_by_how_much() -> None:
     found = findings()
     found.goodputs = Goodputs([Goodput("up", False, 1e9), Goodput("up", True, 0.8e9)])
-    found.crowds = [Result("", "back", 1000, [1.0], [1.75], [1.0], [(1.0, 1.0)], wrong=["one"])]
+    found.crowds.domain = [crowd(1.75, wrong=["one"])]
     found.relays[1].packets = 8000
     said = {bar.found for bar in found.bars() if not bar.met}
     assert said >= {"0.800 (0.100 short)", "1.75 s (0.25 s over)", "1", "0.25 (0.25 short)"}

@@ -78,8 +78,9 @@ def _content(suboption: dmm.SubOption) -> Fields:
             return anchored(
                 suboption.prefix, suboption.preferred, suboption.valid, suboption.delegated
             )
-        case dmm.PreviousMaar(prefix, preferred, valid, delegated, endpoint, local, layer):
+        case dmm.PreviousMaar(prefix, preferred, valid, delegated, endpoint, local, layer, awaited):
             fields = anchored(prefix, preferred, valid, delegated)
+            fields.append(("dmm.prefix.awaited", str(int(awaited))))
             fields.append(("dmm.previous_maar", address(endpoint)))
             if local is not None:
                 fields += [*head(6, local), ("dmm.dlif.link_local", address(local))]
@@ -101,11 +102,8 @@ def _content(suboption: dmm.SubOption) -> Fields:
             return [("dmm.domain.maar", address(endpoint)) for endpoint in endpoints]
         case dmm.AnchorFailed(prefix, endpoint):
             return [*plain_prefix(prefix), ("dmm.previous_maar", address(endpoint))]
-        case dmm.Signalling(mode, expected):
-            return [
-                ("dmm.signalling.mode", str(mode)),
-                ("dmm.signalling.expected", str(expected)),
-            ]
+        case dmm.Signalling(mode):
+            return [("dmm.signalling.mode", str(mode))]
     raise TypeError(suboption)
 
 
@@ -201,8 +199,8 @@ def scapy_suboption(suboption: dmm.SubOption) -> dict[str, Any]:
             name, fields = "Domain", {"endpoints": [address(endpoint) for endpoint in endpoints]}
         case dmm.AnchorFailed(prefix, endpoint):
             name, fields = "AnchorFailed", {**_scapy_prefix(prefix), "endpoint": address(endpoint)}
-        case dmm.Signalling(mode, expected):
-            name, fields = "Signalling", {"mode": mode, "expected": expected}
+        case dmm.Signalling(mode):
+            name, fields = "Signalling", {"mode": mode}
         case _:
             raise TypeError(suboption)
     return {"layer": f"DMMOpt{name}", **fields}
@@ -213,8 +211,9 @@ def _scapy_prefix(prefix: Prefix) -> dict[str, Any]:
 
 
 def _scapy_anchored(option: dmm.AnchoredPrefix | dmm.PreviousMaar) -> dict[str, Any]:
+    is_awaited = isinstance(option, dmm.PreviousMaar) and option.awaited
     return {
-        "flags": 0x80 if option.delegated else 0,
+        "flags": (0x80 if option.delegated else 0) | (0x40 if is_awaited else 0),
         "preferred": option.preferred,
         "valid": option.valid,
         **_scapy_prefix(option.prefix),

@@ -74,13 +74,14 @@ suboptions: st.SearchStrategy[dmm.SubOption] = st.one_of(
         addresses,
         st.none() | addresses,
         st.none() | st.tuples(u16, link_layers),
+        st.booleans(),
     ),
     st.builds(dmm.Visit, u64, addresses),
     st.builds(dmm.Status, u16, text),
     st.builds(dmm.MobileNode, identities),
     st.builds(dmm.Domain, st.lists(addresses, max_size=4).map(tuple)),
     st.builds(dmm.AnchorFailed, prefixes, addresses),
-    st.builds(dmm.Signalling, u8, u8),
+    st.builds(dmm.Signalling, u8),
 )
 
 vendor_options = st.builds(mobility.VendorSpecific, u32, u8, st.binary(max_size=40)) | (

@@ -41,6 +41,13 @@ VECTORS: list[tuple[dmm.SubOption, str]] = [
         ),
     ),
     (
+        dmm.PreviousMaar(PREF1, 0, 60, False, MAAR2, awaited=True),
+        (
+            "0004 002c 40 3a 0000 00000000 0000003c 20010db8000100400000000000000000"
+            "20010db8000000000000000000000002"
+        ),
+    ),
+    (
         dmm.PreviousMaar(PREF1, 0, 60, True, MAAR2, parse_address("fe80::1"), (1, MAC)),
         (
             "0004 004c 80 3a 0000 00000000 0000003c 20010db8000100400000000000000000"
@@ -67,8 +74,8 @@ VECTORS: list[tuple[dmm.SubOption, str]] = [
         dmm.AnchorFailed(PREF1, MAAR2),
         "000b 0024 3a 000000 20010db8000100400000000000000000 20010db8000000000000000000000002",
     ),
-    (dmm.Signalling(dmm.SignallingMode.LOCATOR, 8), "000c 0002 02 08"),
-    (dmm.Signalling(255, 255), "000c 0002 ff ff"),
+    (dmm.Signalling(dmm.SignallingMode.LOCATOR), "000c 0001 02"),
+    (dmm.Signalling(255), "000c 0001 ff"),
 ]
 """Each sub-option and, by hand, its octets."""
 

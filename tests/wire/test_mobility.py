@@ -72,7 +72,7 @@ PBA = mobility.BindingAcknowledgement(
         mobility.LinkLocalAddress(LINK_LOCAL),
         mobility.AnchoredPrefixOption(PREF1),
         mobility.LocalPrefix(PREF1),
-        mobility.VendorSpecific(32473, 12, b"\x02\x01"),
+        mobility.VendorSpecific(32473, 12, b"\x02"),
         mobility.UnknownOption(200, b"\xaa"),
     ),
     other_flags=mobility.AcknowledgementFlag.KEY_MANAGEMENT,
@@ -97,9 +97,9 @@ PBA_OCTETS = hexed(
     "01 02 0000",  # 176: PadN
     "42 12 00 40 20010db8000100400000000000000000",  # 180 = 8n+4: Local Prefix
     "01 00",  # 200: PadN
-    "13 07 00007ed9 0c 0201",  # 202 = 4n+2: Vendor Specific, SIGNALLING
-    "c8 01 aa",  # 211: unknown
-    "01 00",  # 214: PadN up to a multiple of 8
+    "13 06 00007ed9 0c 02",  # 202 = 4n+2: Vendor Specific, SIGNALLING
+    "c8 01 aa",  # 210: unknown
+    "01 01 00",  # 213: PadN up to a multiple of 8
 )
 
 SIGNED = mobility.BindingAcknowledgement(

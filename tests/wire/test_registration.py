@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from dmm_wire import dmm
@@ -31,6 +33,8 @@ from dmm_wire.mobility.answers import ALL_ZERO, acknowledge
 from dmm_wire.mobility.registration import (
     forgot_option,
     has_forgotten,
+    later_generation,
+    later_option,
     shortest,
     told,
     told_options,
@@ -54,7 +58,7 @@ SAID: tuple[dmm.SubOption, ...] = (
     dmm.AnchoredPrefix(SITE, 1000, 2000, True),
     dmm.PreviousMaar(AWAY, 0, 600, False, ANCHOR),
     dmm.PreviousMaar(AWAY_SITE, 0, 500, True, ANCHOR),
-    dmm.Signalling(3, 1),
+    dmm.Signalling(3),
 )
 
 
@@ -137,7 +141,7 @@ def test_without_options_of_ours_the_timestamp_orders_the_visits() -> None:
     read = told(sent(*SAID), 1)
     assert dmm.Visit(9 << 16, UNSPECIFIED) in read
     assert dmm.MobileNode(NAI) in read
-    assert dmm.Signalling(dmm.SignallingMode.PROXY, 0) in read
+    assert dmm.Signalling(dmm.SignallingMode.PROXY) in read
 
 
 def test_infinite_lifetimes() -> None:
@@ -160,9 +164,8 @@ def test_an_option_that_cannot_be_read_is_passed_over() -> None:
     other = VendorSpecific(ENTERPRISE, 10, b"")
     answer = BindingAcknowledgement(0, 1, 4, (bad, unknown, other, ALL_ZERO))
     assert set(told(answer, ENTERPRISE)) == {
-        dmm.Domain(()),
         dmm.Visit(0, UNSPECIFIED),
-        dmm.Signalling(dmm.SignallingMode.PROXY, 0),
+        dmm.Signalling(dmm.SignallingMode.PROXY),
     }
 
 
@@ -173,9 +176,23 @@ def test_a_name_that_is_too_long_is_not_said() -> None:
     assert dmm.Visit(7, ANCHOR) in read
 
 
-def test_the_expected_anchors_come_along() -> None:
-    said = (*SAID, dmm.Domain((ANCHOR, MAAR)))
-    assert dmm.Domain((ANCHOR, MAAR)) in told(sent(*said), ENTERPRISE)
+@pytest.mark.parametrize("lifetimes", [True, False])
+def test_what_is_awaited_only_a_maar_of_ours_sees(lifetimes: bool) -> None:
+    late = Prefix.parse("2001:db8:3:1::/64"), Prefix.parse("2001:db8:3:100::/56")
+    awaited = {
+        dmm.PreviousMaar(prefix, 0, 700, prefix.length < 64, ANCHOR, awaited=True)
+        for prefix in late
+    }
+    answer = sent(*SAID, *awaited, lifetimes=lifetimes)
+    assert awaited < set(told(answer, ENTERPRISE))
+    assert not any(getattr(option, "prefix", None) in late for option in answer.options)
+    assert not any(isinstance(e, dmm.PreviousMaar) and e.awaited for e in told(answer, 1))
+
+
+def test_what_is_named_is_not_awaited() -> None:
+    away = dmm.PreviousMaar(AWAY, 0, 600, False, ANCHOR)
+    read = told(sent(away, replace(away, awaited=True)), ENTERPRISE)
+    assert [each for each in read if isinstance(each, dmm.PreviousMaar)] == [away]
 
 
 def test_what_a_pba_echoes() -> None:
@@ -237,3 +254,21 @@ def test_a_maar_that_knows_nobody_says_so() -> None:
     ):
         assert not has_forgotten(BindingUpdate(1, 4, (other,)), ENTERPRISE)
     assert not has_forgotten(BindingUpdate(1, 4, ()), ENTERPRISE)
+
+
+def test_a_maar_that_knows_a_later_visit_says_so() -> None:
+    option = later_option(dmm.Visit(0x0000_6B03_F726_510D, ANCHOR), ENTERPRISE)
+    assert option.body().hex() == "00007ed9" + "05" + "00006b03f726510d" + ANCHOR.hex()
+    forgot = forgot_option(MAAR, ENTERPRISE)
+    both = decode(encode(BindingUpdate(1, 4, (forgot, option)), MAAR, CMD), MAAR, CMD)
+    assert isinstance(both, BindingUpdate)
+    assert later_generation(both, ENTERPRISE) == 0x0000_6B03_F726_510D
+    assert has_forgotten(both, ENTERPRISE)
+    for other in (
+        forgot,
+        VendorSpecific(1, 5, option.data),
+        VendorSpecific(ENTERPRISE, 5, option.data + b"damaged"),
+        VendorSpecific(ENTERPRISE, 99, option.data),
+    ):
+        assert later_generation(BindingUpdate(1, 4, (other,)), ENTERPRISE) is None
+    assert later_generation(BindingUpdate(1, 4, ()), ENTERPRISE) is None

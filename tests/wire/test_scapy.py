@@ -212,7 +212,7 @@ def test_dmm_suboptions_are_well_formed_vendor_options(oracle: Oracle) -> None:
         dmm.Attachment(20, 3, 4, 1, MAC),
         dmm.PreviousMaar(PREFIX, 0, 60, True, LINK, PEER, (1, MAC)),
         dmm.Status(0, "ok"),
-        dmm.Signalling(dmm.SignallingMode.PROXY, 2),
+        dmm.Signalling(dmm.SignallingMode.PROXY),
     )
     ours = RelayMessage(12, 0, LINK, PEER, (dmm.to_option(32473, suboptions),))
     _, option = oracle.dissect("DHCP6_RelayForward", ours.encode())

@@ -65,7 +65,7 @@ def _rest(fixed: int) -> Any:
 
 
 _ANCHORED = [
-    FlagsField("flags", 0, 8, [*(f"r{bit}" for bit in range(7)), "delegated"]),
+    FlagsField("flags", 0, 8, [*(f"r{bit}" for bit in range(6)), "awaited", "delegated"]),
     ByteField("plen", 64),
     XShortField("reserved", 0),
     IntField("preferred", 3600),
@@ -201,12 +201,8 @@ class DMMOptAnchorFailed(_SubOption):
 
 class DMMOptSignalling(_SubOption):
     name = "DMM SIGNALLING (12)"
-    code, sizes = 12, range(2, 3)
-    fields_desc = [
-        *_head(12, fixed=2),
-        ByteEnumField("mode", 0, MODES),
-        ByteField("expected", 0),
-    ]
+    code, sizes = 12, range(1, 2)
+    fields_desc = [*_head(12, fixed=1), ByteEnumField("mode", 0, MODES)]
 
 
 _SUBOPTIONS = {kind.code: kind for kind in _SubOption.__subclasses__() if kind.code not in _NESTED}

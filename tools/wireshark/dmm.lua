@@ -56,13 +56,14 @@ local field = {
     hardware = ProtoField.uint16("dmm.hardware", "Link-layer type", base.DEC, HARDWARE),
     link_layer = ProtoField.bytes("dmm.link_layer", "Link-layer address", base.COLON),
     delegated = ProtoField.bool("dmm.prefix.delegated", "Delegated", 8, nil, 0x80),
+    awaited = ProtoField.bool("dmm.prefix.awaited", "Awaited: the P-MAAR has not acknowledged yet", 8, nil, 0x40),
     length = ProtoField.uint8("dmm.prefix.length", "Prefix length"),
     preferred = ProtoField.uint32("dmm.prefix.preferred", "Preferred lifetime (s)"),
     valid = ProtoField.uint32("dmm.prefix.valid", "Valid lifetime (s)"),
     prefix = ProtoField.ipv6("dmm.prefix", "Prefix"),
     previous = ProtoField.ipv6("dmm.previous_maar", "P-MAAR"),
     serving = ProtoField.ipv6("dmm.serving_maar", "S-MAAR"),
-    left = ProtoField.ipv6("dmm.visit.left", "S-MAAR just left"),
+    left = ProtoField.ipv6("dmm.visit.left", "S-MAAR just left (from a MAAR: who knows of this visit)"),
     generation = ProtoField.uint64("dmm.visit.generation", "Generation", base.HEX),
     time = ProtoField.absolute_time("dmm.visit.time", "Generation as a time", base.UTC),
     link_local = ProtoField.ipv6("dmm.dlif.link_local", "DLIF link-local address"),
@@ -74,7 +75,6 @@ local field = {
     identifier = ProtoField.bytes("dmm.node.identifier", "Identifier", base.COLON),
     endpoint = ProtoField.ipv6("dmm.domain.maar", "Tunnel endpoint of a MAAR"),
     mode = ProtoField.uint8("dmm.signalling.mode", "Mode of the CMD", base.DEC, MODE),
-    expected = ProtoField.uint8("dmm.signalling.expected", "P-MAARs that are yet to acknowledge"),
 }
 dmm.fields = field
 
@@ -173,9 +173,11 @@ local SUBOPTIONS = {
     [3] = { 28, 28, add_anchored },
     [4] = { 44, 65535, function(tree, data, at, size)
         local prefix = add_anchored(tree, data, at)
+        tree:add(field.awaited, data(at, 1))
+        local awaited = data(at, 1):bitfield(1) == 1 and ", awaited" or ""
         local endpoint = add_address(tree, "previous", data, at + 28)
         suboption_list(tree, data, at + 44, size - 44, true)
-        return string.format("%s at %s", prefix, endpoint)
+        return string.format("%s at %s%s", prefix, endpoint, awaited)
     end },
     [5] = { 24, 24, function(tree, data, at)
         add_generation(tree, data, at)
@@ -197,11 +199,10 @@ local SUBOPTIONS = {
         local prefix = add_prefix(tree, data, at, at + 4)
         return string.format("%s at %s", prefix, add_address(tree, "previous", data, at + 20))
     end },
-    [12] = { 2, 2, function(tree, data, at)
-        local mode, expected = data(at, 1):uint(), data(at + 1, 1):uint()
+    [12] = { 1, 1, function(tree, data, at)
+        local mode = data(at, 1):uint()
         tree:add(field.mode, data(at, 1))
-        tree:add(field.expected, data(at + 1, 1))
-        return (MODE[mode] or tostring(mode)) .. (expected > 0 and string.format(", %d to come", expected) or "")
+        return MODE[mode] or tostring(mode)
     end },
 }
 local NESTED = {

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from dhcp_cmd import cli
-from dhcp_cmd.commands.context import ENVIRONMENT, Mistake
+from dhcp_cmd.commands.context import ENVIRONMENT, Mistake, now
 from dhcp_cmd.commands.node import identity
 from dhcp_cmd.core.model import EventType, Lookup, PutBinding, PutNode, Record
-from dhcp_cmd.store import SqlStore, maintenance
+from dhcp_cmd.store import SqlStore, StoreError, maintenance
+from dhcp_cmd.store.prune import prune
 from dmm_wire.identity import Identity, IdentitySubtype
 from tests.cmd.store.domain import (
     ENGINES,
@@ -21,6 +22,7 @@ from tests.cmd.store.domain import (
     a_node,
     duid,
     event,
+    link_events,
     mac,
     opened,
     the_pool,
@@ -177,3 +179,38 @@ def test_how_an_identifier_is_written(text: str, wanted: Identity) -> None:
 def test_what_is_no_identifier(text: str) -> None:
     with pytest.raises(Mistake, match="is no identifier"):
         identity(text)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_was_said_of_two_identifiers_is_in_the_history(engine: str, tmp_path: Path) -> None:
+    def said() -> list[tuple[str, str, str]]:
+        return [(what, first, second) for _, what, first, second in link_events(store)]
+
+    with opened(engine, tmp_path) as store:
+        written(store, PutNode(a_node(7, duid(7), mac(7)), True))
+        binding = a_binding(the_pool(domain_of(store)), 1, 7)
+        assigned = Record(event(EventType.ASSIGNED, binding))
+        written(store, PutBinding(binding, True), assigned)
+        began = now()
+        expected = [("linked", str(duid(7)), str(NAI)), ("unlinked", str(NAI), str(duid(7)))]
+        for _ in range(2):  # said again, it is no news
+            assert run(store, tmp_path, str(duid(7)), str(NAI)) == 0
+        assert node(store, tmp_path, "unlink", str(NAI), str(duid(7))) == 0
+        assert node(store, tmp_path, "unlink", str(NAI), str(duid(7))) == 2
+        assert said() == expected
+        # The identifier of a node that nobody linked is the operator's to part, too.
+        written(store, PutNode(a_node(8, duid(8), mac(8)), True))
+        assert node(store, tmp_path, "unlink", str(duid(8)), str(mac(8))) == 0
+        expected.append(("unlinked", str(duid(8)), str(mac(8))))
+        assert said() == expected
+        assert all(began <= at <= now() for at, *_ in link_events(store))
+        for forbidden in ("DELETE FROM node_link_event", "UPDATE node_link_event SET first = 'x'"):
+            with pytest.raises(StoreError, match="append-only"), store.administration() as made:
+                made.exec_driver_sql(forbidden)
+        # Who prunes forgets it, but for what still holds.
+        assert run(store, tmp_path, str(duid(9)), str(NAI)) == 0
+        assert prune(store, now() + 1, now()).events == 3
+        assert said() == [("linked", str(duid(9)), str(NAI))]
+        with store.administration() as connection:
+            (shown,) = connection.exec_driver_sql("SELECT event, first, second FROM link_events")
+        assert tuple(shown) == said()[0]

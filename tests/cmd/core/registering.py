@@ -62,6 +62,11 @@ class Pba:
         return [(o.endpoint, o.prefix) for o in self.all(PreviousMaarOption)]
 
     @property
+    def awaited(self) -> list[tuple[bytes, Prefix]]:
+        """What is to be served when its anchor has acknowledged."""
+        return [(o.endpoint, o.prefix) for o in self.told(dmm.PreviousMaar) if o.awaited]
+
+    @property
     def clock(self) -> int:
         (timestamp,) = self.all(Timestamp)
         return timestamp.value

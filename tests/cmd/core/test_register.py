@@ -295,7 +295,7 @@ def test_a_move_by_pbu(world: World, maars: Maars) -> None:
     }
     assert owed(world) == {1}
     (signalling,) = second.told(dmm.Signalling)
-    assert signalling == dmm.Signalling(SignallingMode.PROXY, 0)
+    assert signalling == dmm.Signalling(SignallingMode.PROXY)
     ((previous),) = second.told(dmm.PreviousMaar)
     assert previous.valid == 3600
     assert previous.preferred == 0
@@ -572,11 +572,12 @@ def test_in_mode_locator_only_what_has_acknowledged_is_named() -> None:
     first = maars.register(1)
     second = maars.register(2, skew=0.1)
     assert second.previous == []
-    assert second.told(dmm.Signalling) == [dmm.Signalling(SignallingMode.LOCATOR, 1)]
+    assert second.told(dmm.Signalling) == [dmm.Signalling(SignallingMode.LOCATOR)]
+    assert second.awaited == [(world.domain.maars[1].endpoint, first.local[0])]
     world.store.tables.signals.clear()
     again = maars.register(2, *second.local, handoff=REFRESH, skew=0.2)
     assert [prefix for _, prefix in again.previous] == first.local
-    assert again.told(dmm.Signalling) == [dmm.Signalling(SignallingMode.LOCATOR, 0)]
+    assert again.awaited == []
 
 
 @pytest.mark.parametrize("anchors", [1, 2, 8])
@@ -602,8 +603,9 @@ def test_in_mode_relay_the_answer_waits(anchors: int) -> None:
     assert none is not None
     pba = maars.read(last.endpoint, whole, update)
     assert [prefix for _, prefix in pba.previous] == sorted(prefixes)
-    assert pba.told(dmm.Signalling) == [dmm.Signalling(SignallingMode.RELAY, 0)]
+    assert pba.told(dmm.Signalling) == [dmm.Signalling(SignallingMode.RELAY)]
+    assert pba.awaited == []
     bare = maars.read(last.endpoint, none, update)
     assert bare.previous == []
     assert len(bare.local) == 1
-    assert bare.told(dmm.Signalling) == [dmm.Signalling(SignallingMode.RELAY, anchors)]
+    assert sorted(bare.awaited) == sorted(pba.previous)

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dhcp_cmd.core.model import MICROS, Kind, Signal, State
+from dhcp_cmd.core.model import MICROS, Kind, State
 from dhcp_cmd.pmip.compose import compose
 from dmm_wire import dmm
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.mobility import LIFETIME_INFINITY
 from dmm_wire.mobility.serving import Notice
-from tests.cmd.core.world import START, Host, M, World, a_domain, a_maar, na, pd, pools_of, told
+from tests.cmd.core.world import Host, M, World, a_domain, a_maar, na, pd, pools_of, told
 
 PROXY, LOCATOR, RELAY = SignallingMode.PROXY, SignallingMode.LOCATOR, SignallingMode.RELAY
 MODES = (PROXY, LOCATOR, RELAY)
@@ -40,12 +40,14 @@ def said(world: World, host: Host, maar: int) -> Notice | None:
 
 
 def signalling(decision: object) -> tuple[int, int]:
+    """The mode, and how many anchors are awaited."""
     (found,) = told(decision, dmm.Signalling)  # type: ignore[arg-type]
-    return found.mode, found.expected
+    return found.mode, len(anchors(decision, awaited=True))
 
 
-def anchors(decision: object) -> set[bytes]:
-    return {each.endpoint for each in told(decision, dmm.PreviousMaar)}  # type: ignore[arg-type]
+def anchors(decision: object, *, awaited: bool = False) -> set[bytes]:
+    named = told(decision, dmm.PreviousMaar)  # type: ignore[arg-type]
+    return {each.endpoint for each in named if each.awaited is awaited}
 
 
 def test_nothing_is_owed_in_mode_direct() -> None:
@@ -146,11 +148,10 @@ def test_what_is_only_changed_is_named_still() -> None:
 def test_relay_waits_for_the_anchors_up_to_a_time_after_the_move() -> None:
     world, host = World(mode=RELAY, relay_timeout=200), Host(1)
     world.attached(host, 1)
-    moved = world.later(60).now
-    decision = world.ask(host, 2, M.REBIND, na(), pd())
+    decision = world.later(60).ask(host, 2, M.REBIND, na(), pd())
     assert decision.hold is not None
     assert decision.hold.anchors == ((1, a_maar(1).endpoint),)
-    assert decision.hold.until == moved + 200_000
+    assert decision.hold.patience == 200_000
     assert anchors(decision) == {a_maar(1).endpoint}
     # Once the time is over nothing waits, and what is missing is not named.
     decision = world.later(0.2).ask(host, 2, M.REBIND, na(), pd())
@@ -161,6 +162,14 @@ def test_relay_waits_for_the_anchors_up_to_a_time_after_the_move() -> None:
     decision = world.later(1).ask(host, 2, M.REBIND, na(), pd())
     assert decision.hold is None
     assert anchors(decision) == {a_maar(1).endpoint}
+
+
+def test_relay_waits_no_longer_where_the_clock_was_set_back() -> None:
+    world, host = World(mode=RELAY, relay_timeout=200), Host(1)
+    world.attached(host, 1)
+    decision = world.later(-1000).ask(host, 2, M.REBIND, na(), pd())
+    assert decision.hold is not None
+    assert decision.hold.patience == 200_000
 
 
 def test_relay_does_not_wait_for_who_anchors_nothing() -> None:
@@ -375,12 +384,25 @@ def test_when_nothing_is_left_to_tell() -> None:
     assert what(1, world.now + 3601 * MICROS) is None, "all that it was told is over"
 
 
+@pytest.mark.parametrize("seconds", [0, -1000])
+def test_a_second_move_at_the_same_time_is_owed_anew(seconds: int) -> None:
+    """A clock that is set back stands still for a node until it is where the node's visit began."""
+    world, host = World(mode=PROXY), Host(1)
+    world.attached(host, 1)
+    world.later(60).attached(host, 2)
+    node = world.node(host).id
+    sent = world.store.serials[node, 1]
+    world.cmd.signalled.clear()
+    world.later(seconds).attached(host, 3)
+    assert set(world.cmd.signalled) == {(node, 1), (node, 2)}
+    assert world.store.serials[node, 1] > sent, (
+        "what answers the first PBU says nothing of this one"
+    )
+
+
+WHAT = ["solicit", "request", "rebind", "release", "acknowledge", "wait", "reap", "set-back"]
 STEPS = st.lists(
-    st.tuples(
-        st.sampled_from(["solicit", "request", "renew", "release", "acknowledge", "wait", "reap"]),
-        st.integers(1, 3),
-        st.sampled_from([1, 5, 30, 900, 4000]),
-    ),
+    st.tuples(st.sampled_from(WHAT), st.integers(1, 3), st.sampled_from([0, 1, 5, 30, 900, 4000])),
     max_size=25,
 )
 
@@ -390,13 +412,16 @@ STEPS = st.lists(
 def test_no_anchor_is_ever_left_behind(
     steps: list[tuple[str, int, int]], mode: SignallingMode
 ) -> None:
-    """Each MAAR is owed a signal, or has been told the latest that there is to tell."""
+    """Each MAAR is owed a signal, or has been told the latest that there is to tell: also where it acknowledges what
+    was sent before, and where the clock stands still or is set back meanwhile."""
     world, host = World(mode=mode, flap_interval=0), Host(1)
     known: dict[int, tuple[object, ...]] = {}
+    sent: dict[tuple[int, int], tuple[int, tuple[object, ...] | None]] = {}
     for what, maar, seconds in steps:
-        world.later(1)
         if what == "wait":
             world.later(seconds)
+        elif what == "set-back":
+            world.later(-seconds)
         elif what == "reap":
             world.cmd.reap(world.now, 100)
         elif what == "release":
@@ -404,17 +429,20 @@ def test_no_anchor_is_ever_left_behind(
             node = [b.prefix for b in leases if b.state is not State.ENDED]
             world.ask(host, maar, M.RELEASE, pd(1, *node))
         elif what == "acknowledge":
-            for (node_id, at), signal in list(world.store.tables.signals.items()):
-                state = latest(world, at)
-                if state is not None:
+            for (node_id, at), (serial, state) in sent.items():
+                if state is not None and at != world.node(host).serving:
                     known[at] = state
-                assert signal == Signal(node_id, at, signal.visit, signal.put_at)
-                del world.store.tables.signals[node_id, at]
+                if world.store.serials[node_id, at] == serial:
+                    world.store.tables.signals.pop((node_id, at), None)
+            sent.clear()
         else:
-            kind = {"solicit": M.SOLICIT, "request": M.REQUEST, "renew": M.REBIND}[what]
+            kind = {"solicit": M.SOLICIT, "request": M.REQUEST, "rebind": M.REBIND}[what]
             world.ask(host, maar, kind, na(), pd())
         if host.identity not in world.store.tables.identities:
             continue
+        for key in world.cmd.signalled:
+            sent[key] = world.store.serials[key], latest(world, key[1])
+        world.cmd.signalled.clear()
         serving = world.node(host).serving
         for at in (1, 2, 3):
             if at == serving:
@@ -435,7 +463,7 @@ def latest(world: World, maar: int) -> tuple[object, ...] | None:
     """What there is to tell a MAAR, with the end of its lifetimes in place of what is left of them."""
     (node,) = world.store.tables.nodes.values()
     rows = list(world.store.bindings.values())
-    if compose(maar, node, rows, world.domain, START, moved=True) is None:
+    if compose(maar, node, rows, world.domain, 0, moved=True) is None:
         return None
     mine = [b for b in rows if b.anchor == maar and b.kind is not Kind.ADDRESS]
     live = sorted((b.prefix, b.valid_until) for b in mine if b.state is not State.ENDED)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, partial
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmm_wire.address import UNSPECIFIED
-from dmm_wire.dmm import SignallingMode
+from dmm_wire.dmm import DEFAULT_ENTERPRISE, SignallingMode, Visit
+from dmm_wire.mobility import encode
+from dmm_wire.mobility.registration import forgot_option, later_option
 from dmm_wire.mobility.security import Security
 from tests.maar.core.modes_world import CMD, ModesWorld
 from tests.maar.core.pmip_world import PmipWorld
@@ -37,9 +40,15 @@ def walked(pmip: bool, mode: SignallingMode, is_secure: bool) -> ModesWorld:
 
 @cache
 def corpus(pmip: bool, mode: SignallingMode, is_secure: bool) -> list[bytes]:
-    """What the CMD was told, and what was lost on the way to it."""
-    sent = mobility(walked(pmip, mode, is_secure))
-    return [packet.data for packet in sent if packet.destination == CMD]
+    """What the CMD was told, and what was lost on the way to it; and what it may be told besides in a registration."""
+    world = walked(pmip, mode, is_secure)
+    heard = [packet.data for packet in mobility(world) if packet.destination == CMD]
+    for source, update in world.registered[-1:] if isinstance(world, PmipWorld) else ():
+        later = later_option(Visit(1 << 47, source), DEFAULT_ENTERPRISE)
+        forgot = forgot_option(source, DEFAULT_ENTERPRISE)
+        told = replace(update, options=(*update.options, later, forgot))
+        heard.append(encode(told, source, CMD))
+    return heard
 
 
 @st.composite

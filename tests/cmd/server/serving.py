@@ -213,11 +213,14 @@ class Ledger:
 
 
 class Load:
-    """Clients that ask for a prefix, each once, at a steady rate, until stopped."""
+    """Clients that ask for a prefix, each once, at a steady rate, until stopped: at a lower one while many are not
+    answered, or a server that has few of the machine's seconds would have more and more of them before the next one."""
 
     INTERVAL = 0.01
     """Seconds between two handfuls."""
     HANDFUL = 4
+    MOST, WAITS = 100, 2.0
+    """So many may wait for an answer, each for so many seconds: then it is taken for lost."""
 
     def __init__(self, ledger: Ledger, first: int) -> None:
         self.ledger = ledger
@@ -227,6 +230,8 @@ class Load:
         self._relay = Relay(ENDPOINTS["maar1"])
         self._first = first
         self._times: dict[int, tuple[float, Micros]] = {}
+        self._waiting: dict[int, float] = {}
+        """When those were sent that are not taken for lost yet."""
         self._stopping = threading.Event()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
@@ -273,6 +278,7 @@ class Load:
         for datagram in self._relay.drain():
             number = int.from_bytes(unwrap(datagram).client.transaction_id, "big")
             sent, since = self._times.pop(number)
+            self._waiting.pop(number, None)
             client = self.ledger.note(datagram, since)
             assert m.option(client.options, OptionCode.CLIENTID) == duid(number)
             self.answered += 1
@@ -290,14 +296,22 @@ class Load:
     def _run(self) -> None:
         try:
             while not self._stopping.wait(self.INTERVAL):
-                for _ in range(self.HANDFUL):
-                    number = self._first + self.sent
-                    self._times[number] = time.monotonic(), time.time_ns() // 1000
-                    self._relay.send(node(number, m.RAPID_COMMIT, m.ia_pd()))
-                    self.sent += 1
+                if self._are_waiting() < self.MOST:
+                    for _ in range(self.HANDFUL):
+                        number = self._first + self.sent
+                        now = self._waiting[number] = time.monotonic()
+                        self._times[number] = now, time.time_ns() // 1000
+                        self._relay.send(node(number, m.RAPID_COMMIT, m.ia_pd()))
+                        self.sent += 1
                 self.drain()
         except BaseException as error:
             self._error = error
+
+    def _are_waiting(self) -> int:
+        before = time.monotonic() - self.WAITS
+        while self._waiting and self._waiting[oldest := next(iter(self._waiting))] < before:
+            del self._waiting[oldest]
+        return len(self._waiting)
 
 
 def _counted(server: Server) -> int:

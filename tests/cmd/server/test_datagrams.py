@@ -13,8 +13,11 @@ from dhcp_cmd.server.datagrams import (
     SLOTS,
     Address,
     Batch,
+    holds_more,
     host_of,
     make_address,
+    receive_one,
+    send_one,
     stamp_arrivals,
     with_port,
 )
@@ -110,6 +113,38 @@ def test_it_is_known_when_it_came(pair: tuple[socket.socket, socket.socket]) -> 
         assert came == sorted(came)
         assert before <= came[0]
         assert came[-1] <= after
+
+
+def test_one_by_itself_is_what_many_are(pair: tuple[socket.socket, socket.socket]) -> None:
+    near, far = pair
+    stamp_arrivals(far)
+    before = time.time_ns()
+    for data in (b"one", b"two", b""):
+        assert send_one(near, data, at(far))
+    data, sender, came = receive_one(far) or pytest.fail("nothing came")
+    assert (data, sender) == (b"one", at(near))
+    assert before <= came <= time.time_ns()
+    assert holds_more(far)
+    (second, third) = Batch(stamps=True).receive(far.fileno())
+    assert (second[:2], third[:2]) == ((b"two", at(near)), (b"", at(near)))
+    assert came <= second[2]
+    assert not holds_more(far)
+    assert receive_one(far) is None
+
+
+def test_one_that_nobody_stamped_came_at_no_time(
+    pair: tuple[socket.socket, socket.socket],
+) -> None:
+    near, far = pair
+    assert send_one(near, b"x", at(far))
+    assert receive_one(far) == (b"x", at(near), 0)
+
+
+def test_one_by_itself_cannot_be_sent(pair: tuple[socket.socket, socket.socket]) -> None:
+    near, far = pair
+    assert not send_one(near, b"bad", make_address(LOOPBACK, 0))  # no port
+    assert not send_one(near, b"\0" * MAX_DATAGRAM, at(far))
+    assert receive_one(far) is None
 
 
 def test_nothing_there_and_no_socket(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -373,19 +373,21 @@ def test_the_disk_is_full(engine: str, disk: Path, state: Path, link: None) -> N
     ):
         clients.grown(40)
         fill_up(disk / "filler")
-        has_lines(server, AWAY, 1)
+        wait_for(lambda: log_lines(server, AWAY))
         has_counted(server, "store-error", 100)
         (disk / "filler").unlink()
         room = time.monotonic()
         took = clients.answered_after(room) - room
         print(f"\n{engine}: answered {took * 1000:.0f} ms after there was room")
         assert took < BACK
-        has_lines(server, RETURNED, 1)
+        # A log of SQLite's that begins anew has some room on a full disk, too: it is back then, and away once more.
+        wait_for(lambda: len(log_lines(server, RETURNED)) == len(log_lines(server, AWAY)))
         counters = clients.settle(server)
-        told = unanswered(log_lines(server, RETURNED)[0])
+        ends = log_lines(server, RETURNED)
+        told = sum(map(unanswered, ends))
         assert counters == {"reply": clients.answered, "store-error": told}
-        is_told_once(server, 1)
-        assert len(log_lines(server, "cannot be copied")) <= 1
+        is_told_once(server, len(ends))
+        assert len(log_lines(server, "cannot be copied")) <= len(ends)
         clients.ledger.verify(url)
 
 

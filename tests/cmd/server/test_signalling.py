@@ -170,14 +170,16 @@ RELAY, PROXY = SignallingMode.RELAY, SignallingMode.PROXY
 
 
 def anchors(answer: bytes) -> set[bytes]:
-    ours = dmm.from_options(m.ENTERPRISE, unwrap(answer).relays[0].options) or ()
-    return {each.endpoint for each in ours if isinstance(each, dmm.PreviousMaar)}
+    return {each.endpoint for each in previous(answer) if not each.awaited}
 
 
 def expected(answer: bytes) -> int:
+    return len({each.endpoint for each in previous(answer) if each.awaited})
+
+
+def previous(answer: bytes) -> list[dmm.PreviousMaar]:
     ours = dmm.from_options(m.ENTERPRISE, unwrap(answer).relays[0].options) or ()
-    (found,) = (each.expected for each in ours if isinstance(each, dmm.Signalling))
-    return found
+    return [each for each in ours if isinstance(each, dmm.PreviousMaar)]
 
 
 @pytest.mark.parametrize("bench", [(PROXY,)], indirect=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, select, update
 
 from dhcp_cmd.core.model import (
     MICROS,
@@ -75,6 +75,22 @@ def url_of(store: SqlStore, folder: Path) -> str:
     return store.engine.url.render_as_string(hide_password=False)
 
 
+WITHOUT_LINK_EVENTS = ("DROP VIEW link_events", "DROP TABLE node_link_event")
+"""These make a database of today one of schema 0007 but for its number."""
+WITHOUT_LINKS = (*WITHOUT_LINK_EVENTS, "DROP TABLE node_link")
+"""Likewise of 0006."""
+
+
+def link_events(store: SqlStore) -> list[tuple[int, str, str, str]]:
+    """What the operator said of identifiers, and when."""
+    said = tables.node_link_event.c
+    with store.administration() as connection:
+        rows = connection.execute(
+            select(said.at, said.event, said.first, said.second).order_by(said.id)
+        )
+        return [(at, event, first, second) for at, event, first, second in rows]
+
+
 def without_routers(connection: Connection) -> None:
     """Make a database of today one of schema 0005 but for its number."""
     is_sqlite = connection.dialect.name == "sqlite"
@@ -83,7 +99,7 @@ def without_routers(connection: Connection) -> None:
     before = views[views.index("CREATE VIEW maars") :].partition(";")[0]
     columns = ["router_link_local", "router_link_layer"]
     statements = [
-        "DROP TABLE node_link",
+        *WITHOUT_LINKS,
         "DROP VIEW maars",
         *(f"DROP INDEX maar_{column}" for column in columns),
     ]

@@ -58,6 +58,7 @@ def test_ours_is_the_later_one_and_is_owed_again(store: Store, world: World) -> 
         assert after.signals[node.id][1] == Signal(node.id, 1, True, world.now)
         assert after.bindings == before.bindings
         assert list(world.cmd.signalled) == [(node.id, 1)]
+        world.later(1)
     if isinstance(store, SqlStore):
         assert maintenance.check(store) == []
     # The next visit is later still.

@@ -208,7 +208,8 @@ def test_the_migrations_make_what_the_program_expects(store: SqlStore) -> None:
 
 
 def test_two_that_start_at_once_make_one_schema(empty: str, pool: ThreadPoolExecutor) -> None:
-    started = list(pool.map(lambda _: open_store(empty, create=True), range(3)))
+    url = f"{empty}{'&' if '?' in empty else '?'}connect_timeout=60"  # a busy machine's connections take their time
+    started = list(pool.map(lambda _: open_store(url, create=True), range(3)))
     assert len({admin.read_domain(each).hash_key for each in started}) == 1
     for each in started:
         each.close()

@@ -23,10 +23,13 @@ from dmm_wire.address import format_address, parse_address
 from tests.cmd.store.domain import (
     ENGINES,
     T0,
+    WITHOUT_LINK_EVENTS,
+    WITHOUT_LINKS,
     a_binding,
     a_node,
     duid,
     event,
+    link_events,
     mac,
     opened,
     the_pool,
@@ -107,7 +110,8 @@ def test_a_database_gets_its_links(engine: str, tmp_path: Path) -> None:
         url = url_of(store, tmp_path)
         before = read_domain(store)
         with store.administration() as connection:
-            connection.exec_driver_sql("DROP TABLE node_link")
+            for statement in WITHOUT_LINKS:
+                connection.exec_driver_sql(statement)
             connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
         with pytest.raises(StoreError, match="run `dhcp-cmd db upgrade`"):
             open_store(url)
@@ -117,8 +121,25 @@ def test_a_database_gets_its_links(engine: str, tmp_path: Path) -> None:
         after = read_domain(store)
         assert after.version > before.version
         assert after.linked == {duid(7): (mac(8),), mac(8): (duid(7),)}
-        assert drop_link(store, mac(8), duid(7))
+        assert drop_link(store, mac(8), duid(7), T0 + 1)
         assert read_domain(store).version > after.version
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_database_records_what_was_said_before(engine: str, tmp_path: Path) -> None:
+    with opened(engine, tmp_path) as store:
+        url = url_of(store, tmp_path)
+        assert keep_link(store, mac(8), duid(7), T0)
+        with store.administration() as connection:
+            for statement in WITHOUT_LINK_EVENTS:
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0007'")
+        assert upgrade(url) == ("0007", SCHEMA_VERSION)
+        assert drop_link(store, mac(8), duid(7), T0 + 1)
+        assert link_events(store) == [
+            (T0, "linked", str(duid(7)), str(mac(8))),
+            (T0 + 1, "unlinked", str(mac(8)), str(duid(7))),
+        ]
 
 
 OF_TODAY_BUT_FOR_THE_OUTBOX = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dhcp_cmd.core.model import MICROS, Settings
@@ -68,15 +68,20 @@ class _Cmd(RealCmd):
 
 
 class AttachWorld(Noticing):
-    """`slaac`: the links serve hosts without a client."""
+    """`slaac`: the links serve hosts without a client. `own` as of World."""
 
     def __init__(
-        self, *, slaac: bool = False, flap_interval: int = 2, attach: AttachSettings | None = None
+        self,
+        *,
+        slaac: bool = False,
+        flap_interval: int = 2,
+        attach: AttachSettings | None = None,
+        own: Mapping[int, dict[str, Any]] | None = None,
     ) -> None:
         self.real = _Cmd(flap_interval)
         self.transaction = 0
         changes: dict[str, Any] = {} if attach is None else {"attach": attach}
-        super().__init__(cmd=self.real, slaac=slaac, **changes)
+        super().__init__(cmd=self.real, slaac=slaac, own=own, **changes)
 
     # --- what happens ---
 

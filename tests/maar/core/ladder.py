@@ -184,7 +184,8 @@ class Names:
                 return f"ANCHORED_PREFIX{' delegated' * delegated}", told
             case dmm.PreviousMaar(prefix, preferred, valid, delegated, at):
                 told = f"{self.peer(at)} {self.prefix(prefix)} {preferred}/{valid}"
-                return "PREVIOUS_MAAR", f"{told}{' delegated' * delegated}"
+                told += " delegated" * delegated + " awaited" * said.awaited
+                return "PREVIOUS_MAAR", told
             case dmm.Visit(generation, previous):
                 told = self.visit(generation).removeprefix("visit ")
                 return "VISIT", f"{told}, left {self.peer(previous)}"
@@ -196,9 +197,8 @@ class Names:
                 return "DOMAIN", " ".join(map(self.peer, endpoints))
             case dmm.AnchorFailed(prefix, at):
                 return "ANCHOR_FAILED", f"{self.prefix(prefix)} at {self.peer(at)}"
-            case dmm.Signalling(mode, expected):
-                name = dmm.SignallingMode(mode).name.lower()
-                return "SIGNALLING", f"{name}, {expected} to come"
+            case dmm.Signalling(mode):
+                return "SIGNALLING", dmm.SignallingMode(mode).name.lower()
         raise AssertionError(said)
 
     # --- to the node ---

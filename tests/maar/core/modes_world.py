@@ -263,7 +263,7 @@ class ModesWorld(World):
         if decision.hold is None:
             self._reply(number, unwrapped, decision)
         else:
-            until = self.now + (decision.hold.until - self.clock()) / MICROS
+            until = self.now + decision.hold.patience / MICROS
             message = (number, request.type, request.transaction_id)
             reply = _Reply(number, unwrapped, decision)
             self._answer(self.holding.hold(message, reply, decision.hold, until))
@@ -436,13 +436,14 @@ class ModesWorld(World):
         ours = dmm.from_options(dmm.DEFAULT_ENTERPRISE, unwrapped.relays[0].options) or ()
         if packet.kind == "up":
             return f"{arrow}  Relay-forward({name})"
-        anchors = {names[o.endpoint] for o in ours if isinstance(o, dmm.PreviousMaar)}
+        previous = [each for each in ours if isinstance(each, dmm.PreviousMaar)]
+        anchors = {names[each.endpoint] for each in previous if not each.awaited}
+        awaited = {names[each.endpoint] for each in previous if each.awaited}
         said = f"{arrow}  Relay-reply({name})"
         if anchors:
             said += f": {' '.join(sorted(anchors))}"
-        for each in ours:
-            if isinstance(each, dmm.Signalling) and each.expected:
-                said += f", {each.expected} to come"
+        if awaited:
+            said += f", {len(awaited)} to come"
         return said
 
     def check(self) -> None:

@@ -23,20 +23,25 @@ class Noticing(World):
         self.awake = True
         self.probes: list[int] = []
         self.quiet: dict[int, frozenset[bytes] | None] = {}
+        self._answers = 0
         super().__init__(*arguments, **changes)
 
     # --- what happens ---
 
-    def run(self, maar: Maar, actions: list[act.Action]) -> None:
-        for action in actions:
-            if isinstance(action, act.WatchPackets):
+    def doing(self, maar: Maar, action: act.Action) -> None:
+        super().doing(maar, action)
+        match action:
+            case act.WatchPackets():
                 self.quiet[maar.number] = action.quiet
-        super().run(maar, actions)
-        for action in actions:
-            if isinstance(action, act.SendNeighborSolicitation) and action.link_layer == MAC:
+            case act.SendNeighborSolicitation(link_layer=link_layer) if link_layer == MAC:
                 self.probes.append(maar.number)
-                if self.awake and self.place == maar.number:
-                    self.frame("na")
+                self._answers += self.awake and self.place == maar.number
+
+    def run(self, maar: Maar, actions: list[act.Action]) -> None:
+        super().run(maar, actions)
+        while self._answers:
+            self._answers -= 1
+            self.frame("na")
 
     def frame(self, trigger: str, at: int | None = None, source: bytes = NODE) -> None:
         """A frame of the node is seen where it is, or `at` a MAAR where it is not any more."""

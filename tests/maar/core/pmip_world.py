@@ -52,7 +52,8 @@ class PmipWorld(Noticing, ModesWorld):
         self.lifetime = lifetime
         self.registered: list[tuple[bytes, BindingUpdate]] = []
         """All registrations that came to the CMD, each with who sent it."""
-        self.skews = skews or {}
+        self.skews = dict(skews or {})
+        """By how many seconds a MAAR's clock is ahead; may be changed."""
         self.late: Holding[_Answering] = Holding()
         self.refuses_registrations: int | None = None
         """The status of all PBAs to those that register."""
@@ -65,13 +66,12 @@ class PmipWorld(Noticing, ModesWorld):
         mine = replace(mine, registers=True, registration_lifetime=self.lifetime)
         if number not in self.relays:
             mine = replace(mine, servers=(), router=replace(mine.router, autonomous=True))
-        skew = self.skews.get(number, 0.0)
         epoch = self.epochs.get(number, float(EPOCH))
         return Agent(
             mine,
             jitter=lambda: 0.5,
             epoch=epoch,
-            clock=lambda now: self._timestamp(now + skew),
+            clock=lambda now: self._timestamp(now + self.skews.get(number, 0.0)),
         )
 
     @staticmethod
@@ -95,7 +95,7 @@ class PmipWorld(Noticing, ModesWorld):
             return
         for source, reply in self.front.replies(asked, self.clock(), self.clock):
             if isinstance(reply, Late):
-                until = self.now + (reply.hold.until - self.clock()) / 1e6
+                until = self.now + reply.hold.patience / 1e6
                 answer = partial(self._late_pba, source, reply)
                 self._let_go(self.late.hold(reply.message, answer, reply.hold, until))
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -86,8 +87,8 @@ class Bench:
                     self.records[identity] = record
                 case act.ForgetSession(identity):
                     self.records.pop(identity, None)
-                case act.Log(_, line):
-                    self.log.append(line)
+                case act.Log():
+                    self.log.append(action.line)
 
     # --- the node ---
 
@@ -154,7 +155,7 @@ class Bench:
         *more: MobilityOption,
         lifetime: int = 1000,
         source: bytes = CMD,
-        expected: int = 0,
+        awaited: Sequence[Prefix] = (),
         name: Identity = NAME,
         generation: int = 7,
     ) -> None:
@@ -162,8 +163,9 @@ class Bench:
         said = (
             dmm.MobileNode(name),
             dmm.Visit(generation, UNSPECIFIED),
-            dmm.Signalling(2, expected),
+            dmm.Signalling(2),
             dmm.AnchoredPrefix(LOCAL, lifetime, lifetime),
+            *(dmm.PreviousMaar(p, 0, lifetime, False, endpoint(2), awaited=True) for p in awaited),
         )
         told = told_options(said, dmm.DEFAULT_ENTERPRISE) if not status and lifetime else None
         pba = acknowledge(update, status, lifetime, told=told)
@@ -174,9 +176,9 @@ class Bench:
         data = encode(message, source, endpoint(1))
         self._run(self.agent.mobility_datagram(source, data, self.now))
 
-    def registered(self, *, expected: int = 0) -> Bench:
+    def registered(self, *, awaited: Sequence[Prefix] = ()) -> Bench:
         self.seen()
-        self.answer(self.sent(), expected=expected)
+        self.answer(self.sent(), awaited=awaited)
         assert self.serves()
         return self
 

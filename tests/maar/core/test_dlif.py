@@ -330,6 +330,19 @@ def test_an_anchor_says_itself_as_which_router_it_is_shown() -> None:
     assert "router.differs" not in world.maars[2].agent.status(world.now)["counters"]
 
 
+def test_what_an_anchor_says_itself_counts_at_once() -> None:
+    """In its first PBA, and without another word of the CMD."""
+    world = World(dlif=True, own={1: {"identity": OTHER}})
+    world.attach(1)
+    world.place = 2
+    world.talk(MessageType.SOLICIT)
+    assert shown(world, 2) == {ONE}, "what follows from its endpoint, until it has spoken"
+    world.settle()
+    assert shown(world, 2) == {OTHER}
+    data = world.maars[2].advertisements[-1]
+    assert (data.sender, link_prefix(1).address in data.data) == (OTHER, True)
+
+
 def test_of_two_words_the_latest_news_counts() -> None:
     world = differing()
     assert shown(world, 2) == {OTHER}

@@ -91,6 +91,31 @@ def test_what_has_ended_does_not_come_back() -> None:
     assert "served" not in world.roles(3).values()
 
 
+def test_a_first_word_that_comes_too_late_is_nobody_elses() -> None:
+    """MAAR 1 says that it sends something, which ends before that is heard; MAAR 2 is still missing."""
+    on = False
+    world = ModesWorld(
+        LOCATOR, 3, lambda what, _: on and ("maar2  PBU" in what or "maar1 > maar3" in what)
+    )
+    for number in (1, 2):
+        world.attach(number)
+        world.go_on(10.0)
+    on = True
+    world.attach(3)
+    world.settle()
+    world.release(anchored_at=1)
+    world.settle()
+    again(world, 1, to=3)
+    assert served(world, 3) == set()
+    world.mark()
+    world.go_on(10.0)
+    assert any("maar3 > cmd    Relay-forward" in line for line in world.record), "it still asks"
+    on = False
+    world.go_on(40.0)
+    assert served(world, 3) == {2}
+    world.check()
+
+
 def test_who_says_that_it_serves_nothing_is_not_counted() -> None:
     """What the node had from MAAR 1 ends before MAAR 1 was heard of; that it says so is no word of MAAR 3."""
     deaf: set[str] = set()
@@ -103,7 +128,9 @@ def test_who_says_that_it_serves_nothing_is_not_counted() -> None:
     world.settle()
     world.release(anchored_at=1)
     world.settle()
-    assert "Relay-reply(Reply), 1 to come" in world.record[-1]
+    answer, update = world.record[-2:]
+    assert "Relay-reply(Reply), 1 to come" in answer
+    assert "cmd > maar1  PBU: at maar2, 0 prefixes" in update
     deaf.remove("maar1")
     world.go_on(2.0)
     assert any("maar1 > maar2  PBA: status 0, 0 prefixes" in line for line in world.record)

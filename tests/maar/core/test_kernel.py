@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dmm_wire import dmm
 from dmm_wire.address import Prefix
 from dmm_wire.dhcpv6.codes import MessageType
@@ -178,6 +180,31 @@ def test_what_was_refused_is_tried_again_less_and_less_often() -> None:
     assert refusals(maar, link_prefix(1), 10.0, 100.0) == [0, 1, 3, 7, 15, 31, 63, 95]
     # Once all is well, the waiting begins anew.
     assert refusals(maar, Prefix.parse("2001:db8:1:102::/64"), 200.0, 210.0) == [0, 1, 3, 7, 15]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        Tunnel(endpoint(1)),
+        Route(link_prefix(1), ToNode(ACCESS, NODE)),
+        SourceRule(link_prefix(1), endpoint(1)),
+    ],
+    ids=lambda item: type(item).__name__,
+)
+def test_no_pbu_promises_what_the_kernel_has_not_taken(item: Item) -> None:
+    """The anchor would send to where nobody takes it on, or what the node sends would go astray."""
+    world = World()
+    world.attach(1)
+    maar = world.maars[2]
+    maar.kernel.refuse = {item.key}
+    world.attach(2)
+    assert "pbu.sent" not in counters(maar.agent)
+    assert set(world.roles(1).values()) == {"local"}
+    maar.kernel.refuse = set()
+    world.pass_time(1.5)
+    world.settle()
+    assert counters(maar.agent)["pbu.sent"] == 1
+    world.check_reached()
 
 
 def test_of_several_nodes_only_the_refused_one_waits() -> None:

@@ -90,6 +90,28 @@ def test_a_cmd_that_was_set_back_catches_up_with_its_maars(mode: SignallingMode)
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_all_anchors_that_know_of_it_hear_of_the_raised_visit(mode: SignallingMode) -> None:
+    """They refuse together: where the first has raised the visit, the others know of none that is later."""
+    world = ModesWorld(mode, 5)
+    for number in (1, 2, 3):
+        world.attach(number)
+        world.go_on(30.0)
+    backup = world.store.tables.copy()
+    world.attach(4)
+    world.go_on(30.0)
+    lost = node(world).generation
+    restore(world, backup, behind=1000.0)
+    world.attach(5)
+    world.go_on(30.0)
+    assert node(world).generation == lost + 1
+    for number in (1, 2, 3, 5):
+        for prefix in live(world, number):
+            for start in (1, 2, 3, 5):
+                assert world.trace(prefix, start)[-1] == "node"
+    assert world.store.tables.signals == {}
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_a_node_that_stayed_where_it_was_goes_on_with_a_cmd_that_was_set_back(
     mode: SignallingMode,
 ) -> None:

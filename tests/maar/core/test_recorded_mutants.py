@@ -13,6 +13,7 @@ from dhcp_cmd.pmip.holding import Holding, Released
 from dmm_wire.dmm import SignallingMode
 from dmm_wire.mobility import HandoffIndicator, HandoffIndicatorValue, serving
 from relay_maar.core import binding_updates, registering, signalling
+from relay_maar.core.agent import Agent
 from relay_maar.core.cache import BindingCache
 from relay_maar.core.desired import Wanted
 from relay_maar.core.order import Order
@@ -148,7 +149,11 @@ def a_pbu_before_the_kernel(patch: Patch) -> None:
     def release(self: Any, identity: Any, confirmed: Any, now: float) -> bool:
         return real(self, identity, lambda peer, binding: True, now)
 
+    def with_due(self: Any, actions: Any, now: float) -> Any:
+        return actions + self._flush(now)
+
     patch.setattr(signalling.Signalling, "release", release)
+    patch.setattr(Agent, "_with_due", with_due)
 
 
 def a_late_pbu_is_believed(patch: Patch) -> None:

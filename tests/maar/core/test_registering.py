@@ -329,13 +329,14 @@ def test_a_node_that_returns_is_attached_and_its_prefix_named() -> None:
 
 
 def test_anchors_that_are_expected_are_asked_for() -> None:
-    bench = Bench().registered(expected=1)
+    late = [Prefix.parse("2001:db8:2:177::/64")]
+    bench = Bench().registered(awaited=late)
     waits = []
     for _ in range(3):
         waits.append(round(bench.go_on(), 3))
         update = bench.sent()
         assert handoff(update) == 5
-        bench.answer(update, expected=1)
+        bench.answer(update, awaited=late)
     assert waits == [1, 2, 4]
     bench.go_on()
     bench.answer(bench.sent())

@@ -268,8 +268,7 @@ def test_the_clients_message_waits_for_the_kernel_and_for_nothing_else() -> None
     maar.client_datagram(ACCESS, NODE, MAC, client_message(3), 1.0)
     local = dmm.AnchoredPrefix(link_prefix(1), 100, 200)
     remote = dmm.PreviousMaar(link_prefix(2), 0, 200, False, endpoint(2))
-    save, apply, log, watch = maar.server_datagram(SERVER, visit_reply(5, local, remote), 1.0)
-    assert watch == act.WatchPackets(ACCESS, frozenset({MAC}))
+    save, apply, log = maar.server_datagram(SERVER, visit_reply(5, local, remote), 1.0)
     assert isinstance(log, act.Log)
     assert isinstance(save, act.SaveSession)
     assert isinstance(apply, act.Apply)
@@ -277,7 +276,8 @@ def test_the_clients_message_waits_for_the_kernel_and_for_nothing_else() -> None
     assert log.line == (
         f"duid:{DUID.hex()} came to access0: 1 local, 1 served prefixes, generation 5, PBU to 1 peer"
     )
-    news, down, pbu = maar.applied(apply.token, {}, 1.0)
+    news, down, pbu, watch = maar.applied(apply.token, {}, 1.0)
+    assert watch == act.WatchPackets(ACCESS, frozenset({MAC}))
     assert isinstance(news, act.SendRouterAdvertisement)
     assert (news.destination, news.data.count(link_prefix(1).address)) == (NODE, 1)
     assert down == TO_CLIENT

@@ -7,6 +7,7 @@ import pytest
 from dmm_wire import dmm
 from dmm_wire.address import UNSPECIFIED, Prefix
 from relay_maar.core import actions as act
+from relay_maar.core import router as router_module
 from relay_maar.core.agent import Agent
 from relay_maar.core.items import Neighbour
 from relay_maar.core.noticed import made_link_local
@@ -67,7 +68,10 @@ def test_the_first_ones_come_fast() -> None:
     agent = started()
     moments = []
     while (when := agent.deadline()) is not None and when < 200:
-        moments += [when] * len(advertised(agent.tick(when)))
+        sent = [e for e in agent.tick(when) if isinstance(e, act.SendRouterAdvertisement)]
+        # By the link's own socket, as ourselves, to all.
+        assert all((e.destination, e.link_layer, e.sender) == (ALL_NODES, None, None) for e in sent)
+        moments += [when] * len(sent)
     # Half of MAX_RA_DELAY_TIME, three intervals of at most 16 s, then 40 s: half way from 20 to 60.
     assert moments == [0.25, 16.25, 32.25, 48.25, 88.25, 128.25, 168.25]
 
@@ -197,6 +201,18 @@ def test_there_is_room_again_a_second_later_in_the_order_of_coming() -> None:
     expected = [PrefixInformation(link_prefix(1), 50, 50)]
     assert late[3].data == advertisement(settings(1).access[0], 1800, expected)
     assert all(each.destination == ALL_NODES for each in router.due(60.0))
+
+
+def test_those_who_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The latest of them: who came before them learns its prefixes with its next frame."""
+    monkeypatch.setattr(router_module, "_REMEMBERED", 50)
+    router = Router(settings(1).access, settings(1).router, lambda: 0.5)
+    nodes = [NODE[:-2] + number.to_bytes(2, "big") for number in range(UNICAST_RATE + 150)]
+    told = [PrefixInformation(link_prefix(1), 100, 100)]
+    for node in nodes:
+        router.changed(ACCESS, node, 5.0, lambda *_: told, MAC)
+    late = [e.destination for e in router.due(6.5) if e.destination != ALL_NODES]
+    assert late == nodes[-50:]
 
 
 @pytest.mark.parametrize("source", [b"\xff\x02" + bytes(14), b"\x20" + bytes(15)])

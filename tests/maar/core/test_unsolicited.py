@@ -76,24 +76,52 @@ def served(world: World) -> set[Prefix]:
     return {prefix for prefix, role in world.roles(2).items() if role == "served"}
 
 
-def test_what_an_anchor_says_of_its_own_is_believed(world: ModesWorld) -> None:
-    assert served(world) == set()
-    delegated = Prefix.parse("2001:db8:1:2f0::/60")
-    say(
-        world,
-        endpoint(1),
-        HomeNetworkPrefix(FROM_ONE),
-        DelegatedPrefix(delegated),
-        at=generation(world),
+def awaited(world: World, anchor: int = 1) -> tuple[Prefix, Prefix]:
+    """What that MAAR anchors: the prefix of the node's addresses, and the delegated one."""
+    link, delegated = sorted(
+        (p for p, role in world.roles(anchor).items() if role == "anchored"),
+        key=lambda prefix: -prefix.length,
     )
-    assert served(world) == {FROM_ONE, delegated}
+    return link, delegated
+
+
+def test_what_the_cmd_said_is_served_when_its_anchor_says_so(world: ModesWorld) -> None:
+    assert served(world) == set()
+    link, delegated = awaited(world)
+    named = HomeNetworkPrefix(link), DelegatedPrefix(delegated)
+    say(world, endpoint(1), *named, at=generation(world), lifetime=12_000)
+    assert served(world) == {link, delegated}
     (session,) = world.maars[2].agent.status(world.now)["sessions"]
     entries = {each["prefix"]: each for each in session["prefixes"]}
     assert entries[str(delegated)]["delegated"]
-    assert entries[str(FROM_ONE)]["anchor"] == "2001:db8:1::1"
-    assert entries[str(FROM_ONE)]["lifetime"] == 1200
+    assert not entries[str(link)]["delegated"]
+    assert entries[str(link)]["anchor"] == "2001:db8:1::1"
+    assert entries[str(link)]["lifetime"] == 12_000
+    world.mark()
     world.go_on(5.0)
-    assert not [line for line in world.record if "Information-request" in line and "0.5" in line]
+    assert not [line for line in world.record if "Information-request" in line]
+
+
+def test_the_cmd_says_the_lifetime_to_the_second(world: ModesWorld) -> None:
+    link, _ = awaited(world)
+    (signalled,) = (s.signalled for s in world.maars[2].agent._cache)
+    assert signalled is not None
+    (expires,) = (e.expires for e in signalled.awaited if e.prefix == link)
+    say(world, endpoint(1), HomeNetworkPrefix(link), at=generation(world), lifetime=8)
+    (session,) = world.maars[2].agent._cache
+    entry = session.find(link)
+    assert entry is not None
+    assert entry.expires == expires
+
+
+def test_what_its_anchor_does_not_name_is_asked_for(world: ModesWorld) -> None:
+    link, delegated = awaited(world)
+    say(world, endpoint(1), HomeNetworkPrefix(link), at=generation(world))
+    assert served(world) == {link}
+    world.mark()
+    world.go_on(5.0)
+    assert [line for line in world.record if "Relay-forward(Information-request)" in line]
+    assert served(world) == {link, delegated}, "the CMD has heard of it meanwhile"
 
 
 @pytest.mark.parametrize(
@@ -117,49 +145,34 @@ def test_what_is_not_believed_changes_nothing(
     assert sum(counted(world, name) for name in ("unmatched", "stale", "early")) == 1
 
 
-def test_only_what_can_be_the_nodes_is_believed(world: ModesWorld) -> None:
+def test_only_what_the_cmd_has_named_is_believed(world: ModesWorld) -> None:
+    """A second copy, late, may name what has ended since; and what an anchor makes up is nobody's."""
     mine, _ = pools(2)
     (local,) = [p for p, role in world.roles(2).items() if role == "local" and p.length == 64]
-    wrong = [mine, local, Prefix.parse("2001:db8::/32"), Prefix.parse("ff02::/64")]
-    wrong.append(Prefix.parse("8000::/1"))
+    wrong = [FROM_ONE, mine, local, Prefix.parse("2001:db8::/32"), Prefix.parse("8000::/1")]
     say(world, endpoint(1), *map(HomeNetworkPrefix, wrong), at=generation(world))
     assert served(world) == set()
-    assert counted(world, "bad-prefix") == len(wrong)
-    # Nor what another anchor has said is its own.
-    say(world, endpoint(1), HomeNetworkPrefix(FROM_ONE), at=generation(world))
-    say(world, endpoint(3), HomeNetworkPrefix(FROM_ONE), at=generation(world))
+    assert counted(world, "unnamed-prefix") == len(wrong)
+    # Nor what is anchored at another one, awaited or served.
+    link, _ = awaited(world)
+    for count, speaker in ((1, 3), (1, 1), (2, 3)):
+        say(world, endpoint(speaker), HomeNetworkPrefix(link), at=generation(world))
+        assert counted(world, "unnamed-prefix") == len(wrong) + count
+        assert served(world) == ({link} if count == 2 or speaker == 1 else set())
     (session,) = world.maars[2].agent.status(world.now)["sessions"]
-    anchors = {e["anchor"] for e in session["prefixes"] if e["prefix"] == str(FROM_ONE)}
+    anchors = {e["anchor"] for e in session["prefixes"] if e["prefix"] == str(link)}
     assert anchors == {"2001:db8:1::1"}
-
-
-def test_no_anchor_names_what_is_in_a_pool_of_ours() -> None:
-    """Nor what a pool of ours is in: neither is anybody's, so that nothing else would stop it."""
-    unused = Prefix.parse("2001:db8:7700::/48")
-    world = ModesWorld(SignallingMode.LOCATOR, 3, own={2: {"pools": (*pools(2), unused)}})
-    for number in (1, 2):
-        world.attach(number)
-        world.go_on(30.0)
-    before = world.roles(2)
-    wrong = [
-        HomeNetworkPrefix(Prefix.parse("2001:db8:7700:77::/64")),
-        DelegatedPrefix(Prefix.parse("2001:db8:2:2f0::/60")),
-        HomeNetworkPrefix(Prefix.parse("2001:db8:7700::/40")),
-    ]
-    for each in wrong:
-        say(world, endpoint(1), each, at=generation(world))
-    assert world.roles(2) == before
-    assert counted(world, "bad-prefix") == 3
 
 
 def test_a_node_that_is_not_here_is_not_served_whoever_says_so(world: ModesWorld) -> None:
     """Of the very visit that it is known to be on elsewhere."""
+    link, _ = awaited(world)
     world.attach(3)
     world.go_on(5.0)
     before = world.roles(2)
     tunnels = world.maars[2].agent.status(world.now)["tunnels"]
     for source in (endpoint(1), CMD):
-        named = [HomeNetworkPrefix(FROM_ONE), PreviousMaarOption(endpoint(1), FROM_ONE)]
+        named = [HomeNetworkPrefix(link), PreviousMaarOption(endpoint(1), link)]
         say(world, source, *named, at=generation(world))
     assert world.roles(2) == before
     assert world.maars[2].agent.status(world.now)["tunnels"] == tunnels
@@ -169,30 +182,31 @@ def test_a_node_that_is_not_here_is_not_served_whoever_says_so(world: ModesWorld
 
 def test_the_cmd_speaks_for_the_maars_of_the_domain(world: ModesWorld) -> None:
     stranger = parse_address("2001:db8:77::1")
-    other = Prefix.parse("2001:db8:77:1::/64")
+    link, delegated = awaited(world)
     say(
         world,
         CMD,
-        HomeNetworkPrefix(FROM_ONE),
-        PreviousMaarOption(endpoint(1), FROM_ONE),
-        PreviousMaarOption(stranger, other),
+        HomeNetworkPrefix(link),
+        PreviousMaarOption(endpoint(1), link),
+        PreviousMaarOption(stranger, delegated),
         at=generation(world),
     )
-    assert served(world) == {FROM_ONE}
+    assert served(world) == {link}
 
 
 def test_one_that_comes_too_early_is_kept_for_a_while() -> None:
-    for wait, expected in ((EARLY - 1.0, {FROM_ONE}), (EARLY + 1.0, set())):
+    for wait, is_kept in ((EARLY - 1.0, True), (EARLY + 1.0, False)):
         world = ModesWorld(SignallingMode.LOCATOR, 2, lambda what, before: "maar1 > maar2" in what)
         world.attach(1)
         world.go_on(30.0)
+        (link,) = (p for p, r in world.roles(1).items() if r == "local" and p.length == 64)
         future = (1_800_000_000 + round(world.now + wait)) << 16
-        say(world, endpoint(1), HomeNetworkPrefix(FROM_ONE), at=future)
+        say(world, endpoint(1), HomeNetworkPrefix(link), at=future)
         world.go_on(wait)
         world.attach(2)
         world.go_on(0.0)
         assert generation(world) == future
-        assert served(world) == expected
+        assert served(world) == ({link} if is_kept else set())
 
 
 def test_no_more_than_so_many_are_kept(world: ModesWorld) -> None:
@@ -204,14 +218,14 @@ def test_no_more_than_so_many_are_kept(world: ModesWorld) -> None:
 
 
 def test_what_an_anchor_said_before_its_last_word_is_late(world: ModesWorld) -> None:
-    """That prefix ended before anybody here had heard of it."""
     at, one = generation(world), endpoint(1)
+    link, _ = awaited(world)
     say(world, one, at=at, sequence=7)
-    say(world, one, HomeNetworkPrefix(FROM_ONE), at=at, sequence=6)
+    say(world, one, HomeNetworkPrefix(link), at=at, sequence=6)
     assert served(world) == set()
     assert counted(world, "overtaken") == 1
-    say(world, one, HomeNetworkPrefix(FROM_ONE), at=at, sequence=8)
-    assert served(world) == {FROM_ONE}
+    say(world, one, HomeNetworkPrefix(link), at=at, sequence=8)
+    assert served(world) == {link}
 
 
 def test_where_the_s_maar_signals_nobody_else_is_believed() -> None:

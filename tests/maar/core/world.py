@@ -283,6 +283,7 @@ class World:
         queue = list(actions)
         while queue:
             action = queue.pop(0)
+            self.doing(maar, action)
             match action:
                 case act.Apply() if self.slow_kernel:
                     maar.applies.append(action)
@@ -303,8 +304,11 @@ class World:
                     maar.advertisements.append(action)
                 case act.SendToClient():
                     maar.client.append(action)
-                case act.Log(_, line):
-                    maar.log.append(line)
+                case act.Log():
+                    maar.log.append(action.line)
+
+    def doing(self, maar: Maar, action: act.Action) -> None:
+        """What the agent wants done now, also what comes with the kernel's answer."""
 
     def _emit(self, packet: Packet) -> None:
         self.wire.append(packet)

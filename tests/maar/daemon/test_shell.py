@@ -256,8 +256,8 @@ class Arriving:
     def __init__(self, number: int) -> None:
         self._left = number
         self._frames: list[Frame] = []
-        self.frames = SimpleNamespace(receive=self._frame)
-        self.client = SimpleNamespace(receive=self._datagram)
+        self.frames = SimpleNamespace(receive=self._frame, holds_more=lambda: bool(self._frames))
+        self.client = SimpleNamespace(receive=self._datagram, holds_more=lambda: bool(self._left))
 
     def _frame(self) -> Frame | None:
         return self._frames.pop(0) if self._frames else None
@@ -286,3 +286,23 @@ def test_the_frame_of_a_datagram_that_comes_while_others_are_read_is_known(
     shell.daemon._read_client(Arriving(100))  # type: ignore[arg-type]
     assert len(heard) == 100
     assert all(link_layer == source[-6:] for source, link_layer in heard)
+
+
+def test_packets_of_unknown_hosts_are_read_a_few_at_a_time(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that sends as fast as it can does not keep the daemon from its work."""
+    source = Prefix.parse("2001:db8:1:101::/64").address[:15] + b"\7"
+    waiting = [Frame(b"\2\0\0\0\4" + bytes((n,)), source, "data") for n in range(80)]
+    strangers = SimpleNamespace(
+        receive=lambda: waiting.pop(0) if waiting else None, holds_more=lambda: bool(waiting)
+    )
+    access: Any = SimpleNamespace(interface="access0", strangers=strangers)
+    rests: list[object] = []
+    monkeypatch.setattr(shell.daemon._links, "rest", lambda *what: rests.append(what))
+    for left in (48, 16, 0):
+        shell.daemon._read_strangers(access)
+        assert len(waiting) == left
+    assert rests == [(access, strangers, 0.01)] * 2
+    assert shell.counters()["attach.packets-paused"] == 2
+    assert shell.counters()["attach.seen-data"] == 80

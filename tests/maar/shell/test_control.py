@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay_maar.io.client import SOCKET_NAME, NotRunning, ask
-from relay_maar.io.control import ControlServer
+from relay_maar.io.control import ControlServer, Handler
 
 
-def serve_while(directory: Path, work: Any) -> Any:
+def echo(command: str, more: Mapping[str, Any]) -> dict[str, Any]:
+    return {"echo": command, **more}
+
+
+def serve_while(directory: Path, work: Any, handler: Handler = echo) -> Any:
     async def run() -> Any:
-        server = ControlServer(directory, lambda command, more: {"echo": command, **more})
-        await server.open()
+        server = ControlServer(directory, handler)
+        server.open()
         try:
             return await asyncio.to_thread(work)
         finally:
@@ -34,6 +40,12 @@ def test_what_a_command_is_about_goes_with_it(tmp_path: Path) -> None:
     about = {"interface": "access0", "link-layer": "02:00:00:00:00:0a"}
     answer = serve_while(tmp_path, lambda: ask(tmp_path, "attach", about))
     assert answer == {"echo": "attach", **about}
+
+
+def test_only_owner_and_group_may_speak_to_it(tmp_path: Path) -> None:
+    """Who may say that a node has come moves it."""
+    path = tmp_path / SOCKET_NAME
+    assert serve_while(tmp_path, lambda: stat.S_IMODE(path.stat().st_mode)) == 0o660
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
@@ -75,3 +87,45 @@ def test_a_line_without_end_is_cut_off(tmp_path: Path) -> None:
         return ask(tmp_path, "status")
 
     assert serve_while(tmp_path, work) == {"echo": "status"}
+
+
+def test_a_line_in_pieces_is_waited_for_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    def work() -> tuple[dict[str, Any], dict[str, Any]]:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / SOCKET_NAME))
+            sock.sendall(b'{"command": ')
+            meanwhile = ask(tmp_path, "status")
+            sock.sendall(b'"attach"}\n')
+            return json.loads(sock.makefile().readline()), meanwhile
+
+    assert serve_while(tmp_path, work) == ({"echo": "attach"}, {"echo": "status"})
+
+
+def test_who_reads_slowly_gets_a_long_answer_whole(tmp_path: Path) -> None:
+    sessions = ["x" * 1000] * 2000
+
+    def work() -> tuple[dict[str, Any], dict[str, Any]]:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / SOCKET_NAME))
+            sock.sendall(b'{"command": "status"}\n')
+            meanwhile = ask(tmp_path, "status")
+            return json.loads(sock.makefile().readline()), meanwhile
+
+    whole = {"sessions": sessions}
+    assert serve_while(tmp_path, work, lambda *_: whole) == (whole, whole)
+
+
+def test_a_fault_costs_its_own_connection(tmp_path: Path) -> None:
+    def handler(command: str, more: Mapping[str, Any]) -> dict[str, Any]:
+        if command == "fault":
+            raise RuntimeError("a fault of ours")
+        return echo(command, more)
+
+    def work() -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(str(tmp_path / SOCKET_NAME))
+            sock.sendall(b'{"command": "fault"}\n')
+            assert sock.recv(100) == b""
+        return ask(tmp_path, "status")
+
+    assert serve_while(tmp_path, work, handler) == {"echo": "status"}

@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import cast
 
+import pytest
+
 from relay_maar.io.errors import PAUSE, ErrorRelay
 from relay_maar.southbound.api import Southbound
+from relay_maar.southbound.errors import AT_ONCE
 from tests.maar.shell.test_watch import Loop
 
 
@@ -42,6 +45,11 @@ def test_a_portion_then_a_pause() -> None:
         loop.run_until(loop.now + PAUSE)
     assert set(loop.readers) == {7}
     assert counters == {"tunnel.too-big": 18, "tunnel.narrow": 1}
+
+
+def test_no_host_has_more_than_so_many_of_them_in_a_second() -> None:
+    """RFC 4443 section 2.4 (f): an error is limited in rate, also one that is passed on."""
+    assert pytest.approx(800) == AT_ONCE / PAUSE
 
 
 def test_no_more_calls_once_closed() -> None:

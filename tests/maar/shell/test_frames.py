@@ -197,6 +197,14 @@ def test_many_known_nodes_are_told_from_as_many_strangers(count: int) -> None:
     assert len(made) <= 40 + 2 * count
 
 
+@pytest.mark.parametrize("bit", range(31))
+def test_strangers_that_differ_from_a_known_node_by_one_bit(bit: int) -> None:
+    """Of the last 31 of its link-layer address."""
+    other = (int.from_bytes(HOST_MAC, "big") ^ 1 << bit).to_bytes(6, "big")
+    assert run(program(HOST_MAC), frame(bytes(20), 6, GLOBAL, to=ROUTER_MAC, mac=other)) == 54
+    assert run(program(other), frame(bytes(20), 6, GLOBAL, to=ROUTER_MAC, mac=other)) == 0
+
+
 def test_more_than_a_program_can_hold() -> None:
     noise = random.Random(0)
     assert strangers([noise.randbytes(6) for _ in range(4000)], SOURCES) is None
@@ -272,6 +280,12 @@ def test_the_kernel_runs_them_as_the_interpreter_does(link: None) -> None:
             packets.close()
 
 
+def promiscuity(namespace: str) -> int:
+    """How many want to see all that is on r0."""
+    shown = netns.ip("-d", "link", "show", "r0", namespace=namespace)
+    return int(shown.split(" promiscuity ")[1].split()[0])
+
+
 @pytest.mark.root
 def test_on_the_interface_itself_all_is_seen_whoever_it_is_for(link: None) -> None:
     """A router that is not here, one that a macvlan shows. What is sent is not seen, nor what is of a VLAN."""
@@ -283,7 +297,11 @@ def test_on_the_interface_itself_all_is_seen_whoever_it_is_for(link: None) -> No
     ):
         netns.ip(*command.split(), namespace=router)
     frames = netns.inside(router, lambda: FrameSocket("r0", whole=True))
+    before = promiscuity(router)
     packets = netns.inside(router, lambda: StrangerSocket("r0", whole=True))
+    assert promiscuity(router) == before + 1, (
+        "a card passes on what is for a router that is not here"
+    )
     wire, back = tap(host, "h0"), tap(router, "r0")
     with wire, back:
         try:

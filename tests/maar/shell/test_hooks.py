@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from relay_maar.__main__ import quick
-from relay_maar.io.client import runtime_directory
+from relay_maar.io.client import SOCKET_NAME, runtime_directory
 from relay_maar.io.control import ControlServer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +45,7 @@ def served(
 
     async def run() -> Any:
         server = ControlServer(directory, handler)
-        await server.open()
+        server.open()
         try:
             return await asyncio.to_thread(work)
         finally:
@@ -94,6 +96,34 @@ def test_what_the_daemon_finds_wrong_is_said(
 def test_nobody_listens(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quick(["attach", str(config), "access0", MAC]) == 1
     assert capsys.readouterr().err == f"relay-maar: no relay-maar runs in {config.parent}\n"
+
+
+def test_a_daemon_that_says_nothing(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It answers no line that is too long."""
+    words = ["attach", str(config), "access0", 5000 * "0"]
+    status, asked = served(config.parent, lambda: quick(words), {})
+    assert (status, asked) == (1, [])
+    said = capsys.readouterr().err
+    assert said.startswith("relay-maar: the daemon does not answer: ")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("answer", [b"", b"\n", b'{"pid": ', b"[1]\n"])
+def test_an_answer_that_makes_no_sense(config: Path, answer: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(config.parent / SOCKET_NAME))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert quick(["detach", str(config), "access0", MAC]) == 1
+        thread.join()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,9 @@ SOLICITATION = act.SendNeighborSolicitation(ACCESS, NODE, b"solicitation", MAC)
 
 class Stage:
     """Everything around the runner writes down that it was asked."""
+
+    aside: Callable[[Callable[[float], list[act.Action]]], None]
+    """As an agent is told it."""
 
     def __init__(self, then: Sequence[act.Action] = ()) -> None:
         self.done: list[str] = []
@@ -74,6 +77,29 @@ def test_file_then_kernel_then_everybody_else() -> None:
     apply = act.Apply(1, (PUT,))
     done = stage.runs(act.SendToServers(b""), apply, act.SaveSession(NODE_ID, {}))
     assert done == ["file", "kernel", "server", "mobility", "frames"]
+
+
+def test_what_can_wait_is_composed_when_other_machines_have_their_messages() -> None:
+    stage = Stage()
+
+    def advertised(now: float) -> list[act.Action]:
+        stage.done.append("composed")
+        return [ADVERTISEMENT, act.SaveSession(NODE_ID, {}), act.Apply(1, (PUT,))]
+
+    stage.aside(advertised)
+    done = stage.runs(act.SendToServers(b"question"), act.Apply(1, (PUT,)), MOBILITY)
+    assert done == ["kernel", "server", "mobility", "composed", "file", "kernel", "frames"]
+    assert len(stage.runs()) == 7, "it is done once"
+
+
+def test_what_can_wait_costs_nothing_else_when_it_fails() -> None:
+    def fails(now: float) -> list[act.Action]:
+        raise RuntimeError("a fault of ours")
+
+    stage = Stage()
+    stage.aside(fails)
+    stage.aside(lambda now: [ADVERTISEMENT])
+    assert stage.runs(MOBILITY) == ["mobility", "frames"]
 
 
 def test_the_log_is_last(caplog: pytest.LogCaptureFixture) -> None:

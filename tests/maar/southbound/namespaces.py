@@ -28,6 +28,9 @@ class Namespace:
         self.name = f"sbt{os.getpid()}{suffix}"
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.ip("link set lo up")
+        # Nobody looks for a router: whoever is asked has the one who asks among its neighbours from then on.
+        with self.inside():
+            (_SYSCTLS / "default/router_solicitations").write_text("0")
 
     def remove(self) -> None:
         subprocess.run(["ip", "netns", "del", self.name], check=True)

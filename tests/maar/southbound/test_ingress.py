@@ -54,7 +54,7 @@ ROUTER_MAC = parse_mac("00:00:5e:00:52:13")
 MN_MAC = parse_mac("02:00:00:00:00:10")
 ROUTER_ADDRESS = parse_address(ROUTER)
 ALL_NODES = parse_address("ff02::1")
-DESTINATION_OPTIONS, ROUTING = 60, 43
+DESTINATION_OPTIONS, ROUTING, FRAGMENT = 60, 43, 44
 NS, NA, TOO_BIG, ECHO = 135, 136, 2, 128
 
 
@@ -174,6 +174,12 @@ def routed(here: bytes, there: bytes, kind: int) -> bytes:
     return ipv6(ROUTING, here, there, header)
 
 
+def fragment(offset: int, next_header: int, payload: bytes) -> bytes:
+    """Of a packet from the node to another MAAR; `offset` in units of 8 octets. After the one at 8 comes no other."""
+    header = struct.pack("!BBHI", next_header, 0, offset << 3 | (offset != 8), 77)
+    return ipv6(FRAGMENT, MN_NEW, T1, header + payload)
+
+
 MOBILITY = struct.pack("!BBBBHH", 59, 1, 5, 0, 0, 1) + bytes(8)
 FORBIDDEN = {
     "a tunnel to its own MAAR": (ipv6(ENCAPSULATED, MN_NEW, T2, udp(CN, MN_OLD, b"1")), "tunnel"),
@@ -184,7 +190,10 @@ FORBIDDEN = {
         with_options(ipv6(ENCAPSULATED, MN_NEW, CN, udp(CN, MN_OLD, b"5"))),
         "tunnel",
     ),
+    "a tunnel's first fragment": (fragment(0, ENCAPSULATED, udp(CN, MN_OLD, b"6a")), "tunnel"),
+    "a tunnel's last fragment": (fragment(8, ENCAPSULATED, b"6b"), "tunnel"),
     "signalling": (ipv6(IPPROTO_MH, MN_NEW, T1, MOBILITY), "mobility"),
+    "signalling in fragments": (fragment(0, IPPROTO_MH, MOBILITY), "mobility"),
     "signalling in a MAAR's name": (ipv6(IPPROTO_MH, T1, T2, MOBILITY), "mobility"),
     "signalling behind options": (with_options(ipv6(IPPROTO_MH, T1, T2, MOBILITY)), "mobility"),
     "segments to its MAAR": (routed(MN_NEW, T2, 4), "routing-header"),
@@ -215,6 +224,23 @@ def test_neighbour_discovery_goes_on_whatever_the_source(host: Host, here: str) 
         assert source(answer) == ROUTER_ADDRESS
         assert destination(answer) == (ALL_NODES if here == "::" else address)
     assert host.drops() == {}
+
+
+def test_a_host_without_an_address_reports_its_groups(host: Host) -> None:
+    """RFC 3590: an MLD report from the unspecified address, about the group that duplicate address detection is for."""
+    record = struct.pack("!BBHHH", 143, 0, 0, 0, 1) + struct.pack("!BBH", 4, 0, 0)
+    report = icmpv6(bytes(16), parse_address("ff02::16"), record + solicited_node(MN_LINK_LOCAL))
+    alert = bytes([ICMPV6, 0, 5, 2, 0, 0, 1, 0])
+    body = alert + report[40:]
+    header = ipv6(0, bytes(16), parse_address("ff02::16"), body)
+    with Capture(host.namespace, "acc") as at_maar:
+        host.send(header[:7] + b"\1" + header[8:], b"\x33\x33\0\0\0\x16")
+        at_maar.until(lambda seen: seen.endswith(body))
+        host.passes(udp(MN_NEW, CN, b"after it"))
+    assert host.drops() == {}
+    # To multicast, and in ICMPv6 only.
+    host.is_dropped(icmpv6(bytes(16), CN, record), "source")
+    host.is_dropped(udp(bytes(16), parse_address("ff02::16"), b"no ICMPv6"), "source")
 
 
 def test_neighbour_discovery_to_elsewhere_is_no_way_out(host: Host) -> None:

@@ -17,7 +17,7 @@ import pytest
 from pyroute2.netlink.rtnl import RTM_NEWROUTE
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from dmm_wire.address import UNSPECIFIED, Prefix, parse_address, parse_mac
+from dmm_wire.address import UNSPECIFIED, Prefix, format_address, parse_address, parse_mac
 from dmm_wire.router_identity import of_anchor
 from relay_maar.core.items import (
     AcceptFrom,
@@ -183,6 +183,21 @@ def test_a_changed_configuration_takes_over(
         assert f"{settings.table_base}" not in rules
         heir.close(keep=False)
         assert router.snapshot() == before
+
+
+def test_a_router_is_there_at_once(router: Namespace, settings: SouthboundSettings) -> None:
+    """Nobody is asked first whether the address is free: other gateways have it too, or had it a moment ago, and a node
+    that comes does not wait for a second."""
+    with router.inside():
+        driver = Seg6Southbound(settings)
+        devices = {each.device: each.link_local for each in driver.open()}
+        put(driver, Dlif("acc1", of_anchor(PEER)))
+        devices[f"{list(devices)[1]}d0"] = of_anchor(PEER).link_local
+        for device, link_local in devices.items():
+            (line,) = router.ip(f"-o -6 addr show dev {device}").splitlines()
+            assert f"inet6 {format_address(link_local)}/64 scope link" in line
+            assert "tentative" not in line
+        driver.close(keep=False)
 
 
 def test_an_anchor_is_another_router(router: Namespace, settings: SouthboundSettings) -> None:

@@ -1,19 +1,19 @@
-"""`./dev bench crowd`: crowds of several sizes, and what the kernel alone takes for the same changes."""
+"""Crowds of several sizes between two MAARs alone: what they take, and what the kernel takes for the same changes.
+
+The CMD answers by a script, and each node's first message is a DHCPv6 Request. What a whole domain takes until packets
+go both ways is `crowd_moves`'.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from bench.crowd import AWAY, HOME, Crowd, Moved
 from bench.maars import ROOT, Site
+from bench.maars_crowd import AWAY, HOME, Crowd, Moved
 from bench.nodes import endpoint, link_local, mac, pool, prefix
 from lab import netns
 from relay_maar.core.items import (
@@ -31,14 +31,10 @@ from relay_maar.core.items import (
 from relay_maar.southbound.api import SouthboundSettings
 from relay_maar.southbound.seg6 import Seg6Southbound
 
-SIZES = (1, 10, 100, 1000)
+MOST_ROUNDS = 50
 MOVES = 1000
 """Of nodes, for each size: a small crowd moves more often."""
-MOST_ROUNDS = 50
-MOST = 0xFFFF
-"""Nodes that have a prefix of their own each."""
-BAR = 1.5
-"""Seconds within which all flows of 1,000 nodes are restored."""
+TITLE = "The MAARs alone (CMD by a script), from each node's first message to both kernels"
 COLUMNS = (
     "move",
     "nodes",
@@ -103,10 +99,14 @@ def quantile(values: Sequence[float], part: float) -> float:
 
 
 def measure(
-    name: str, sizes: Sequence[int], beside: Path | None, tell: Callable[[str], None]
+    name: str,
+    sizes: Sequence[int],
+    beside: Path | None,
+    tell: Callable[[str], None],
+    most: int = MOST_ROUNDS,
 ) -> list[Result]:
-    """Move crowds of these sizes away and back. `beside` is the tree of another version, which takes turns with this
-    one: what disturbs the machine disturbs both. Raises LabError."""
+    """Move crowds of these sizes away and back, `most` times at most. `beside` is the tree of another version, which
+    takes turns with this one: what disturbs the machine disturbs both. Raises LabError."""
     versions = {"": ROOT} if beside is None else {"this": ROOT, "beside": beside.resolve()}
     results: dict[tuple[str, str, int], Result] = {}
     for size in sizes:
@@ -115,7 +115,7 @@ def measure(
             with Site(name, (source, source)) as site:
                 site.start()
                 with closing(Crowd(site, range(1, size + 1))) as crowd:
-                    for move, moved in _moves(crowd, _rounds(size)):
+                    for move, moved in _moves(crowd, _rounds(size, most)):
                         key = version, move, size
                         result = results.setdefault(key, Result(*key))
                         result.kernel = alone.get(move, 0.0)
@@ -124,8 +124,8 @@ def measure(
     return list(results.values())
 
 
-def _rounds(size: int) -> int:
-    return max(1, min(MOST_ROUNDS, MOVES // size, 5 if size >= 1000 else MOST_ROUNDS))
+def _rounds(size: int, most: int) -> int:
+    return max(1, min(most, MOVES // size))
 
 
 def _moves(crowd: Crowd, rounds: int) -> Iterator[tuple[str, Moved]]:
@@ -186,41 +186,15 @@ def kernel_alone(namespace: str, nodes: int) -> tuple[float, float]:
         netns.remove((namespace, far))
 
 
-def told(results: Sequence[Result], console: Console) -> bool:
-    """Print the figures. Returns whether the bar is met and nothing was wrong."""
-    table = Table(
-        *COLUMNS, title="nodes that move at once, from each one's first message to both kernels"
-    )
-    for result in results:
-        table.add_row(*result.row())
-    console.print(table)
-    for result in results:
-        for line in result.wrong[:3]:
-            console.print(f"wrong, {result.move} of {result.nodes:,}: {line}")
-    _compare(results, console)
-    largest = [each for each in results if each.nodes == 1000 and each.version != "beside"]
-    late = [each for each in largest if max(each.last) > BAR]
-    for each in largest:
-        verdict = "missed" if each in late else "met"
-        console.print(f"1,000 nodes {each.move} within {BAR} s: {verdict}, {max(each.last):.3f} s")
-    return not late and not any(each.wrong for each in results if each.version != "beside")
-
-
-def _compare(results: Sequence[Result], console: Console) -> None:
+def compared(results: Sequence[Result]) -> Iterator[str]:
+    """How the other version does, a line for each size and move."""
     before = {(each.move, each.nodes): each for each in results if each.version == "beside"}
     for each in results:
         other = before.get((each.move, each.nodes))
         if other is not None and each is not other:
             ratio = quantile(other.last, 0.5) / quantile(each.last, 0.5)
             used = sum(map(sum, other.cpu)) / sum(map(sum, each.cpu))
-            console.print(
+            yield (
                 f"{each.nodes:,} {each.move}: the other version takes {ratio:.1f} times as long, "
                 f"{used:.1f} times the CPU"
             )
-
-
-def write(results: Sequence[Result], directory: Path) -> None:
-    """Put all that was measured into crowd.json."""
-    directory.mkdir(parents=True, exist_ok=True)
-    found = [asdict(each) for each in results]
-    (directory / "crowd.json").write_text(json.dumps(found, indent=1) + "\n")
