@@ -42,7 +42,7 @@ FLOWS: Final = ("up, tunnel", "up", "down, tunnel", "down")
 """From a node and to it; `tunnel`: its prefix is from elsewhere."""
 COLUMNS: Final = ("nodes", "put ms", "dropped ms", *(f"{flow}, packets/s" for flow in FLOWS))
 _SENDERS: Final = 1000
-"""Nodes whose prefixes are in the packets, one after the other; all of them, if there are not so many."""
+"""Nodes whose prefixes are in the packets, one after the other; all of them, or some from everywhere among them."""
 _HOSTS: Final = parse_mac("02:be:00:00:00:01")
 _CN: Final = parse_address("2001:db8:99::2")
 _IPV6: Final = 0x86DD
@@ -165,7 +165,7 @@ def _flows(site: _Site, size: int) -> dict[str, tuple[list[bytes], _End, _End]]:
     core, hosts = (site.core, "core0"), (site.hosts, "access0")
     up = FIXED.link_layer + _HOSTS
     down = _mac(site.maar, "core0") + _mac(*core)
-    served = range(1, min(size, _SENDERS) + 1)
+    served = range(1, size + 1, -(-size // _SENDERS))
 
     def host(maar: int, node: int) -> bytes:
         return prefix(maar, node).address[:15] + b"\x10"
