@@ -102,8 +102,8 @@ def _answer(job: MainJob, seen: Step) -> None:
     if job.lab.mode == "locator" and answer is not None:
         # The anchors that the CMD has not heard of tell the S-MAAR themselves.
         awaited = {s.endpoint for s in suboptions if isinstance(s, dmm.PreviousMaar) and s.awaited}
-        told = [message for message in seen.messages if _tells_cmd(message)]
-        late = {m.sender for m in told} - {m.sender for m in told if m.at <= answer.at}
+        words = [message for message in seen.messages if _tells_cmd(message)]
+        late = {m.sender for m in words} - {m.sender for m in words if m.at <= answer.at}
         job.checks.that(
             f"{title}: awaited is what is anchored at who has not acknowledged",
             awaited
