@@ -444,8 +444,8 @@ def test_a_source_that_comes_and_goes_loses_no_packet(topology: Topology, what: 
 
         wait(lambda: len(numbers()) == total)
     if what == "others":
-        # Not all: what Linux's tree is like at the moment of a change, docs/architecture.md tells. Here as many come and go
-        # as the kernel can do, and one packet in 25 gets past; it would be every second one if a change touched others.
+        # Not all: docs/architecture.md tells what Linux's tree is like at the moment of a change. Here as many come and
+        # go as the kernel can do, and one packet in 25 gets past; were others touched, it would be every second one.
         leaked = len([p for p in topology.near2.read() if source(p) == MN_OLD])
         assert leaked < total / 5
 
