@@ -177,11 +177,11 @@ class Unsolicited:
 
     def _confirmed(self, session: Session, told: _Told, now: float) -> Session:
         for anchor, named in told.anchors:
-            believed = [prefix for prefix in named if expected(session, anchor, prefix) is not None]
-            self._counters["pba.unnamed-prefix"] += len(named) - len(believed)
+            unnamed = sum(expected(session, anchor, prefix) is None for prefix in named)
+            self._counters["pba.unnamed-prefix"] += unnamed
             said = told.routers.get(anchor, NOTHING)
             router = self._identities.told(anchor, said, by_itself=told.by_itself)
-            session = confirm(session, anchor, believed, told.lifetime, now, router)
+            session = confirm(session, anchor, named, told.lifetime, now, router)
         return session
 
     def _passed_over(self, reason: str) -> Session | None:

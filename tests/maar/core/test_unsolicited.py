@@ -164,6 +164,22 @@ def test_only_what_the_cmd_has_named_is_believed(world: ModesWorld) -> None:
     assert anchors == {"2001:db8:1::1"}
 
 
+def test_what_has_ended_stays_unreachable_while_its_anchor_still_sends_it(
+    world: ModesWorld,
+) -> None:
+    link, _ = awaited(world)
+    say(world, endpoint(1), HomeNetworkPrefix(link), at=generation(world), sequence=7)
+    assert served(world) == {link}
+    world.release(anchored_at=1)
+    world.settle()
+    assert world.roles(2)[link] == "ended"
+    # Without the route what is under way, and what still comes, would go back to the anchor.
+    say(world, endpoint(1), HomeNetworkPrefix(link), at=generation(world), sequence=8)
+    assert world.roles(2)[link] == "ended"
+    say(world, endpoint(1), at=generation(world), sequence=9)
+    assert link not in world.roles(2)
+
+
 def test_a_node_that_is_not_here_is_not_served_whoever_says_so(world: ModesWorld) -> None:
     """Of the very visit that it is known to be on elsewhere."""
     link, _ = awaited(world)
