@@ -34,8 +34,12 @@ NODES: Final = 32
 
 _SETTLE: Final = 0.06
 """Seconds in which a kernel that has been given an address reports its group: over, before it moves."""
-_AT_ONCE: Final = 0.012
-"""Seconds after which it is first looked whether all is done: who looks earlier takes processor time."""
+_AT_ONCE: Final = 0.02
+_AFTER_CARRIER: Final = 0.05
+"""Seconds after which it is first looked whether all is done, and the same after the loss of the carrier, where a host's
+first frame is some 10 ms late: who looks earlier takes processor time from what is looked at."""
+_GATHER: Final = 5.0
+"""Seconds that packets wait in the kernel if nobody asks for them, for the same reason: longer than a move."""
 _AGAIN: Final = 0.015
 _PATIENCE: Final = 4.0
 _ALL_ROUTERS: Final = "ff02::2"
@@ -48,7 +52,7 @@ class AttachLab(AttachDomain):
 
     def __init__(self, prefix: str, nodes: int = NODES) -> None:
         super().__init__(prefix, nodes)
-        self._capture = Capture(self.topology)
+        self._capture = Capture(self.topology, gather=_GATHER)
         self._watch = KernelWatch(self.topology)
         self._from_cn = PacketStream(self.topology.namespace(CN1.node))
         self._from_node = PacketStream(self.topology.namespace("mn"))
@@ -77,6 +81,7 @@ class AttachLab(AttachDomain):
         start, hook = self._leave(trigger, node)
         none = b"\x00\x00\x00"
         move = Move(self.away, (self.home,), none, frozenset({self.away.name}), (down,))
+        time.sleep(_AFTER_CARRIER if trigger is Trigger.MLD else _AT_ONCE)
         found = self._measure(Watched(move, start, hook))
         self._from_node.end()
         self._from_cn.end()
@@ -133,13 +138,11 @@ class AttachLab(AttachDomain):
     def _measure(self, watched: Watched) -> dict[Step, int]:
         """Until all is done, or patience is at its end."""
         deadline = time.monotonic() + _PATIENCE
-        pause = _AT_ONCE
         while True:
-            time.sleep(pause)
             found = steps(self._capture.packets(watched.start), self._watch.said(), watched)
             if len(found) == len(Step) or time.monotonic() > deadline:
                 return found
-            pause = _AGAIN
+            time.sleep(_AGAIN)
 
 
 def _solicitor() -> socket.socket:

@@ -72,23 +72,33 @@ class Monitor:
 
     def read(self) -> Iterator[Event]:
         """What is there. Raises OSError where something was lost (ENOBUFS)."""
+        for data in self.heard():
+            at = time.monotonic()
+            for what, address in changes(data):
+                yield Event(what, address, at)
+
+    def heard(self) -> Iterator[bytes]:
+        """The same as the kernel says it, to be read by `changes`."""
         while True:
             try:
-                data = self.socket.recv(1 << 16)
+                yield self.socket.recv(1 << 16)
             except BlockingIOError:
                 return
-            at = time.monotonic()
-            offset = 0
-            while offset < len(data):
-                length, number = struct.unpack_from("=LH", data, offset)
-                found = _change(number, data[offset + _HEADER : offset + length])
-                if found is not None:
-                    yield Event(*found, at)
-                offset += (length + 3) & ~3
 
     def close(self) -> None:
         """Hear no more."""
         self.socket.close()
+
+
+def changes(data: bytes) -> Iterator[tuple[What, bytes]]:
+    """What netlink messages say of prefixes."""
+    offset = 0
+    while offset < len(data):
+        length, number = struct.unpack_from("=LH", data, offset)
+        found = _change(number, data[offset + _HEADER : offset + length])
+        if found is not None:
+            yield found
+        offset += (length + 3) & ~3
 
 
 def _change(number: int, body: bytes) -> tuple[What, bytes] | None:

@@ -3,7 +3,8 @@
 `python -m bench.kernel_watch NAMESPACE ...` keeps it until the line `forget` on standard input, and answers the line
 `said` with one line of JSON: for each change the number of the namespace, what it is, the prefix in hex and the time.
 It ends with its standard input. It has a process of its own, and goes first on its processor, for a kernel gives no
-times with what it says: it was said when it was heard.
+times with what it says: it was said when it was heard. What was heard is read when somebody asks, for whoever goes
+first takes the processor from what is measured.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from bench.attach_clock import Said
-from bench.kernel_events import Monitor, What
+from bench.kernel_events import Monitor, What, changes
 from lab.program import Program
 from lab.topology import Topology
 
@@ -74,7 +75,7 @@ def main(namespaces: list[str]) -> None:
     monitors = [Monitor(namespace) for namespace in namespaces]
     with contextlib.suppress(PermissionError):
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    said: list[tuple[int, What, str, int]] = []
+    heard: list[tuple[int, int, bytes]] = []
     with selectors.DefaultSelector() as waiting:
         waiting.register(sys.stdin, selectors.EVENT_READ)
         for number, monitor in enumerate(monitors):
@@ -83,19 +84,21 @@ def main(namespaces: list[str]) -> None:
             # What a kernel says comes before what is asked.
             for key, _ in sorted(waiting.select(), key=lambda ready: ready[0].data is None):
                 if key.data is not None:
-                    offset = time.time_ns() - time.monotonic_ns()
-                    said += [
-                        (key.data, e.what, e.address.hex(), round(e.at * 1e9) + offset)
-                        for e in monitors[key.data].read()
-                    ]
+                    for data in monitors[key.data].heard():
+                        heard.append((key.data, time.time_ns(), data))
                     continue
                 asked = os.read(sys.stdin.fileno(), 4096).split()
                 if not asked:
                     return
                 for word in asked:
                     if word == _FORGET.encode():
-                        said.clear()
+                        heard.clear()
                     else:
+                        said = [
+                            (number, what, address.hex(), at)
+                            for number, at, data in heard
+                            for what, address in changes(data)
+                        ]
                         print(json.dumps({_SAID: said}), flush=True)
 
 

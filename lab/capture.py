@@ -41,7 +41,6 @@ _ANCILLARY = socket.CMSG_SPACE(_TIMESPEC.size)
 _BUFFER = 32 << 20
 _MAX_FRAME = 65536
 _GATHER = 0.01
-"""Seconds between two looks at what has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +55,16 @@ class _Port:
 
 class Capture:
     """Captures between `with` and its end. `pcap`: also write all of it to this file (pcapng, one interface per link).
+    `gather`: seconds between two looks at what has come, where nobody asks for it.
 
     Raises LabError at the end if the kernel had to drop a packet: then no count here would be exact.
     """
 
-    def __init__(self, topology: Topology, pcap: Path | None = None) -> None:
+    def __init__(
+        self, topology: Topology, pcap: Path | None = None, *, gather: float = _GATHER
+    ) -> None:
         self._topology = topology
+        self._gather = gather
         self._pcap_path = pcap
         self._pcap: PcapNgWriter | None = None
         self._frames: list[tuple[bytes, int, _Port, bool]] = []
@@ -170,7 +173,7 @@ class Capture:
             while not self._stopping:
                 if not any(key.data is None for key, _ in self._selector.select()):
                     # Packets gather: whoever reads each as it comes takes the processor from what it looks at.
-                    select.select([self._wake_reader], (), (), _GATHER)
+                    select.select([self._wake_reader], (), (), self._gather)
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake_reader, 4096)
                 for listener in self._sockets:
