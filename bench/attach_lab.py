@@ -36,8 +36,8 @@ _SETTLE: Final = 0.06
 """Seconds in which a kernel that has been given an address reports its group: over, before it moves."""
 _AT_ONCE: Final = 0.02
 _AFTER_CARRIER: Final = 0.05
-"""Seconds after which it is first looked whether all is done, and the same after the loss of the carrier, where a host's
-first frame is some 10 ms late: who looks earlier takes processor time from what is looked at."""
+"""Seconds after which it is first looked whether all is done, and the same after the loss of the carrier, where a
+host's first frame is some 10 ms late: who looks earlier takes processor time from what is looked at."""
 _GATHER: Final = 5.0
 """Seconds that packets wait in the kernel if nobody asks for them, for the same reason: longer than a move."""
 _AGAIN: Final = 0.015

@@ -84,8 +84,8 @@ def main(namespaces: list[str]) -> None:
             # What a kernel says comes before what is asked.
             for key, _ in sorted(waiting.select(), key=lambda ready: ready[0].data is None):
                 if key.data is not None:
-                    for data in monitors[key.data].heard():
-                        heard.append((key.data, time.time_ns(), data))
+                    said_now = monitors[key.data].heard()
+                    heard.extend((key.data, time.time_ns(), data) for data in said_now)
                     continue
                 asked = os.read(sys.stdin.fileno(), 4096).split()
                 if not asked:
