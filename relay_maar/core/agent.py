@@ -46,7 +46,7 @@ from relay_maar.core.cache import POOLS, BindingCache, Then
 from relay_maar.core.domain import Domain, Later, Report
 from relay_maar.core.identities import Identities
 from relay_maar.core.items import AcceptFrom, Item, Key, Route, Unreachable
-from relay_maar.core.noticed import Place, place_of_frame
+from relay_maar.core.noticed import Place, made_link_local, place_of_frame
 from relay_maar.core.questions import Questions
 from relay_maar.core.records import DOMAIN_NAME, domain_record, read_domain
 from relay_maar.core.registrar import Registrar
@@ -308,6 +308,8 @@ class Agent:
         if not self._settings.servers:
             self._counters["client.not-relayed"] += 1
             return self.seen(interface, source, link_layer, "dhcpv6", now)
+        if self._identities.is_a_routers(source):
+            return self._drop("client.source")
         actions = self._cache.returned(link_layer, now)
         known = self._cache.at(interface, source) is not None
         try:
@@ -581,7 +583,7 @@ class Agent:
         `::`; `data` is the whole ICMPv6 message, its checksum right."""
         if interface not in self._links:
             return self._drop("rs.interface")
-        if any(source) and not is_link_local(source):
+        if any(source) and (not is_link_local(source) or self._identities.is_a_routers(source)):
             return self._drop("rs.source")
         if (fault := solicitation_fault(source, data)) is not None:
             return self._drop(f"rs.{fault}")
@@ -620,6 +622,10 @@ class Agent:
             place = place_of_frame(interface, link_layer, source, target)
         if place is None:
             return self._drop("seen.source")
+        if self._identities.is_a_routers(place.link_local):
+            # It tries out, or makes up, an address that it will not have: routes by that would lead to ourselves.
+            made = made_link_local(place.link_layer)
+            place = Place(interface, place.link_layer, made, made)
         self._counters[f"seen.{kind}"] += 1
         actions = self._cache.returned(link_layer, now)
         actions += self._refresh_neighbour(interface, place.link_local, link_layer, now)

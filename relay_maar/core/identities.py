@@ -9,7 +9,7 @@ from typing import Final
 
 from dmm_wire.address import format_address, format_mac
 from dmm_wire.mobility.routers import Said
-from dmm_wire.router_identity import ETHERNET, RouterIdentity, fault, of_anchor
+from dmm_wire.router_identity import ETHERNET, FIXED, RouterIdentity, fault, of_anchor
 from relay_maar.core.actions import Log
 
 NOTHING: Final[Said] = (None, None)
@@ -50,6 +50,10 @@ class Identities:
             return None
         shown = self._shown.get(anchor)
         return self._show(anchor, of_anchor(anchor)) if shown is None else shown
+
+    def is_a_routers(self, link_local: bytes) -> bool:
+        """Whether a router that is shown here has this address: then no node has."""
+        return link_local == (self._own or FIXED).link_local or link_local in self._anchors
 
     def told(self, anchor: bytes, said: Said, *, by_itself: bool = False) -> RouterIdentity | None:
         """As :meth:`of`, after this was said of the anchor, `by_itself` or by the CMD."""

@@ -108,10 +108,22 @@ def _search(numbers: list[int], found: int, missing: int) -> tuple[Instruction, 
 
 UNTAGGED: Final = (
     Instruction(_LD_W, 0, 0, 0xFFFFF000 + 48),  # SKF_AD_VLAN_TAG_PRESENT
+    Instruction(_JEQ, 4, 0, 0),
+    Instruction(_LD_W, 0, 0, 0xFFFFF000 + 44),  # SKF_AD_VLAN_TAG
+    Instruction(_AND, 0, 0, 0xFFF),
     Instruction(_JEQ, 1, 0, 0),
     Instruction(_RET, 0, 0, 0),
 )
-"""Before another program: a frame of a VLAN is dropped. On the interface below it is shown, too, without its tag."""
+"""Before another program: a frame of a VLAN is dropped. On the interface below it is shown, too, without its tag.
+VLAN 0 is none, but a priority (IEEE 802.1Q), and goes on."""
+
+FOR_US: Final = (
+    Instruction(_LD_W, 0, 0, 0xFFFFF000 + 4),  # SKF_AD_PKTTYPE
+    Instruction(_JEQ, 0, 1, 3),  # PACKET_OTHERHOST
+    Instruction(_RET, 0, 0, 0),
+)
+"""The same where a socket is for one protocol: the kernel has taken the tag off by then, and says of a VLAN that is not
+here that the frame is somebody else's."""
 
 
 def attach(sock: socket.socket, program: Sequence[Instruction]) -> None:

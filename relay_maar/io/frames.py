@@ -130,7 +130,7 @@ class _Tap(Socket):
         whole: bool,
     ) -> None:
         sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._before = bpf.UNTAGGED if whole else ()
+        self._before = bpf.UNTAGGED if whole else bpf.FOR_US
         try:
             bpf.attach(sock, (*self._before, *program))
             with contextlib.suppress(OSError):

@@ -119,8 +119,9 @@ class Southbound(Protocol):
         ...
 
     def relay_errors(self) -> Mapping[str, int]:
-        """Tell the senders of the inner packets: Packet Too Big, with the MTU that the tunnel leaves them. Some of what
-        waits; never blocks. Returns how many, by what became of them (`too-big`: relayed)."""
+        """Tell the senders of the inner packets: Packet Too Big, with the MTU that the tunnel leaves them, the end of a
+        hop limit, or that the peer is unreachable. Some of what waits; never blocks. Returns how many, by what became
+        of them (`too-big`, `hop-limit`, `unreachable`: relayed)."""
         ...
 
     def drops(self) -> Mapping[str, int]:

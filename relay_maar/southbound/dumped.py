@@ -63,7 +63,7 @@ ROUTE: Final = _Layout(
 RULE: Final = _Layout(
     fibmsg,
     struct.Struct("=BBBBBBBBI"),
-    {"family": 0, "dst_len": 1, "src_len": 2, "tos": 3, "table": 4, "action": 7},
+    {"family": 0, "dst_len": 1, "src_len": 2, "tos": 3, "table": 4, "action": 7, "flags": 8},
     {
         "FRA_DST": (1, bytes),
         "FRA_SRC": (2, bytes),

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from dmm_wire.address import format_address
 from relay_maar.core.items import Item, Key
-from relay_maar.core.tunnel_errors import PACKET_TOO_BIG, Dropped, relay
+from relay_maar.core.tunnel_errors import RELAYED, Dropped, relay
 
 AT_ONCE = 16
 """Errors relayed in one call. Senders need one each; what floods us waits, or is lost."""
@@ -27,7 +27,7 @@ _LARGEST = 2048
 
 
 class TunnelErrors:
-    """Hears Packet Too Big sent to the tunnel endpoint, and tells the senders. Raises OSError."""
+    """Hears the errors sent to the tunnel endpoint, and tells the senders. Raises OSError."""
 
     def __init__(self, endpoint: bytes) -> None:
         self._endpoint = endpoint
@@ -35,7 +35,7 @@ class TunnelErrors:
         self._out = _raw()
         try:
             # A bit that is set blocks that type.
-            blocked = _EVERY_TYPE[0] ^ (1 << PACKET_TOO_BIG), *_EVERY_TYPE[1:]
+            blocked = _EVERY_TYPE[0] ^ sum(1 << kind for kind in RELAYED), *_EVERY_TYPE[1:]
             self._in.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, _FILTER.pack(*blocked))
             self._in.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             self._in.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
@@ -68,13 +68,13 @@ class TunnelErrors:
 
     def _relay(self, error: bytes, items: Mapping[Key, Item]) -> str:
         try:
-            too_big = relay(error, self._endpoint, items)
-            self._out.sendto(too_big.message, (format_address(too_big.destination), 0))
+            told = relay(error, self._endpoint, items)
+            self._out.sendto(told.message, (format_address(told.destination), 0))
         except Dropped as dropped:
             return dropped.reason
         except OSError as problem:
             return f"unsent-{errno.errorcode.get(problem.errno or 0, 'error')}"
-        return "too-big"
+        return told.what
 
 
 def _raw() -> socket.socket:

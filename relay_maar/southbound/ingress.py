@@ -25,6 +25,7 @@ TABLE: Final = f"ip6 {_NAME}"
 REASONS: Final = (
     "tunnel",
     "mobility",
+    "header-chain",
     "routing-header",
     "endpoint",
     "source",
@@ -35,21 +36,24 @@ _REMOVAL: Final = f"add table {TABLE}\ndelete table {TABLE}\n"
 _UNQUOTABLE: Final = frozenset('"\\*')
 
 # `rt type 4` is the segment routing header (RFC 8754). ICMPv6 errors to T are the core's business, never a host's.
-# Of a tunnelled packet, bits 384 and up are the inner source, the eight before them its hop limit: nft has no name for
-# them. The hop limit is one less after a tunnel (RFC 2473 section 3.1), which the kernel's segment routing leaves out:
-# what it encapsulates again and again, between two MAARs that point at each other, would go round for ever.
+# A first fragment in which nft finds no upper layer hides it in the next one, which nobody has to send (RFC 7112).
+# Of what is in a tunnelled packet, behind whatever options (RFC 2473 section 5.1), octets 8 and up are the source,
+# octet 7 is the hop limit: nft has no name for them. The hop limit is one less after a tunnel (RFC 2473 section 3.1),
+# which the kernel's segment routing leaves out: what it encapsulates again and again, between two MAARs that point at
+# each other, would go round for ever.
 _RULESET = """\
 table {table} {{
 {counters}
 	chain prerouting {{
 		type filter hook prerouting priority raw; policy accept;
 		iifname {access} jump from-host
-{dlifs}		iifname {core} ip6 daddr {endpoint} ip6 nexthdr 41 jump from-maar
+{dlifs}		iifname {core} ip6 daddr {endpoint} meta l4proto 41 jump from-maar
 	}}
 
 	chain from-host {{
 		meta l4proto 41 counter name tunnel drop
 		meta l4proto 135 counter name mobility drop
+		frag frag-off 0 jump first-fragment
 		rt type 4 counter name routing-header drop
 		ip6 daddr {endpoint} meta l4proto != icmpv6 counter name endpoint drop
 		ip6 daddr {endpoint} icmpv6 type != echo-request counter name endpoint drop
@@ -61,13 +65,18 @@ table {table} {{
 		meta mark set meta mark & {unmark:#x}
 	}}
 
+	chain first-fragment {{
+		meta l4proto != 41 return
+		counter name header-chain drop
+	}}
+
 	chain unmarked {{
 		meta mark set meta mark & {unmark:#x}
 	}}
 
 	chain from-maar {{
-		@nh,384,128 {endpoint_number} counter name decapsulated drop
-		@nh,376,8 set @nh,376,8 map {one_less}
+		@th,64,128 {endpoint_number} counter name decapsulated drop
+		@th,56,8 set @th,56,8 map {one_less}
 		meta mark set meta mark | {mark:#x}
 	}}
 

@@ -12,8 +12,9 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
         `local T`: signalling, ping, ICMPv6 errors.
     +3  with the bit MARK                                              table main
         The ingress filter asks for the way back to a source, see `ingress`; no packet is sent by it.
-    +4  all                                                            table +2
-        For each SourceRule `default from PREFIX`: by the tunnel to its anchor, else unreachable.
+    +4  not from the core interface                                    table +2
+        For each SourceRule `default from PREFIX`: by the tunnel to its anchor, else unreachable. What a node here has
+        sent to another one here comes back from the anchor by the core, and must not go to it a second time.
 
 There is one rule for all peers or prefixes and not one for each: rules are a list that a packet goes through, the
 sources of routes a tree. What is from none of them goes on to the next rule. A lookup takes the longest destination
@@ -47,6 +48,7 @@ from relay_maar.southbound.messages import (
     route_source,
     rule,
     rule_destination,
+    rule_is_for_others,
     rule_source,
     rule_table,
 )
@@ -86,6 +88,7 @@ class Layout:
         self.decapsulation_table = base
         self.own_table = base + 1
         self.source_table = base + 2
+        self._core = settings.core_interface
         self._access, self._accept, self._refuse, self._own, self._source = range(base, base + 5)
 
     def route(self, prefix: Prefix, table: int, attributes: bytes) -> Request:
@@ -173,7 +176,9 @@ class Layout:
         ]
         own = rule(self._own, self.own_table, self.protocol, put=True, destination=self.endpoint)
         marked = rule(self._own, RT_TABLE_MAIN, self.protocol, put=True, mark=MARK)
-        sources = rule(self._source, self.source_table, self.protocol, put=True)
+        sources = rule(
+            self._source, self.source_table, self.protocol, put=True, device=self._core, others=True
+        )
         return [*refused, *tunnelled, own, marked, sources]
 
     def access_rules(self, device: str, *, put: bool) -> list[Request]:
@@ -198,9 +203,10 @@ class Layout:
         if rule_source(found) is not None:
             return False  # as earlier versions had them
         to_us = rule_destination(found) == self.endpoint
+        device, others = found.get_attr("FRA_IIFNAME"), rule_is_for_others(found)
         match found.get_attr("FRA_PRIORITY"):
             case self._access:
-                return table == 0 and found.get_attr("FRA_IIFNAME") in access_devices
+                return table == 0 and device in access_devices
             case self._accept:
                 return table == self.decapsulation_table and to_us
             case self._refuse:
@@ -210,6 +216,6 @@ class Layout:
             case self._own:
                 return table == self.own_table and to_us
             case self._source:
-                return table == self.source_table
+                return table == self.source_table and (device, others) == (self._core, True)
             case _:
                 return False

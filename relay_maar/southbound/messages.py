@@ -34,6 +34,7 @@ RT_TABLE_MAIN = 254
 IPPROTO_IPV6 = 41
 IPPROTO_MH = 135
 NUD_PERMANENT = 0x80
+FIB_RULE_INVERT = 2
 
 
 _ROUTE = struct.Struct("=BBBBBBBBI")
@@ -159,10 +160,12 @@ def rule(
     destination: Prefix | None = None,
     ip_protocol: int | None = None,
     device: str | None = None,
+    others: bool = False,
     mark: int = 0,
 ) -> Request:
     """Put (EEXIST if it is there) or drop the rule that sends matching packets to `table`; to table
-    0 means to drop them silently. `mark`: those that have all its bits in theirs."""
+    0 means to drop them silently. `others`: those that do not match. `mark`: those that have all its
+    bits in theirs."""
     parts = [
         _RULE.pack(
             AF_INET6,
@@ -173,7 +176,7 @@ def rule(
             0,
             0,
             FR_ACT_TO_TBL if table else FR_ACT_BLACKHOLE,
-            0,
+            FIB_RULE_INVERT if others else 0,
         ),
         _u32(_FRA_PRIORITY, priority),
         _u8(_FRA_PROTOCOL, protocol),
@@ -205,6 +208,7 @@ def drop_found_rule(found: Message) -> Request:
         destination=rule_destination(found),
         ip_protocol=found.get_attr("FRA_IP_PROTO"),
         device=found.get_attr("FRA_IIFNAME"),
+        others=rule_is_for_others(found),
         mark=found.get_attr("FRA_FWMARK") or 0,
     )
 
@@ -212,6 +216,11 @@ def drop_found_rule(found: Message) -> Request:
 def rule_table(found: Message) -> int:
     """Where a rule of a dump sends packets."""
     return int(found.get_attr("FRA_TABLE") or 0) if found["action"] == FR_ACT_TO_TBL else 0
+
+
+def rule_is_for_others(found: Message) -> bool:
+    """Whether a rule of a dump is for the packets that do not match it."""
+    return bool(found["flags"] & FIB_RULE_INVERT)
 
 
 def rule_source(found: Message) -> Prefix | None:

@@ -13,6 +13,7 @@ from dmm_wire import dmm
 from dmm_wire.address import Prefix, parse_address
 from dmm_wire.dhcpv6.codes import MessageType
 from dmm_wire.dmm import SignallingMode
+from dmm_wire.router_identity import FIXED
 from relay_maar.core import actions as act
 from relay_maar.core.items import Neighbour, Route, ToNode
 from relay_maar.core.noticed import made_link_local
@@ -176,6 +177,29 @@ def test_a_stranger_is_asked_for_once_and_leaves_no_trace() -> None:
         world.move(number)
         world.go_on(0.1)
         world.check()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_node_has_the_address_of_a_router(kind: str) -> None:
+    """Whoever tries it out, or writes it into what it sends: routes by it would lead to ourselves."""
+    world = noticing(kind).settled_at(1)
+    (link,) = {prefix for prefix in anchored_at(world, 1) if prefix.length == 64}
+    world.place = 2
+    maar, router, made = world.maars[2], FIXED.link_local, made_link_local(MAC)
+    led = Route(link, ToNode(ACCESS, made))
+    tries = maar.agent.seen(ACCESS, UNSPECIFIED, MAC, "ns", world.now, target=router)
+    world.run(maar, tries)
+    world.settle()
+    assert led in maar.kernel.items.values()
+    for trigger in ("mld", "ns", "na"):
+        world.frame(trigger, source=router)
+        world.settle()
+        assert led in maar.kernel.items.values()
+    solicitation = bytes((133, 0)) + bytes(6)
+    world.run(maar, maar.agent.router_solicitation(ACCESS, router, MAC, solicitation, world.now))
+    assert world.counters(2)["rs.source"] == 1
+    world.run(maar, maar.agent.client_datagram(ACCESS, router, MAC, b"\1abc", world.now))
+    assert led in maar.kernel.items.values()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,4 +1,4 @@
-"""Packet Too Big from inside a tunnel: what the sender of the inner packet is told, and what is not believed."""
+"""Errors from inside a tunnel: what the sender of the inner packet is told, and what is not believed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dmm_wire.address import Prefix, parse_address
 from relay_maar.core.items import Item, Key, Route, SourceRule, ToNode, ToPeer, Tunnel
-from relay_maar.core.tunnel_errors import Dropped, TooBig, relay
+from relay_maar.core.tunnel_errors import Dropped, Told, relay
 
 T = parse_address("2001:db8:f::1")
 PEER = parse_address("2001:db8:f::2")
@@ -60,7 +60,22 @@ def test_the_sender_is_told_what_the_tunnel_leaves(
 ) -> None:
     packet = inner(source, destination)
     told = relay(error(packet, mtu), T, ITEMS)
-    assert told == TooBig(source, struct.pack("!BBHI", 2, 0, 0, left) + packet[:1192])
+    assert told == Told(source, struct.pack("!BBHI", 2, 0, 0, left) + packet[:1192], "too-big")
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "what"), [(3, 0, "hop-limit"), (1, 3, "unreachable")], ids=["3", "1"]
+)
+def test_why_else_it_did_not_arrive(kind: int, code: int, what: str) -> None:
+    packet = inner(VISITOR, CN)
+    told = relay(error(packet, 0, kind=kind), T, ITEMS)
+    assert told == Told(VISITOR, struct.pack("!BBHI", kind, code, 0, 0) + packet[:1192], what)
+    assert reason(error(packet, 0, kind=kind, peer=OTHER)) == "no-tunnel"
+
+
+def test_fragments_are_none_of_ours() -> None:
+    message = error(inner(), 0, kind=3)
+    assert reason(message[:1] + b"\1" + message[2:]) == "no-tunnel"
 
 
 def test_an_error_is_no_larger_than_the_minimum_mtu() -> None:
@@ -80,7 +95,7 @@ def reason(data: bytes) -> str:
     [
         error(inner(), peer=OTHER),
         error(inner(), source=OTHER),
-        error(inner(), kind=1),
+        error(inner(), kind=4),
         error(inner(CN, VISITOR)),
         error(inner(CN, CN)),
         error(inner(VISITOR, CN), peer=OTHER),

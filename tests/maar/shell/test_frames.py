@@ -226,6 +226,8 @@ def link() -> Iterator[None]:
         for name, device in ((router, "r0"), (host, "h0")):
             commands = (f"link set {device} addrgenmode none", f"link set {device} up")
             netns.batch(commands, namespace=name)
+        # As our device has it: a frame to another one is none of ours.
+        netns.ip("link", "set", "r0", "address", format_mac(ROUTER_MAC), namespace=router)
         yield
     finally:
         netns.remove(NAMES)
@@ -320,6 +322,30 @@ def test_on_the_interface_itself_all_is_seen_whoever_it_is_for(link: None) -> No
             assert frames.receive() is None
             seen = [packets.receive() for _ in range(4)]
             assert seen == [Frame(HOST_MAC, GLOBAL, "data")] * 3 + [None]
+        finally:
+            frames.close()
+            packets.close()
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_is_of_a_vlan_is_not_of_this_link(link: None, whole: bool) -> None:
+    """Where nobody here has that VLAN the kernel shows its frames without a tag. VLAN 0 is a priority, and no VLAN."""
+    router, host = NAMES
+    frames = netns.inside(router, lambda: FrameSocket("r0", whole=whole))
+    packets = netns.inside(router, lambda: StrangerSocket("r0", whole=whole))
+    with tap(host, "h0") as wire:
+        try:
+            assert packets.watch([], SOURCES)
+            for tag, last in ((b"\x00\x07", 1), (b"\xe0\x07", 2), (b"\xe0\x00", 3), (None, 4)):
+                for sent in (DATA, SPEAKING["RS"]):
+                    shown = sent[:11] + bytes([last]) + sent[12:]
+                    between = b"" if tag is None else b"\x81\x00" + tag
+                    wire.send(shown[:12] + between + shown[12:])
+            for sock in (packets, frames):
+                assert select.select([sock], [], [], 5)[0]
+                heard = [sock.receive() for _ in range(3)]
+                assert [each and each.link_layer[-1] for each in heard] == [3, 4, None]
         finally:
             frames.close()
             packets.close()

@@ -192,6 +192,10 @@ FORBIDDEN = {
     ),
     "a tunnel's first fragment": (fragment(0, ENCAPSULATED, udp(CN, MN_OLD, b"6a")), "tunnel"),
     "a tunnel's last fragment": (fragment(8, ENCAPSULATED, b"6b"), "tunnel"),
+    "a tunnel's first fragment that leaves it to the next one to say what it is": (
+        fragment(0, DESTINATION_OPTIONS, bytes([DESTINATION_OPTIONS, 0, 1, 4, 0, 0, 0, 0])),
+        "header-chain",
+    ),
     "signalling": (ipv6(IPPROTO_MH, MN_NEW, T1, MOBILITY), "mobility"),
     "signalling in fragments": (fragment(0, IPPROTO_MH, MOBILITY), "mobility"),
     "signalling in a MAAR's name": (ipv6(IPPROTO_MH, T1, T2, MOBILITY), "mobility"),
@@ -380,16 +384,20 @@ DECAPSULATED = {
 }
 
 
+@pytest.mark.parametrize("options", [False, True], ids=["bare", "behind options"])
 @pytest.mark.parametrize("what", DECAPSULATED)
-def test_a_peer_may_not_send_everything_through_us(host: Host, what: str) -> None:
+def test_a_peer_may_not_send_everything_through_us(host: Host, what: str, options: bool) -> None:
+    """Nor behind options, as RFC 2473 section 5.1 has one, which the kernel takes off too."""
     packet = DECAPSULATED[what]
+    tunnelled = ipv6(ENCAPSULATED, T1, T2, packet)
     with Capture(host.topology.mn, "eth0") as at_mn:
-        host.topology.inject(ipv6(ENCAPSULATED, T1, T2, packet))
-        host.topology.inject(ipv6(ENCAPSULATED, T1, T2, udp(CN, MN_OLD, b"genuine")))
+        host.topology.inject(with_options(tunnelled) if options else tunnelled)
+        host.topology.inject(with_options(ipv6(ENCAPSULATED, T1, T2, udp(CN, MN_OLD, b"genuine"))))
         at_mn.until(lambda seen: seen.endswith(b"genuine"))
         assert host.drops() == {"decapsulated": 1}
         assert not [seen for seen in at_mn.read() if seen.endswith(packet[40:])]
-        bare = [seen for seen in host.topology.near2.read() if seen[6] != ENCAPSULATED]
+        injected = (ENCAPSULATED, DESTINATION_OPTIONS)
+        bare = [seen for seen in host.topology.near2.read() if seen[6] not in injected]
         assert not [seen for seen in bare if seen.endswith(packet[40:])]
         if packet[6] == ENCAPSULATED:
             tunnels = [seen for seen in host.topology.near2.read() if seen[40:] == packet[40:]]

@@ -320,6 +320,19 @@ def test_decapsulated_packets_go_by_destination_only(topology: Topology) -> None
         assert {source(packet) for packet in tunnelled} == {T1}
 
 
+def test_from_an_old_prefix_to_another_node_here(topology: Topology) -> None:
+    """Out by the tunnel, as whatever is from there, and back from the anchor by the core: not into the tunnel again."""
+    topology.hand_over()
+    other = Prefix.parse("2001:db8:2:2::/64")
+    put(topology.maar2.driver, Route(other, ToNode("acc", MN_LINK_LOCAL)))
+    packet = udp(MN_OLD, parse_address("2001:db8:2:2::20"), b"to a neighbour")
+    with Capture(topology.mn, "eth0") as at_mn:
+        topology.inject(packet, topology.mn)
+        at_mn.until(lambda seen: seen.endswith(b"to a neighbour") and seen[7] < packet[7])
+    seen = [each for each in topology.near2.read() if each.endswith(b"to a neighbour")]
+    assert [each[6] for each in seen] == [ENCAPSULATED, UDP]
+
+
 def mobility_socket(namespace: Namespace, address: bytes) -> socket.socket:
     with namespace.inside():
         raw = socket.socket(socket.AF_INET6, socket.SOCK_RAW, IPPROTO_MH)

@@ -1,4 +1,4 @@
-"""Path MTU discovery through the tunnels: every sender learns 1460 of a core of 1500, and no packet vanishes unsaid."""
+"""Errors in the tunnels: every sender learns the MTU, 1460 of a core of 1500, and no packet vanishes unsaid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tests.maar.southbound.test_packets import (
     PORT,
     T1,
     T2,
+    TIME_EXCEEDED,
     UDP,
+    UNREACHABLE,
     Topology,
     destination,
     ipv6,
@@ -116,6 +118,37 @@ def test_the_edges(topology: Topology, relaying: Relaying, way: str, size: int) 
         assert len(error) <= 1280
         assert relaying.counts == {"too-big": 1}
         assert not [seen for seen in arrived.read() if seen[6] == UDP]
+
+
+@WAYS
+@pytest.mark.parametrize("hop_limit", [1, 2])
+def test_a_hop_limit_ends_at_the_entry_or_in_the_tunnel(
+    topology: Topology, relaying: Relaying, way: str, hop_limit: int
+) -> None:
+    """So that traceroute shows where the way leads; the outer header has the hop limit of the inner one."""
+    sender, here, _, there, maar = ends(topology, way)
+    packet = udp(here, there, b"how far")
+    with Capture(sender, "eth0") as back:
+        topology.inject(packet[:7] + bytes([hop_limit]) + packet[8:], sender)
+        error = back.until(lambda seen: seen[6] == ICMPV6 and seen[40] == TIME_EXCEEDED)
+    assert (error[41], source(error) in maar, destination(error)) == (0, True, here)
+    assert error[56:88] == here + there
+    assert relaying.counts == {"hop-limit": 1}
+
+
+@WAYS
+def test_a_peer_that_the_core_does_not_know(
+    topology: Topology, relaying: Relaying, way: str
+) -> None:
+    sender, here, _, there, maar = ends(topology, way)
+    peer = format_address(T2 if maar is MAAR1 else T1)
+    topology.core.ip(f"-6 route del {peer}")
+    topology.core.ip(f"-6 route add unreachable {peer}")
+    with Capture(sender, "eth0") as back:
+        topology.inject(udp(here, there, b"nowhere"), sender)
+        error = back.until(lambda seen: seen[6] == ICMPV6 and seen[40] == UNREACHABLE)
+    # RFC 2473 section 8.2.
+    assert (error[41], destination(error), relaying.counts) == (3, here, {"unreachable": 1})
 
 
 @WAYS
