@@ -1,4 +1,4 @@
-"""Packets between CN1 and the nodes: what the kernels really do with them, and whether any goes round in circles.
+"""Packets between CN1 and nodes, and between nodes: what the kernels really do with them, and whether any goes round.
 
 Whether one does is seen in the core, which all that goes from one MAAR to another crosses. An ICMPv6 Time Exceeded does
 not tell: that of a packet in a tunnel goes to the MAAR that encapsulated it, and ends there.
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from dmm_wire.address import Prefix, format_address
+from dmm_wire.address import Prefix, format_address, parse_address
 from lab import netns
 from lab.faults import frames
 from lab.faults.air import PROBED, Air, Node
@@ -68,9 +68,16 @@ class Probes:
 
     def up(self, node: Node, prefix: Prefix, text: bytes) -> None:
         """From a host in the prefix, which is at or behind the node, to CN1."""
+        self._send(node, prefix, CN1.packed, text)
+
+    def across(self, node: Node, prefix: Prefix, to: Prefix, text: bytes) -> None:
+        """From a host in the prefix, which is at or behind the node, to one in another node's."""
+        self._send(node, prefix, parse_address(host_in(to)), text)
+
+    def _send(self, node: Node, prefix: Prefix, destination: bytes, text: bytes) -> None:
         self.sent += 1
-        source = socket.inet_pton(socket.AF_INET6, host_in(prefix))
-        frame = frames.udp(node.mac, source, CN1.packed, (PROBED, PROBED), text)
+        source = parse_address(host_in(prefix))
+        frame = frames.udp(node.mac, source, destination, (PROBED, PROBED), text)
         self._air.send(node, [frame])
 
     def problems(self) -> list[str]:
