@@ -27,6 +27,9 @@ _SO_RCVBUFFORCE = 33
 _BUFFER = 8 << 20
 _LARGEST = 2048
 _UDP_HEADER = 8
+_BETWEEN_NODES = 2
+"""So often may the same MAAR send a packet into the core that one node sends to another: where it has the one, and
+anchors what the other has elsewhere. In between the packet was at the anchor of where it is from."""
 
 
 class Probes:
@@ -38,8 +41,8 @@ class Probes:
         """What came up to CN1."""
         self.sent = 0
         self.circled: Counter[str] = Counter()
-        """Probes that went round: how often the same MAAR sent them into the core, where that was more than once. By
-        what a person would call them: "7 from 2001:db8::1 to 2001:db8::2"."""
+        """Probes that went round: how often the same MAAR sent them into the core, where that was more than once, or
+        between nodes more than twice. By what a person would call them: "7 from 2001:db8::1 to 2001:db8::2"."""
         self._namespace = topology.namespace(CN1.node)
         self._core = topology.namespace(CORE)
         self._links = {plan.node for plan in topology.plans}
@@ -119,7 +122,8 @@ class Probes:
         text = packet.payload[_UDP_HEADER:]
         passed = (link, packet.source, packet.destination, text)
         self._passed[passed] += 1
-        if (times := self._passed[passed]) > 1:
+        between_nodes = CN1.packed not in (packet.source, packet.destination)
+        if (times := self._passed[passed]) > (_BETWEEN_NODES if between_nodes else 1):
             ends = map(format_address, (packet.source, packet.destination))
             name = f"{text.decode(errors='replace')} from {' to '.join(ends)}"
             self.circled[name] = max(self.circled[name], times)
