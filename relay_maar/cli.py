@@ -221,14 +221,18 @@ def _listening_since(runtime: Path) -> int | None:
 def _print_status(status: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    # In a pipe nothing is cut: a DUID is of no use without its end.
-    console = Console(width=None if sys.stdout.isatty() else 1000)
+    # In a pipe nothing is cut: a DUID is of no use without its end. And :cd: in a link-layer address is no picture.
+    width = None if sys.stdout.isatty() else 1000
+    console = Console(width=width, emoji=False, markup=False)
     domain = status["domain"]
     console.print(
-        f"[bold]{status['name']}[/]: endpoint {status['endpoint']}, driver {status['driver']}, "
+        Text(status["name"], "bold"),
+        f"endpoint {status['endpoint']}, driver {status['driver']}, "
         f"{len(domain['peers'])} peers{'' if domain['known'] else ' (the CMD has not answered yet)'}, "
         f"{len(status['sessions'])} sessions, {len(status['tunnels'])} tunnels",
+        sep=": ",
         soft_wrap=True,
     )
     console.print(", ".join(f"{name} {state}" for name, state in status["links"].items()))

@@ -187,7 +187,7 @@ class Config(Table):
     state_directory: str = "/var/lib/relay-maar"
     runtime_directory: str = RUNTIME_DIRECTORY
     route_protocol: Annotated[int, Field(ge=5, le=255)] = 213
-    table_base: Annotated[int, Field(ge=256, le=32_761)] = 21300
+    table_base: Annotated[int, Field(ge=256, le=32_760)] = 21300
     registration_lifetime: Annotated[int, Field(ge=60, le=LIFETIME_INFINITY - LIFETIME_UNIT)] = 3600
     own_prefixes: Pool | None = None
     domain_refresh: Annotated[float, Field(ge=1, le=86_400, strict=False)] = 60.0

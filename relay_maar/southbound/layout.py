@@ -12,9 +12,10 @@ Rules, their priorities counted from `SouthboundSettings.table_base`:
         `local T`: signalling, ping, ICMPv6 errors.
     +3  with the bit MARK                                              table main
         The ingress filter asks for the way back to a source, see `ingress`; no packet is sent by it.
-    +4  not from the core interface                                    table +2
+    +5  not from the core interface                                    table +2
         For each SourceRule `default from PREFIX`: by the tunnel to its anchor, else unreachable. What a node here has
-        sent to another one here comes back from the anchor by the core, and must not go to it a second time.
+        sent to another one here comes back from the anchor by the core, and must not go to it a second time. (At +4
+        earlier versions had it without that: to drop such a rule would drop this one, too, were it there.)
 
 There is one rule for all peers or prefixes and not one for each: rules are a list that a packet goes through, the
 sources of routes a tree. What is from none of them goes on to the next rule. A lookup takes the longest destination
@@ -78,7 +79,7 @@ class Way(NamedTuple):
 class Layout:
     """The numbers of one MAAR, and the rules made of them."""
 
-    highest_base = _MAIN_RULE_PRIORITY - 5
+    highest_base = _MAIN_RULE_PRIORITY - 6
     """Rules behind the main table's would never see a packet."""
 
     def __init__(self, settings: SouthboundSettings) -> None:
@@ -89,7 +90,8 @@ class Layout:
         self.own_table = base + 1
         self.source_table = base + 2
         self._core = settings.core_interface
-        self._access, self._accept, self._refuse, self._own, self._source = range(base, base + 5)
+        self._access, self._accept, self._refuse, self._own = range(base, base + 4)
+        self._source = base + 5
 
     def route(self, prefix: Prefix, table: int, attributes: bytes) -> Request:
         """Put a route through `attributes`."""

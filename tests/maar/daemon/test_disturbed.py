@@ -96,7 +96,7 @@ def test_a_route_or_rule_that_somebody_deletes_is_put_back(place: Site, own: Run
         f"-6 route del default from {here.prefix(2)} table 21302 metric 128",
         f"-6 route del unreachable default from {here.prefix(2)} table 21302 metric 4294967295",
         "-6 route flush table 21302",
-        "-6 rule del priority 21304",
+        "-6 rule del priority 21305",
         "-6 rule del priority 21303",
         "-6 route flush proto 213",
     ):

@@ -263,7 +263,8 @@ def held(router: Namespace) -> tuple[str, str]:
 def test_what_an_earlier_version_left_is_cleared_away(
     router: Namespace, settings: SouthboundSettings
 ) -> None:
-    """It had a rule for each prefix and each peer, and for each peer a table and a note of it."""
+    """It had a rule for each prefix and each peer, and for each peer a table and a note of it; a later one had one rule
+    for what comes from the core, too."""
     with router.inside():
         before = router.snapshot()
         driver = Seg6Southbound(settings)
@@ -278,6 +279,7 @@ def test_what_an_earlier_version_left_is_cleared_away(
             f"-6 route add default {tunnel} dev core table 21316 metric 128 proto 213",
             "-6 route add unreachable default table 21316 metric 4294967295 proto 213",
             f"-6 rule add from {VISITING} lookup 21316 pref 21304 proto 213",
+            "-6 rule add lookup 21302 pref 21304 proto 213",
             f"-6 route add 2001:db8:f::1 {local} dev core table 21300 metric 128 proto 213",
             f"-6 rule add from 2001:db8:f::2 to 2001:db8:f::1 {number} lookup 21300 proto 213",
         )

@@ -55,7 +55,7 @@ def heard(driver: Seg6Southbound) -> bool:
         f"-6 route del default from {VISITING} table 21302 metric 128",
         f"-6 route del unreachable default from {VISITING} table 21302 metric 4294967295",
         "-6 rule del priority 21301",
-        "-6 rule del priority 21304",
+        "-6 rule del priority 21305",
         "-6 rule del priority 21303",
         "link set core down",
         "link set core name core9",
@@ -163,7 +163,7 @@ def test_what_is_right_is_not_touched(driver: Seg6Southbound, router: Namespace)
 def test_what_is_restored(driver: Seg6Southbound, router: Namespace) -> None:
     before = router.snapshot()
     router.ip("-6 route flush table 21301")
-    for priority in range(21301, 21305):
+    for priority in (21301, 21302, 21303, 21305):
         router.ip(f"-6 rule del priority {priority}")
     driver.disturbed()
     state = driver.restore()
