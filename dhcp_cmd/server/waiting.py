@@ -27,33 +27,43 @@ _when: Final = itemgetter(0)
 
 
 class _Queue(Generic[Item]):
-    """What waits of one side, each sort the oldest first."""
+    """What waits of one side, each sort the oldest first: so the oldest of each is found without a look at the rest,
+    of which there is much when there is no time for that."""
 
-    __slots__ = ("going_on", "opening")
+    __slots__ = ("going_on", "lasting", "opening")
 
     def __init__(self) -> None:
         self.opening: deque[tuple[float, Item]] = deque()
         self.going_on: deque[tuple[float, Item]] = deque()
+        self.lasting: deque[tuple[float, Item]] = deque()
 
     def __len__(self) -> int:
-        return len(self.opening) + len(self.going_on)
+        return len(self.opening) + len(self.going_on) + len(self.lasting)
 
     def take(self, most: int) -> list[tuple[float, Item]]:
         """At most so many, in the order in which they came."""
-        openings = max(most - len(self.going_on), most // OPENING_SHARE)
-        taken = [self.opening.popleft() for _ in range(min(openings, len(self.opening)))]
-        others = min(most - len(taken), len(self.going_on))
-        taken += [self.going_on.popleft() for _ in range(others)]
+        others = len(self.going_on) + len(self.lasting)
+        openings = min(max(most - others, most // OPENING_SHARE), len(self.opening))
+        taken = [self.opening.popleft() for _ in range(openings)]
+        taken += [self._next_other().popleft() for _ in range(min(most - openings, others))]
         # Of two messages of one node, the later one says where it is.
         taken.sort(key=_when)
         return taken
+
+    def _next_other(self) -> deque[tuple[float, Item]]:
+        """Where the oldest is that does not begin an exchange, of which there is one."""
+        if not self.lasting:
+            return self.going_on
+        if not self.going_on or self.lasting[0][0] < self.going_on[0][0]:
+            return self.lasting
+        return self.going_on
 
 
 class WaitingRoom(Generic[From, Item]):
     """Items that wait, by where they came from: a flood from one side leaves the others their turn.
 
     At most `most` items wait for each side, none longer than `longest` seconds, or LASTING times that if it `lasts`.
-    `opens` says of an item whether it begins an exchange.
+    `opens` says of an item whether it begins an exchange; what does never lasts.
     """
 
     def __init__(
@@ -79,27 +89,31 @@ class WaitingRoom(Generic[From, Item]):
     def add(self, side: From, items: list[tuple[float, Item]]) -> int:
         """Let `items` wait, each with when it came (seconds), in this order; returns how many were dropped for it."""
         queue = self._queues.setdefault(side, _Queue())
-        opens = self._opens
+        opens, lasts = self._opens, self._lasts
         for each in items:
-            (queue.opening if opens(each[1]) else queue.going_on).append(each)
+            if opens(each[1]):
+                queue.opening.append(each)
+            elif lasts(each[1]):
+                queue.lasting.append(each)
+            else:
+                queue.going_on.append(each)
         surplus = max(len(queue) - self.most, 0)
         for _ in range(surplus):
-            (queue.opening or queue.going_on).popleft()
+            (queue.opening or queue.going_on or queue.lasting).popleft()
         return surplus
 
     def drop_old(self, now: float) -> int:
         """Drop what has waited too long at `now`; returns how many."""
         dropped = 0
-        for both in self._queues.values():
-            for queue in (both.opening, both.going_on):
-                kept: list[tuple[float, Item]] = []
-                while queue and (age := now - queue[0][0]) > self.longest:
-                    oldest = queue.popleft()
-                    if age <= LASTING * self.longest and self._lasts(oldest[1]):
-                        kept.append(oldest)
-                    else:
-                        dropped += 1
-                queue.extendleft(reversed(kept))
+        for each in self._queues.values():
+            for queue, longest in (
+                (each.opening, self.longest),
+                (each.going_on, self.longest),
+                (each.lasting, LASTING * self.longest),
+            ):
+                while queue and now - queue[0][0] > longest:
+                    queue.popleft()
+                    dropped += 1
         return dropped
 
     def take(self, most: int) -> list[tuple[From, Item]]:

@@ -1,4 +1,4 @@
-"""Packets between CN1 and the nodes: what the kernels really do with them, and whether any goes round in circles.
+"""Packets between CN1 and nodes, and between nodes: what the kernels really do with them, and whether any goes round.
 
 Whether one does is seen in the core, which all that goes from one MAAR to another crosses. An ICMPv6 Time Exceeded does
 not tell: that of a packet in a tunnel goes to the MAAR that encapsulated it, and ends there.
@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from dmm_wire.address import Prefix, format_address
+from dmm_wire.address import Prefix, format_address, parse_address
 from lab import netns
 from lab.faults import frames
 from lab.faults.air import PROBED, Air, Node
@@ -27,6 +27,9 @@ _SO_RCVBUFFORCE = 33
 _BUFFER = 8 << 20
 _LARGEST = 2048
 _UDP_HEADER = 8
+_BETWEEN_NODES = 2
+"""So often may the same MAAR send a packet into the core that one node sends to another: where it has the one, and
+anchors what the other has elsewhere. In between the packet was at the anchor of where it is from."""
 
 
 class Probes:
@@ -38,8 +41,8 @@ class Probes:
         """What came up to CN1."""
         self.sent = 0
         self.circled: Counter[str] = Counter()
-        """Probes that went round: how often the same MAAR sent them into the core, where that was more than once. By
-        what a person would call them: "7 from 2001:db8::1 to 2001:db8::2"."""
+        """Probes that went round: how often the same MAAR sent them into the core, where that was more than once, or
+        between nodes more than twice. By what a person would call them: "7 from 2001:db8::1 to 2001:db8::2"."""
         self._namespace = topology.namespace(CN1.node)
         self._core = topology.namespace(CORE)
         self._links = {plan.node for plan in topology.plans}
@@ -68,9 +71,16 @@ class Probes:
 
     def up(self, node: Node, prefix: Prefix, text: bytes) -> None:
         """From a host in the prefix, which is at or behind the node, to CN1."""
+        self._send(node, prefix, CN1.packed, text)
+
+    def across(self, node: Node, prefix: Prefix, to: Prefix, text: bytes) -> None:
+        """From a host in the prefix, which is at or behind the node, to one in another node's."""
+        self._send(node, prefix, parse_address(host_in(to)), text)
+
+    def _send(self, node: Node, prefix: Prefix, destination: bytes, text: bytes) -> None:
         self.sent += 1
-        source = socket.inet_pton(socket.AF_INET6, host_in(prefix))
-        frame = frames.udp(node.mac, source, CN1.packed, (PROBED, PROBED), text)
+        source = parse_address(host_in(prefix))
+        frame = frames.udp(node.mac, source, destination, (PROBED, PROBED), text)
         self._air.send(node, [frame])
 
     def problems(self) -> list[str]:
@@ -112,7 +122,8 @@ class Probes:
         text = packet.payload[_UDP_HEADER:]
         passed = (link, packet.source, packet.destination, text)
         self._passed[passed] += 1
-        if (times := self._passed[passed]) > 1:
+        between_nodes = CN1.packed not in (packet.source, packet.destination)
+        if (times := self._passed[passed]) > (_BETWEEN_NODES if between_nodes else 1):
             ends = map(format_address, (packet.source, packet.destination))
             name = f"{text.decode(errors='replace')} from {' to '.join(ends)}"
             self.circled[name] = max(self.circled[name], times)

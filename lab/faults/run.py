@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import product
 from random import Random
 
 from dmm_wire.address import Prefix
@@ -125,6 +126,7 @@ class FaultRun:
                 self._move()
                 self._settle()
                 self._probe_all()
+                self._probe_each_other()
                 self._compare_database()
                 if not settings.registers:
                     self._leave()
@@ -273,6 +275,32 @@ class FaultRun:
             self._wrong(*(f"a packet from {down[key]} is lost" for key in set(down) - set(air)))
             self._wrong(*(f"a packet from {up[key]} is lost" for key in set(up) - set(probes)))
         self._wrong(*(f"a packet reached {key} by mistake" for key in set(air) - set(down)))
+
+    def _probe_each_other(self) -> None:
+        """From each prefix of each node to each of the next one, who may be anywhere: also where it is itself."""
+        wanted: dict[tuple[bytes, int, bytes], str] = {}
+        air = self._air
+        air.arrivals.clear()
+        for node, other in zip(air.nodes, (*air.nodes[1:], air.nodes[0]), strict=True):
+            assert other.at is not None
+            for prefix, to in product(sorted(node.client.prefixes), sorted(other.client.prefixes)):
+                text = b"%d to each other" % self._probes.sent
+                told = f"{prefix} of node {node.number} to {to} of node {other.number}"
+                wanted[other.mac, other.at.number, text] = told
+                self._probes.across(node, prefix, to, text)
+        try:
+            self._loop.run(lambda: set(air.arrivals) >= set(wanted), timeout=5, what="probes")
+        except LabError:
+            lost = set(wanted) - set(air.arrivals)
+            self._wrong(*(f"a packet from {wanted[key]} is lost" for key in sorted(lost)))
+        self._wrong(
+            *(f"a packet reached {key} by mistake" for key in set(air.arrivals) - set(wanted)),
+            *(
+                f"a packet from {wanted[key]} came {times} times"
+                for key, times in air.arrivals.items()
+                if key in wanted and times > 1
+            ),
+        )
 
     # --- the rest ---
 

@@ -20,7 +20,7 @@ from relay_maar.core.rates import Rates
 from relay_maar.core.settings import AttachSettings
 
 MOST_OPEN: Final = 8192
-"""Nodes that something is being found out about; what comes beyond is passed over."""
+"""Nodes of one link that something is being found out about; what comes beyond is passed over."""
 
 MOST_REMEMBERED: Final = MOST_OPEN
 """Nodes of which it is remembered that they were seen, or left, a moment ago."""
@@ -124,6 +124,8 @@ class Attaching:
         """When a node left us for another MAAR or another link, and where it had been."""
         self._away: OrderedDict[bytes, None] = OrderedDict()
         """Nodes that left without a word: their next frame is a first one."""
+        self._open_on: Counter[str] = Counter()
+        """How many of the entries are for each link."""
         self._arriving: Counter[str] = Counter()
         """How many nodes come to each link."""
         self._rates = Rates(settings.rate, settings.burst)
@@ -379,10 +381,11 @@ class Attaching:
 
     def _open(self, place: Place, why: Why, doing: _Doing, now: float) -> _Entry:
         entry = _Entry(place, why, doing, now)
-        if len(self._entries) >= MOST_OPEN:
+        if self._open_on[place.interface] >= MOST_OPEN:
             self._counters["attach.full"] += 1
             return entry
         self._entries[place.link_layer] = entry
+        self._open_on[place.interface] += 1
         self._arriving[place.interface] += why is Why.ARRIVAL
         self.stirred.add(place.interface)
         self._timers.set(place.link_layer, now)
@@ -392,7 +395,7 @@ class Attaching:
         mac = entry.place.link_layer
         if self._entries.get(mac) is not entry:
             return
-        if not self._rates.may_ask(now, spare=entry.why in _STILL):
+        if not self._rates.may_ask(entry.place.interface, now, spare=entry.why in _STILL):
             self._counters["attach.limited"] += 1
             self._drop(entry)
             return
@@ -426,6 +429,7 @@ class Attaching:
     def _drop(self, entry: _Entry) -> None:
         self._timers.cancel(entry.place.link_layer)
         del self._entries[entry.place.link_layer]
+        self._open_on[entry.place.interface] -= 1
         self._arriving[entry.place.interface] -= entry.why is Why.ARRIVAL
         self.stirred.add(entry.place.interface)
 

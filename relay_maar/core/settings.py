@@ -59,7 +59,7 @@ class AttachSettings:
     """Out of which a packet's source shows a node: the domain's pools, or all that can be one."""
     rate: float = 100.0
     burst: float = 2000.0
-    """Nodes that the CMD is asked about in a second, and at once."""
+    """Nodes of one link that the CMD is asked about in a second, and at once."""
     late: float = 3.0
     """Seconds after a node left for which its frames may be late ones."""
     probes: int = 3

@@ -107,6 +107,12 @@ def test_what_goes_round_is_counted_and_nothing_else(topology: Topology) -> None
         assert f"one MAAR sent it on {rounds} times" in probes.problems()[0]
         assert probes.sent == 4 * PROBES
 
+        # Between nodes two times are right, no more.
+        (own,) = (p for p in node.client.prefixes if THREE.link_pool.contains(p))
+        probes.across(node, own, CIRCLE, b"across")
+        name = f"across from {host_in(own)} to {host_in(CIRCLE)}"
+        loop.run(lambda: probes.circled[name] > 2, timeout=10, what="the circle between nodes")
+
 
 def test_a_run_with_a_circle_in_it_is_not_right() -> None:
     """A rule that nobody asks for makes MAAR1 send back what comes for the nodes."""

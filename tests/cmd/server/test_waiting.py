@@ -87,6 +87,37 @@ def test_what_begins_is_dropped_first() -> None:
     assert [item for _, item in room.take(4)] == [3, 5, 7]
 
 
+def test_what_is_asked_again_soon_is_dropped_before_what_is_not() -> None:
+    room: WaitingRoom[str, int] = WaitingRoom(3, 10, no, is_even)
+    assert room.add("a", [(n, n) for n in range(5)]) == 2
+    assert [item for _, item in room.take(4)] == [0, 2, 4]
+
+
+def test_of_both_sorts_that_go_on_the_oldest_is_next() -> None:
+    """Of two messages of one node, a Request and a Rebind, the later one must not be answered first."""
+    room: WaitingRoom[str, int] = WaitingRoom(100, 10, no, is_even)
+    room.add("a", [(n, n) for n in (1, 2, 4, 3, 5, 6, 8)])
+    assert [item for _, item in room.take(3)] == [1, 2, 3]
+    assert [item for _, item in room.take(3)] == [4, 5, 6]
+    assert [item for _, item in room.take(3)] == [8]
+
+
+def test_what_may_stay_is_not_looked_at_again() -> None:
+    """However much waits: under overload what is old is dropped before each batch."""
+    looked = 0
+
+    def lasts(_item: int) -> bool:
+        nonlocal looked
+        looked += 1
+        return True
+
+    room: WaitingRoom[str, int] = WaitingRoom(10_000, 0.5, no, lasts)
+    room.add("a", at(0, *range(5_000)))
+    assert room.drop_old(0.6) == room.drop_old(0.7) == 0
+    assert looked == 5_000
+    assert room.drop_old(5.1) == 5_000
+
+
 def test_both_sorts_grow_too_old() -> None:
     room: WaitingRoom[str, int] = WaitingRoom(10, 0.5, is_even, no)
     room.add("a", at(0, 1, 2))

@@ -254,6 +254,26 @@ def test_whose_packets_say_nothing_new() -> None:
     assert found.attaching.stirred == {ACCESS}
 
 
+def test_made_up_nodes_of_one_link_cost_another_link_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither questions nor room, however many there are."""
+    monkeypatch.setattr(attaching, "MOST_OPEN", 3000)
+    found = Found()
+    for number in range(9000):
+        mac = b"\2\1\0" + number.to_bytes(3, "big")
+        found.attaching.seen(Place("access1", mac, NODE, NODE), "ns", 0.0)
+    assert found.counters["attach.limited"] == 7000
+    found.attaching.due(0.0)
+    for number in range(9000, 18000):
+        mac = b"\2\1\0" + number.to_bytes(3, "big")
+        found.attaching.seen(Place("access1", mac, NODE, NODE), "ns", 30.0)
+    assert found.counters["attach.full"] > 0
+    found.attaching.due(30.0)
+    found.attaching.seen(PLACE, "ns", 30.0)
+    assert found.ask(30.0).place == PLACE
+
+
 def test_what_is_kept_of_made_up_nodes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attaching, "MOST_OPEN", 50)
     monkeypatch.setattr(attaching, "MOST_REMEMBERED", 60)
