@@ -150,7 +150,7 @@ def _console() -> Console:
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="replace", line_buffering=True)
-    return Console(width=max(WIDTH, min(width, 120)), highlight=False)
+    return Console(width=max(WIDTH, min(width, 120)), highlight=False, emoji=False)
 
 
 def _obstacle(options: argparse.Namespace) -> str | None:

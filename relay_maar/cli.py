@@ -244,16 +244,8 @@ def _print_status(status: dict[str, Any]) -> None:
             where = session["attachment"]["interface"] if session["here"] else session["serving"]
             if session["here"] and not session["present"]:
                 where += " (silent)"
-            for entry in session["prefixes"] or [{}]:
-                lifetime = entry.get("lifetime")
-                table.add_row(
-                    session["identity"],
-                    where,
-                    entry.get("prefix", "-"),
-                    entry.get("role", "-"),
-                    entry.get("anchor", "-"),
-                    "for ever" if lifetime is None else f"{lifetime:.0f}",
-                )
+            for entry in session["prefixes"] or [None]:
+                table.add_row(session["identity"], where, *_cells(entry))
         console.print(table)
     routers = Table("router", "link-layer address", "on", "anchor", "nodes", box=None)
     for router in status["routers"]:
@@ -267,6 +259,15 @@ def _print_status(status: dict[str, Any]) -> None:
         for reason, count in status["counters"].items():
             counters.add_row(reason, str(count))
         console.print(counters)
+
+
+def _cells(prefix: dict[str, Any] | None) -> tuple[str, ...]:
+    """What is said of a prefix, or of there being none any more."""
+    if prefix is None:
+        return ("-",) * 4
+    lifetime = prefix["lifetime"]
+    left = "for ever" if lifetime is None else f"{lifetime:.0f}"
+    return prefix["prefix"], prefix["role"], prefix["anchor"], left
 
 
 def main() -> None:

@@ -67,7 +67,7 @@ def faults(
         raise typer.BadParameter("mode relay and PMIPv6 need dhcp-cmd serve")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
-    console = Console(width=WIDTH, highlight=False)
+    console = Console(width=WIDTH, highlight=False, emoji=False)
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     console.print(f"seed {seed}")
     results: list[Result] = []

@@ -64,7 +64,7 @@ def relay(error: bytes, endpoint: bytes, items: Mapping[Key, Item]) -> Told:
         raise Dropped("source")
     if inner[6] == _ICMPV6 and inner[_IPV6_HEADER : _IPV6_HEADER + 1] < bytes([_INFORMATIONAL]):
         raise Dropped("error")  # RFC 4443 section 2.4 (e.1)
-    if _tunnel(source, destination, items) != peer:
+    if peer not in (_by_source(source, items), _by_destination(destination, items)):
         raise Dropped("no-tunnel")
     header = _too_big(mtu, inner) if kind == PACKET_TOO_BIG else _other(kind, code)
     return Told(source, header + inner[:_QUOTED], RELAYED[kind])
@@ -97,14 +97,19 @@ def _destination(packet: bytes) -> bytes:
     return packet[24:40]
 
 
-def _tunnel(source: bytes, destination: bytes, items: Mapping[Key, Item]) -> bytes | None:
-    """The peer that the kernel tunnels such a packet to: by its source first, as the kernel looks for that first."""
+def _by_source(address: bytes, items: Mapping[Key, Item]) -> bytes | None:
+    """The peer that the kernel tunnels a packet of a node here to."""
     for length in range(128, -1, -1):
-        rule = items.get(SourceRule(Prefix.of(source, length), b"").key)
+        rule = items.get(SourceRule(Prefix.of(address, length), b"").key)
         if isinstance(rule, SourceRule):
             return rule.peer
+    return None
+
+
+def _by_destination(address: bytes, items: Mapping[Key, Item]) -> bytes | None:
+    """The peer that the kernel tunnels all others to; what comes from the core is one, though a node here sent it."""
     for length in range(128, -1, -1):
-        route = items.get(Route(Prefix.of(destination, length), Unreachable()).key)
+        route = items.get(Route(Prefix.of(address, length), Unreachable()).key)
         if isinstance(route, Route):
             return route.target.endpoint if isinstance(route.target, ToPeer) else None
     return None

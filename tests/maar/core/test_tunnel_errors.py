@@ -107,6 +107,13 @@ def test_only_what_we_would_have_tunnelled_is_believed(forged: bytes) -> None:
     assert reason(forged) == "no-tunnel"
 
 
+@pytest.mark.parametrize("peer", [PEER, OTHER])
+def test_what_a_node_here_sends_to_one_that_has_left(peer: bytes) -> None:
+    """By its source to its anchor, and when it is back from there by its destination."""
+    packet = inner(VISITOR, parse_address("2001:db8:1:1::77"))
+    assert relay(error(packet, peer=peer), T, ITEMS).destination == VISITOR
+
+
 @pytest.mark.parametrize("source", ["::", "::1", "fe80::1", "ff02::1"])
 def test_nobody_is_told_where_no_answer_goes(source: str) -> None:
     assert reason(error(inner(parse_address(source)))) == "source"

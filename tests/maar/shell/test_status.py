@@ -19,6 +19,8 @@ def test_addresses_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
         "attachment": {"interface": "a[b]"},
         "prefixes": [entry],
     }
+    gone = {"identity": "duid:01", "here": False, "serving": "::2", "prefixes": []}
+    stays = gone | {"prefixes": [entry | {"lifetime": None}]}
     _print_status(
         {
             "name": "maar[/]",
@@ -26,7 +28,7 @@ def test_addresses_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
             "driver": "seg6",
             "domain": {"peers": [], "known": False},
             "links": {"a[b]": "up"},
-            "sessions": [session],
+            "sessions": [session, gone, stays],
             "routers": [
                 {
                     "link_local": "fe80::1",
@@ -45,5 +47,7 @@ def test_addresses_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
     assert shown[1] == ["a[b]", "up"]
     node = [f"eui48:{ADDRESS}", "a[b]", "(silent)", "2001:db8::/64", "local", "::1", "10"]
     assert node in shown
+    assert ["duid:01", "::2", "-", "-", "-", "-"] in shown
+    assert ["duid:01", "::2", "2001:db8::/64", "local", "::1", "for", "ever"] in shown
     assert ["fe80::1", ADDRESS, "a[b]", "::1", "1"] in shown
     assert ["tunnel", "to", "2001:db8:ff::cd:2"] in shown
