@@ -199,7 +199,7 @@ class BindingCache:
         if not lost:
             return self._apply(changes)
         self._counters["kernel.restored"] += len(lost)
-        line = f"the kernel lost {len(lost)} items, put again: {named(lost[0])} ..."
+        line = f"the kernel lost {len(lost)} items, to be put again: {named(lost[0])} ..."
         return [Log("warning", line), *self._apply(changes)]
 
     def empty_kernel(self) -> list[Action]:

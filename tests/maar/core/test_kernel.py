@@ -85,7 +85,7 @@ def test_what_the_kernel_lost_is_put_again_and_nothing_else() -> None:
     assert maar.kernel.items == before
     assert counters(maar.agent)["kernel.restored"] == 4
     (line,) = maar.log
-    assert line.startswith("the kernel lost 4 items, put again: tunnel to maar 2001:db8:1::1")
+    assert line.startswith("the kernel lost 4 items, to be put again: tunnel to maar 2001:db8:1::1")
     assert [each.level for each in actions if isinstance(each, act.Log)] == ["warning"]
     world.check_reached()
 
