@@ -110,7 +110,7 @@ def cmd(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console = Console(width=WIDTH, highlight=False, emoji=False)
+    console = _console(WIDTH)
     files = Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
     with tidy_on_signals(), Network(prefix, directory, kept(images)) as network:
         Run(network, console, seconds, precision, files).run(steps)
@@ -146,7 +146,7 @@ def crowd(
         numbers = _crowds(sizes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console = Console(width=WIDE, highlight=False, emoji=False)
+    console = _console(WIDE)
     found = crowd_report.Crowds()
     with tidy_on_signals():
         if "domain" in wanted:
@@ -156,6 +156,10 @@ def crowd(
             found.maars = maars_alone.measure(name, numbers, beside, console.print, moves)
     crowd_report.write(found, output)
     return 0 if crowd_report.told(found, console) else FAILED
+
+
+def _console(width: int) -> Console:
+    return Console(width=width, highlight=False, emoji=False)
 
 
 def _crowds(sizes: str) -> list[int]:
@@ -185,8 +189,7 @@ def relay(
     with tidy_on_signals():
         figures = relays.measure(prefix, seconds, rounds, beside)
     relays.write(figures, output)
-    console = Console(width=WIDTH, highlight=False, emoji=False)
-    return 0 if relays.told(figures, console) else FAILED
+    return 0 if relays.told(figures, _console(WIDTH)) else FAILED
 
 
 @app.command()
@@ -217,9 +220,7 @@ def forward(
     with tidy_on_signals():
         figures = forwarding.measure(prefix, numbers, seconds, rounds, beside)
     forwarding.write(figures, output)
-    return (
-        0 if forwarding.told(figures, Console(width=WIDE, highlight=False, emoji=False)) else FAILED
-    )
+    return 0 if forwarding.told(figures, _console(WIDE)) else FAILED
 
 
 @app.command()
@@ -264,7 +265,7 @@ def modes(
         raise typer.BadParameter(str(error)) from error
     ways = ways or list(QUICK_DELAYS if quick else four.DELAYS)
     anchors = anchors or list(QUICK_ANCHORS if quick else four.ANCHORS)
-    console = Console(width=WIDE, highlight=False, emoji=False)
+    console = _console(WIDE)
     with tidy_on_signals():
         run = ModesRun(prefix, chosen, ways, anchors)
         results = run.run(min(handovers, QUICK_HANDOVERS) if quick else handovers, console)
@@ -306,7 +307,7 @@ def handover(
         numbers = _crowds(sizes)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    console = Console(width=WIDE, highlight=False, emoji=False)
+    console = _console(WIDE)
     files = handover_report.Files(output, ROOT / "docs" / "performance.md" if update_docs else None)
     with tidy_on_signals():
         run = HandoverRun(prefix, console, files)

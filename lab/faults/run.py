@@ -264,17 +264,7 @@ class FaultRun:
                 up[text] = f"{prefix} of node {node.number} to CN1"
                 self._probes.down(prefix, text)
                 self._probes.up(node, prefix, text)
-        air, probes = self._air.arrivals, self._probes.arrivals
-
-        def all_are_there() -> bool:
-            return set(air) >= set(down) and set(probes) >= set(up)
-
-        try:
-            self._loop.run(all_are_there, timeout=5, what="probes")
-        except LabError:
-            self._wrong(*(f"a packet from {down[key]} is lost" for key in set(down) - set(air)))
-            self._wrong(*(f"a packet from {up[key]} is lost" for key in set(up) - set(probes)))
-        self._wrong(*(f"a packet reached {key} by mistake" for key in set(air) - set(down)))
+        self._arrive(down, up)
 
     def _probe_each_other(self) -> None:
         """From each prefix of each node to each of the next one, who may be anywhere: also where it is itself."""
@@ -288,19 +278,28 @@ class FaultRun:
                 told = f"{prefix} of node {node.number} to {to} of node {other.number}"
                 wanted[other.mac, other.at.number, text] = told
                 self._probes.across(node, prefix, to, text)
+        self._arrive(wanted, {})
+
+    def _arrive(
+        self, at_nodes: dict[tuple[bytes, int, bytes], str], at_cn1: dict[bytes, str]
+    ) -> None:
+        """What was sent arrives at nodes and at CN1, each packet once; nothing else arrives at a node."""
+        air, cn1 = self._air.arrivals, self._probes.arrivals
+
+        def all_are_there() -> bool:
+            return set(air) >= set(at_nodes) and set(cn1) >= set(at_cn1)
+
         try:
-            self._loop.run(lambda: set(air.arrivals) >= set(wanted), timeout=5, what="probes")
+            self._loop.run(all_are_there, timeout=5, what="probes")
         except LabError:
-            lost = set(wanted) - set(air.arrivals)
-            self._wrong(*(f"a packet from {wanted[key]} is lost" for key in sorted(lost)))
-        self._wrong(
-            *(f"a packet reached {key} by mistake" for key in set(air.arrivals) - set(wanted)),
-            *(
-                f"a packet from {wanted[key]} came {times} times"
-                for key, times in air.arrivals.items()
-                if key in wanted and times > 1
-            ),
-        )
+            lost = [name for key, name in at_nodes.items() if key not in air]
+            lost += [name for key, name in at_cn1.items() if key not in cn1]
+            self._wrong(*(f"a packet from {name} is lost" for name in lost))
+        for key, times in air.items():
+            if key not in at_nodes:
+                self._wrong(f"a packet reached {key} by mistake")
+            elif times > 1:
+                self._wrong(f"a packet from {at_nodes[key]} came {times} times")
 
     # --- the rest ---
 

@@ -36,7 +36,8 @@ _REMOVAL: Final = f"add table {TABLE}\ndelete table {TABLE}\n"
 _UNQUOTABLE: Final = frozenset('"\\*')
 
 # `rt type 4` is the segment routing header (RFC 8754). ICMPv6 errors to T are the core's business, never a host's.
-# A first fragment in which nft finds no upper layer hides it in the next one, which nobody has to send (RFC 7112).
+# A first fragment in which nft finds no upper layer hides it in the next one, which nobody has to send (RFC 7112): of
+# that, no rule about `l4proto` is true, `!=` as little as the others.
 # Of what is in a tunnelled packet, behind whatever options (RFC 2473 section 5.1), octets 8 and up are the source,
 # octet 7 is the hop limit: nft has no name for them. The hop limit is one less after a tunnel (RFC 2473 section 3.1),
 # which the kernel's segment routing leaves out: what it encapsulates again and again, between two MAARs that point at

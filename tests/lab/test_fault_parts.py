@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -13,13 +16,15 @@ from dmm_wire.dhcpv6.codes import MessageType, OptionCode, StatusCode
 from dmm_wire.dhcpv6.message import ClientMessage, first, parse
 from dmm_wire.dhcpv6.options import IaAddress, IaNa, IaPd, IaPrefix, StatusOption
 from lab.command import FAILED, MISTAKE
+from lab.daemons import DIRECT
 from lab.faults import cli, frames
 from lab.faults.client import Client
 from lab.faults.itinerary import Deed, itinerary
 from lab.faults.oracle import Truth, View, differences
-from lab.faults.run import Result, Settings
+from lab.faults.run import FaultRun, Result, Settings
 from lab.faults.weather import FAIR, Fates, Weather
 from lab.kernel import UNREACHABLE, Decision
+from lab.netns import LabError
 from lab.topology import MAAR_PLANS, MAARS, MaarPlan
 
 ONE, TWO, THREE = MAAR_PLANS
@@ -269,3 +274,33 @@ def test_what_is_wrong_is_told_and_is_the_status(
     said = capsys.readouterr().out
     assert said.startswith("seed 1\n")
     assert all(f"proxy: {each}" in said for each in problems)
+
+
+class _Part:
+    """A part of a fault run, of which only what has arrived is asked; and a loop that ends when it is told to."""
+
+    def __init__(self, arrivals: Counter[Any]) -> None:
+        self.arrivals = arrivals
+
+    def run(self, done: Callable[[], bool], **_: object) -> None:
+        if not done():
+            raise LabError("it takes too long")
+
+
+def test_a_packet_that_is_lost_or_doubled_or_astray_is_told() -> None:
+    run: Any = FaultRun(Settings(DIRECT, moves=0, nodes=0, seed=1), "none")
+    there, twice, never, astray = ((b"mac", 1, text) for text in (b"a", b"b", b"c", b"d"))
+    run._air = _Part(Counter({there: 1, twice: 2, astray: 1}))
+    run._probes = run._loop = _Part(Counter({b"e": 1}))
+    run._arrive({there: "here", twice: "next door"}, {b"e": "up"})
+    wanted = ["a packet from next door came 2 times", f"a packet reached {astray} by mistake"]
+    assert sorted(run.result.problems) == sorted(wanted)
+    run.result.problems.clear()
+    run._arrive(
+        {never: "nowhere", **dict.fromkeys((there, twice, astray), "here")}, {b"f": "below"}
+    )
+    assert run.result.problems == [
+        "a packet from nowhere is lost",
+        "a packet from below is lost",
+        "a packet from here came 2 times",
+    ]
